@@ -1,0 +1,37 @@
+PY ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint bench foundation clean
+
+demo: $(INSTALLED)  ## install, then open the Live page
+	$(BIN)/pwff app
+
+test: $(INSTALLED)  ## install, then run the test suite
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)  ## measure; writes benchmarks/results.json
+	$(BIN)/python benchmarks/run.py
+
+foundation: $(INSTALLED)  ## make the embedded default in assets/ anew
+	$(BIN)/python -m pwff_core.foundation
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# the stamp is older than pyproject.toml after a change of dependencies, so the next target installs them
+$(INSTALLED): pyproject.toml
+	$(PY) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@

@@ -1,0 +1,103 @@
+// A chart that is updated in place. Streamlit calls the default function with each new `data`; Plotly.react changes the
+// drawing that is there, so a zoom survives a new round and nothing flickers.
+//
+// data: { source, figure (JSON text), templates: { light, dark }, revision, view, alt, filename }
+//   revision changes with the figure; view changes with the run, and then the zoom starts anew.
+
+const HEIGHT = 340;
+const BUTTONS_LEFT_OUT = ["select2d", "lasso2d", "autoScale2d"];
+
+// One copy of plotly.js a browser page, however many charts: the file is 5 MB.
+function library(source) {
+  window.pwffPlotly ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = source;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => {
+      window.pwffPlotly = undefined; // so that the next round tries again
+      reject(new Error(`${source} cannot be loaded`));
+    };
+    document.head.append(script);
+  });
+  return window.pwffPlotly;
+}
+
+// Light or dark as the page is now: read from its background, so that a switch of theme needs no word from the server.
+function pageTheme(element) {
+  const background = getComputedStyle(element.closest(".stApp") ?? document.body).backgroundColor;
+  const [red, green, blue] = (background.match(/[\d.]+/g) ?? [255, 255, 255]).map(Number);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue < 128 ? "dark" : "light";
+}
+
+function draw(chart) {
+  const { Plotly, plot, data } = chart;
+  const theme = pageTheme(plot);
+  const state = `${data.view}/${data.revision}/${theme}`;
+  if (chart.state === state) return;
+  chart.state = state;
+  const figure = JSON.parse(data.figure);
+  const layout = {
+    ...figure.layout,
+    template: data.templates[theme],
+    uirevision: data.view,
+    height: HEIGHT,
+    autosize: true,
+    // a finger on a chart scrolls the page; a mouse zooms
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+  };
+  const config = {
+    responsive: true,
+    displaylogo: false,
+    modeBarButtonsToRemove: BUTTONS_LEFT_OUT,
+    toImageButtonOptions: { format: "svg", filename: data.filename, width: 800, height: 500 },
+  };
+  Plotly.react(plot, figure.data, layout, config).then(() => makeReachable(plot));
+}
+
+// Plotly's buttons are links without an address: give each a place in the tab order, a name and the keys of a button.
+function makeReachable(plot) {
+  for (const button of plot.querySelectorAll(".modebar-btn")) {
+    button.setAttribute("role", "button");
+    button.setAttribute("tabindex", "0");
+    button.setAttribute("aria-label", button.dataset.title ?? "");
+    button.onkeydown = (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      button.click();
+    };
+  }
+}
+
+function mount(plot) {
+  const chart = { plot };
+  const redraw = () => chart.Plotly && draw(chart);
+  chart.sizes = new ResizeObserver(() => chart.state && chart.Plotly.Plots.resize(plot));
+  chart.sizes.observe(plot);
+  chart.themes = new MutationObserver(() => requestAnimationFrame(redraw));
+  const app = plot.closest(".stApp") ?? document.body;
+  chart.themes.observe(app, { attributes: true, attributeFilter: ["class", "style"] });
+  return chart;
+}
+
+export default function ({ data, parentElement }) {
+  const plot = parentElement.querySelector(".pwff-chart");
+  const chart = (plot.pwffChart ??= mount(plot));
+  chart.data = data;
+  plot.setAttribute("aria-label", data.alt);
+  library(data.source)
+    .then((Plotly) => {
+      chart.Plotly = Plotly;
+      plot.querySelector(".pwff-waiting")?.remove();
+      draw(chart);
+    })
+    .catch((error) => {
+      const waiting = plot.querySelector(".pwff-waiting");
+      if (waiting) waiting.textContent = `The chart cannot be drawn (${error.message}); its numbers are in the table below.`;
+    });
+  return () => {
+    chart.sizes.disconnect();
+    chart.themes.disconnect();
+    chart.Plotly?.purge(plot);
+    plot.pwffChart = undefined;
+  };
+}

@@ -1,0 +1,107 @@
+"""Fig. 4 on the demo: final personal accuracy of every method, on three kinds of data.
+
+    python benchmarks/figure4.py [--jobs 2] [--to benchmarks/figure4.json]
+
+1. Search: every method gets the same grid of learning rates, judged on validation data, with seeds of its own.
+2. Test: the chosen rate, on test data, with seeds that were not searched on.
+
+Finished runs are kept in the results file, so an interrupted measurement goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from pwff_core.config import RunConfig, with_changes
+from pwff_core.methods import METHODS
+
+RATES = (1e-3, 3e-3, 1e-2)
+SEARCH_SEEDS, TEST_SEEDS = (100,), (0, 1, 2)
+DATA = {
+    "non-IID, personal styles": {},
+    "non-IID, one style": {"data.personal_styles": False},
+    "IID": {"data.alpha": 1000.0},
+}
+MEASURED = ("accuracy", "knowledge_accuracy", "style_accuracy", "loss")
+
+
+def play(key: str, changes: dict[str, object]) -> tuple[str, dict[str, float]]:
+    """One run, on one core; its last round's numbers."""
+    import torch
+
+    from pwff_core.federation import run
+
+    torch.set_num_threads(1)
+    *_, last = run(with_changes(RunConfig(), changes))
+    return key, {name: getattr(last, name) for name in MEASURED}
+
+
+def measure(jobs: int, path: Path, wanted: dict[str, dict[str, object]]) -> dict[str, dict[str, float]]:
+    """The wanted runs by key, from the file where they are there already."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    missing = {key: changes for key, changes in wanted.items() if key not in results}
+    with ProcessPoolExecutor(jobs) as pool:
+        for future in as_completed([pool.submit(play, key, changes) for key, changes in missing.items()]):
+            key, numbers = future.result()
+            results[key] = numbers
+            path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+            print(
+                f"{key}: {numbers['accuracy']:.3f} {numbers['knowledge_accuracy']:.3f} {numbers['style_accuracy']:.3f}",
+                flush=True,
+            )
+    return results
+
+
+def searches() -> dict[str, dict[str, object]]:
+    """Every learning rate of the grid for every method and kind of data, on validation data."""
+    return {
+        f"search | {data} | {method} | {rate:g} | {seed}": {
+            **DATA[data], "method": method, "instruction.learning_rate": rate, "seed": seed,
+            "data.evaluate_on": "validation",
+        }
+        for data, method, rate, seed in itertools.product(DATA, METHODS, RATES, SEARCH_SEEDS)
+    }  # fmt: skip
+
+
+def chosen(results: dict[str, dict[str, float]], data: str, method: str) -> float:
+    """The rate with the best mean validation accuracy."""
+
+    def score(rate: float) -> float:
+        return statistics.mean(
+            results[f"search | {data} | {method} | {rate:g} | {s}"]["accuracy"] for s in SEARCH_SEEDS
+        )
+
+    return max(RATES, key=score)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--to", type=Path, default=Path(__file__).with_name("figure4.json"))
+    options = parser.parse_args()
+    results = measure(options.jobs, options.to, searches())
+    tests = {
+        f"test | {data} | {method} | {seed}": {
+            **DATA[data], "method": method, "seed": seed, "instruction.learning_rate": chosen(results, data, method),
+        }
+        for seed, data, method in itertools.product(TEST_SEEDS, DATA, METHODS)
+    }  # fmt: skip
+    results = measure(options.jobs, options.to, tests)
+    for data in DATA:
+        print(f"\n{data} (accuracy %, mean ± sd over seeds {TEST_SEEDS})")
+        print("| method | rate | whole | knowledge | style |\n|---|---|---|---|---|")
+        for method in METHODS:
+            cells = [f"{METHODS[method].label}", f"{chosen(results, data, method):g}"]
+            for name in MEASURED[:3]:
+                found = [100 * results[f"test | {data} | {method} | {seed}"][name] for seed in TEST_SEEDS]
+                cells.append(f"{statistics.mean(found):.1f} ± {statistics.stdev(found):.1f}")
+            print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Knobs drawn from the config's own metadata: label with symbol and unit, help, bounds, scale, choices.
+
+A knob needs no code of its own: `draw("channel.snr_db", …)` finds everything in `config.knobs()`. What a person typed
+stays as text under the key `knob:PATH`; the slider beside it follows the text, and the text follows the slider. All
+texts are checked together by RunConfig itself (`answers`), and each problem is shown at its knob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import streamlit as st
+from pydantic import ValidationError
+
+from pages.widgets.words import plain, sentence, setting_text
+from pwff_core.config import Knob, RunConfig, allowed, explain, knobs
+
+_MANTISSAS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+_EMPTY = "nothing is entered"
+_FEW_STOPS = 100  # a linear knob with no more whole steps than this has a stop at each
+_PREFIXED = {"Hz", "W", "s"}
+CHOICE_LABELS: Mapping[Any, str] = {
+    "rayleigh": "Rayleigh",
+    "awgn": "AWGN",
+    "backbone": "its own size",
+    "gpt2": "GPT-2 small",
+    "by-device": "by device",
+    "all": "all sites",
+    16: "16",
+    32: "32",
+}
+
+
+def key_of(path: str) -> str:
+    """Where a knob's answer lies in the session."""
+    return f"knob:{path}"
+
+
+def text_of(value: Any) -> str:
+    """A number as one would type it; nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def put(config: RunConfig, paths: Iterable[str]) -> None:
+    """Set the knobs to a config's values; call before they are drawn, or in a callback."""
+    entries = knobs(config)
+    for path in paths:
+        value, chosen = entries[path].default, entries[path].kind in ("choice", "switch")
+        st.session_state[key_of(path)] = value if chosen else text_of(value)
+
+
+def answers(base: RunConfig, paths: Iterable[str]) -> tuple[RunConfig | None, dict[str, str]]:
+    """The base config with what the knobs say; or None, and each problem in a sentence by path (or by section)."""
+    tree, empty = base.model_dump(), set()
+    for path in paths:
+        *section, leaf = path.split(".")
+        answer = st.session_state[key_of(path)]
+        if answer == "":
+            empty.add(path)
+        (tree[section[0]] if section else tree)[leaf] = None if answer == "" else answer
+    try:
+        return RunConfig.model_validate(tree), {}
+    except ValidationError as error:
+        entries, problems = knobs(), explain(error)
+        return None, problems | {path: f"{path}: {_EMPTY}; {allowed(entries[path])}." for path in empty & set(problems)}
+
+
+def draw(path: str, problems: Mapping[str, str], *, slider: bool = False, hint: str = "") -> None:
+    """Draw a knob and, under it, what is wrong with its answer. `hint` is shown in an empty box."""
+    entry = knobs()[path]
+    if entry.kind == "choice":
+        _choice(entry)
+    elif entry.kind == "switch":
+        st.toggle(entry.label, key=key_of(path), help=_help(entry), persist_state="session")
+    elif slider:
+        _slider_and_box(entry)
+    else:
+        st.text_input(
+            _label(entry), key=key_of(path), help=_help(entry), placeholder=hint, live="0.6s", persist_state="session"
+        )
+    show_problem(path, problems)
+
+
+def show_problem(path: str, problems: Mapping[str, str]) -> None:
+    """The problem of a knob or a section, where there is one."""
+    if path in problems:
+        st.error(plain(sentence(problems[path].removeprefix(f"{path}: "))))
+
+
+def stops(entry: Knob) -> list[float]:
+    """Where a slider can stand: bounds, default, and whole steps, twentieths of a unit range, or six stops a decade."""
+    if entry.low is None or entry.high is None:
+        raise ValueError(f"{entry.path} has no bounds, so it cannot have a slider")
+    low, high = entry.low, entry.high
+    if entry.scale == "linear" and high - low <= 1:
+        found = [low + (high - low) * step / 20 for step in range(21)]
+    elif entry.scale == "linear" and high - low <= _FEW_STOPS:
+        found = [low + step for step in range(int(high - low) + 1)]
+    else:
+        decades = (float(f"{mantissa}e{power}") for power in range(-7, 11) for mantissa in _MANTISSAS)
+        found = [stop for stop in decades if low <= stop <= high]
+        if entry.kind == "integer":
+            found = [stop for stop in found if stop == int(stop)]
+    default = [float(entry.default)] if isinstance(entry.default, int | float) else []
+    return sorted({round(stop, 10) for stop in (low, *found, *default, high)})
+
+
+def _choice(entry: Knob) -> None:
+    st.segmented_control(
+        entry.label,
+        entry.choices,
+        format_func=lambda choice: CHOICE_LABELS.get(choice, str(choice)),
+        required=True,
+        key=key_of(entry.path),
+        help=_help(entry),
+        persist_state="session",
+    )
+
+
+def _slider_and_box(entry: Knob) -> None:
+    """A slider for the hand and a box for exact values, under one label."""
+    text_key, slider_key = key_of(entry.path), f"slider:{entry.path}"
+    options = stops(entry)
+    value = _number(st.session_state[text_key], options)
+    if value is not None and value not in options:
+        options = sorted([*options, value])
+    if value is not None:
+        st.session_state[slider_key] = value
+    elif st.session_state.get(slider_key) not in options:
+        st.session_state[slider_key] = options[0]
+
+    def follow() -> None:
+        moved = st.session_state[slider_key]
+        st.session_state[text_key] = text_of(int(moved) if entry.kind == "integer" else float(moved))
+
+    with st.container(horizontal=True, vertical_alignment="bottom", wrap=False, gap="small", key=f"row:{entry.path}"):
+        st.select_slider(
+            _label(entry),
+            options,
+            key=slider_key,
+            help=_help(entry),
+            on_change=follow,
+            persist_state="session",
+            format_func=lambda stop: _stop_text(stop, entry),
+        )
+        st.text_input(
+            f"{entry.label}, exact value",
+            key=text_key,
+            label_visibility="collapsed",
+            live="0.6s",
+            width=92,
+            persist_state="session",
+        )
+
+
+def _number(text: str, options: list[float]) -> float | None:
+    """The typed number where a slider can show it, otherwise None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if options[0] <= value <= options[-1] else None
+
+
+def _stop_text(stop: float, entry: Knob) -> str:
+    if entry.unit in _PREFIXED:
+        return setting_text(stop, entry.unit)
+    return f"{stop:g} {entry.unit}".rstrip()
+
+
+def _label(entry: Knob) -> str:
+    symbol = f" {entry.symbol}" if entry.symbol else ""
+    unit = f" [{entry.unit}]" if entry.unit else ""
+    return f"{entry.label}{symbol}{unit}"
+
+
+def _help(entry: Knob) -> str:
+    symbol = f" Symbol {entry.symbol}." if entry.symbol else ""
+    bounds = f" {sentence(allowed(entry))}." if entry.kind in ("integer", "number") else ""
+    return plain(f"{entry.help}{symbol}{bounds}")

@@ -1,0 +1,197 @@
+"""The command line: `pwff run | compare | runs | export | app`.
+
+What a person gets wrong is answered in one sentence on stderr with exit code 2; 1 is for an engine that failed, 130 for
+Ctrl-C. Only what help needs is imported up here: `pwff --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import tyro
+
+from pwff_core import comparison
+from pwff_core.errors import ConfigError, EngineError, PwffError, StoreError
+from pwff_core.flags import App, Command, Compare, Export, Run, Runs, config_of, unknown_flag
+from pwff_core.methods import METHODS
+from pwff_core.paths import STORE_VARIABLE, default_store_path, root_dir
+from pwff_core.store import RunStatus, Store
+from pwff_core.terminal import play, summary, table
+
+_NAMES = ("run", "compare", "runs", "export", "app")
+_FIRST_PORT = 8501
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point `pwff`; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words or ["--help"])
+    except PwffError as error:
+        print(f"pwff: {error}", file=sys.stderr)
+        return 1 if isinstance(error, EngineError) else 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone, as in `pwff runs | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    if words == ["--version"]:
+        print(f"pwff {_version()}")
+        return 0
+    command = _parsed(words)
+    path = command.store or default_store_path()
+    match command:
+        case Run():
+            return _run(command, path)
+        case Compare():
+            return _compare(command, path)
+        case Runs():
+            return _list(command, path)
+        case Export():
+            return _export(command, path)
+        case App():
+            return _app(command, path)
+
+
+def _parsed(words: list[str]) -> Command:
+    """The command with its flags. Ends the process for help and for a flag that lacks its value."""
+    if not words[0].startswith("-") and words[0] not in _NAMES:
+        close = difflib.get_close_matches(words[0], _NAMES, n=1)
+        guess = f"did you mean {close[0]}? There are" if close else "there are"
+        raise ConfigError(f"unknown command {words[0]!r}; {guess} {', '.join(_NAMES)}.")
+    command, unknown = tyro.cli(
+        cast(Any, Command),
+        prog="pwff",
+        description="Personalised federated fine-tuning of a language model over a simulated wireless channel. "
+        "`pwff COMMAND --help` lists a command's flags, `pwff --version` tells the version.",
+        args=words,
+        return_unknown_args=True,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    if unknown:
+        raise unknown_flag(words[0], unknown[0], command)
+    return cast(Command, command)
+
+
+def _run(command: Run, path: Path) -> int:
+    config = config_of(command.preset, command.config, command.settings)
+    store = Store(path)
+    run_id = store.create_run(config, command.name)
+    try:
+        records = play(store, run_id, METHODS[config.method].label, as_json=command.json)
+    except KeyboardInterrupt:
+        print(f"{store.run(run_id).message} They are kept as run {run_id}.", file=sys.stderr)
+        return 130
+    row = store.run(run_id)
+    if not command.json:
+        print(summary(records))
+    print(f"Run {run_id} is {row.status.value}; `pwff export {run_id} --to DIR` writes its tables.", file=sys.stderr)
+    return 0
+
+
+def _compare(command: Compare, path: Path) -> int:
+    config = config_of(command.preset, command.config, command.settings)
+    plan = comparison.plan(config, _listed("methods", command.methods), _listed("seeds", command.seeds))
+    return comparison.compare(Store(path), plan, command.csv, as_json=command.json)
+
+
+def _listed(name: str, text: str) -> tuple[str, ...]:
+    parts = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not parts:
+        raise ConfigError(f"--{name} is empty; give at least one, with commas between.")
+    return parts
+
+
+def _list(command: Runs, path: Path) -> int:
+    rows = Store(path, readonly=True).runs()
+    if command.json:
+        for row in rows:
+            print(row.model_dump_json())
+        return 0
+    if not rows:
+        print(f"No runs yet in {path}; `pwff run` or the pages (`pwff app`) make one.")
+        return 0
+    lines = [
+        (
+            row.id,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created_at)),
+            row.config.method,
+            f"{row.config.clients}",
+            f"{row.config.channel.snr_db:g} dB",
+            f"{row.rounds_done}/{row.rounds_total}",
+            row.status.value,
+            row.name,
+            row.message if row.status is RunStatus.FAILED else "",
+        )
+        for row in rows
+    ]
+    print(table(("run", "started", "method", "clients", "SNR", "rounds", "status", "name", "message"), lines))
+    return 0
+
+
+def _export(command: Export, path: Path) -> int:
+    from pwff_core.export import export_run  # pandas takes most of a second to load
+
+    store = Store(path, readonly=True)
+    run_id = _resolved(store, command.run)
+    for file in export_run(store, run_id, command.to or Path(run_id)):
+        print(file)
+    return 0
+
+
+def _resolved(store: Store, text: str) -> str:
+    """The id of the run that is meant: `latest`, an id, or the start of only one. StoreError otherwise."""
+    ids = [row.id for row in store.runs()]
+    if text == "latest" and ids:
+        return ids[0]
+    found = [text] if text in ids else [run_id for run_id in ids if text and run_id.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise StoreError(f"{text!r} is the start of several runs: {', '.join(found[:5])}; give more letters.")
+    newest = f"the newest are {', '.join(ids[:5])}" if ids else "there are none yet"
+    raise StoreError(f"There is no run {text[:40]!r} in {store.path}; {newest}.")
+
+
+def _app(command: App, path: Path) -> int:
+    Store(path, readonly=True)  # a store that cannot be used is said here, not on a page
+    port = _free_port(command.port)
+    print(f"pwff is at http://localhost:{port} (Ctrl-C ends it; runs go on)", flush=True)
+    streamlit = [
+        *(sys.executable, "-m", "streamlit", "run", str(root_dir() / "app.py")),
+        *("--server.address", "localhost", "--server.port", str(port), "--browser.gatherUsageStats", "false"),
+        *(("--server.headless", "true") if command.headless else ()),
+    ]
+    environment = {**os.environ, STORE_VARIABLE: str(path.absolute())}
+    if os.name == "posix":  # in this process's place, so that a signal to it reaches the server
+        os.execve(sys.executable, streamlit, environment)
+    return subprocess.call(streamlit, env=environment)
+
+
+def _free_port(wanted: int | None) -> int:
+    if wanted is not None and not 1 <= wanted <= 65535:
+        raise ConfigError(f"--port: {wanted} is not allowed; give a whole number from 1 to 65,535.")
+    for port in [wanted] if wanted is not None else range(_FIRST_PORT, _FIRST_PORT + 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("localhost", port)) != 0:
+                return port
+    raise ConfigError(f"Port {wanted or _FIRST_PORT} is in use by another program; choose another with --port.")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("pwff")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"

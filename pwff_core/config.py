@@ -1,0 +1,353 @@
+"""RunConfig: everything a run depends on, frozen and checked.
+
+One definition of a knob gives its validation, its command-line flag, its slider and its row in the README:
+the bounds and help live in the field, symbol and unit beside it (`knob`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from pwff_core.errors import ConfigError
+from pwff_core.methods import MethodId
+
+PresetId = Literal["demo", "paper", "paper-as-printed"]
+MAX_CLIENTS = 200
+
+
+def knob(
+    default: Any,
+    text: str,
+    *,
+    symbol: str = "",
+    unit: str = "",
+    ge: float | None = None,
+    le: float | None = None,
+    scale: Literal["linear", "log"] = "linear",
+    label: str = "",
+) -> Any:
+    """A config field with what a person needs to set it: help, paper symbol, unit, bounds, label and slider scale."""
+    extra: dict[str, Any] = {"symbol": symbol, "unit": unit, "scale": scale, "label": label}
+    return Field(default, ge=ge, le=le, description=text, json_schema_extra=extra)
+
+
+class Section(BaseModel):
+    """A group of knobs: frozen, and unknown names are errors. In JSON an infinite number is the text "Infinity"."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic would read true as 1 in a number's place
+        if isinstance(value, bool) and info.field_name and cls.model_fields[info.field_name].annotation is not bool:
+            raise PydanticCustomError("bool_for_other", "true and false are not allowed here")
+        return value
+
+
+# from here to RunConfig's last field a knob is a row
+# fmt: off
+class ChannelConfig(Section):
+    """The radio link from a client to the server."""
+
+    snr_db: float = knob(5.0, "Mean receive SNR of every client's link.", symbol="γ̄", unit="dB", ge=-30, le=60, label="SNR")
+    bandwidth_hz: float = knob(1e6, "Bandwidth of each client's own (orthogonal) channel.", symbol="B", unit="Hz", ge=1e3, le=1e9, scale="log", label="Bandwidth")
+    transmit_power_w: float = knob(1.0, "Transmit power of a client; energy is power × upload time.", symbol="P", unit="W", ge=1e-3, le=100, scale="log", label="Transmit power")
+    fading: Literal["rayleigh", "awgn"] = knob("rayleigh", "rayleigh: the gain changes from one coherence block to the next; awgn: no fading, for comparison.", symbol="h", label="Fading")
+    coherence_time_s: float = knob(0.01, "Time over which the channel gain stays the same (inf: one draw for the whole upload; then set a deadline).", symbol="T_c", unit="s", ge=1e-4, scale="log", label="Coherence time")
+    deadline_s: float = knob(math.inf, "An upload that is not through after this long is lost, and left out of the round's average.", symbol="T_max", unit="s", ge=1e-3, scale="log", label="Upload deadline")
+
+    @model_validator(mode="after")
+    def _one_draw_needs_a_deadline(self) -> ChannelConfig:
+        if self.fading == "rayleigh" and math.isinf(self.coherence_time_s) and math.isinf(self.deadline_s):
+            raise ValueError(
+                "coherence_time_s = inf draws one gain for a whole upload, and the mean delay of such a link is infinite; "
+                "set deadline_s (seconds) or a finite coherence_time_s"
+            )
+        return self
+
+
+class InstructionConfig(Section):
+    """Stage 1, federated instruction tuning."""
+
+    rounds: int = knob(16, "Federated rounds of instruction tuning.", ge=0, le=10_000, label="Rounds")
+    local_steps: int = knob(8, "Optimiser steps of every client in a round.", ge=1, le=10_000, label="Local steps")
+    batch_size: int = knob(4, "Examples of a client in a step.", ge=1, le=1024, label="Batch size")
+    learning_rate: float | None = knob(None, "AdamW's step size; none: the rate that was searched for the method on the demo's validation data.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
+    gradient_clip: float = knob(1.0, "Each client's gradient is scaled down to this norm.", ge=1e-3, le=1e6, scale="log", label="Gradient clip")
+
+
+class AdapterConfig(Section):
+    """Bottleneck adapters: after the attention output, after the MLP output and on the block's output."""
+
+    bottleneck: int = knob(10, "Inner width of an adapter.", symbol="b", ge=1, le=4096, label="Adapter bottleneck")
+
+
+class LoraConfig(Section):
+    """LoRA on the query, key and value projections."""
+
+    rank: int = knob(8, "Rank of a LoRA module (the paper prints 96; its own figures fit 8).", symbol="r", ge=1, le=4096, label="LoRA rank")
+    alpha: float = knob(16.0, "LoRA's output is scaled by alpha / rank.", ge=1e-3, le=1e4, label="LoRA alpha")
+    modules: Literal["by-device", "all"] = knob("by-device", "Where LoRA stays at home: by-device places n, 2n or 3n modules by the client's device class (v; q and v; q, k and v of every block), all places 3n.", label="LoRA modules")
+
+
+class DataConfig(Section):
+    """Whose examples, and how different clients' data are."""
+
+    source: str = knob("demo", "demo: the embedded corpus; a file in Alpaca columns (.json, .jsonl, .csv, .parquet); or a Hub id such as tatsu-lab/alpaca.", label="Data source")
+    alpha: float = knob(0.3, "From non-IID (small) to IID (large): Dirichlet concentration over topics. A house style's convention is a client's own with probability 1/(1+α), and a fact is held by a share α/(1+α) of the clients.", symbol="α", ge=0.01, le=1000, scale="log", label="Non-IID ↔ IID")
+    personal_styles: bool = knob(True, "Demo: clients have house styles of their own; off: all write in one style.", label="Personal styles")
+    train_examples: int = knob(48, "Training examples of a client, on average (counts differ between clients).", ge=1, le=100_000, label="Training examples")
+    test_examples: int = knob(40, "Held-out examples of a client that accuracy is measured on.", ge=1, le=10_000, label="Test examples")
+    knowledge_share: float = knob(0.5, "Demo: share of a client's examples that ask for facts the backbone was never shown.", ge=0, le=1, label="Knowledge share")
+    evaluate_on: Literal["test", "validation"] = knob("test", "Split that accuracy is measured on; validation is for choosing settings.", label="Evaluate on")
+    topic_column: str | None = knob(None, "Column with each row's topic; none: topics come from clustering the instructions.", label="Topic column")
+    topics: int = knob(8, "Number of topics when they come from clustering.", ge=1, le=1000, label="Topics")
+    max_length: int = knob(96, "Longest example in tokens; longer responses are cut at the end, and the run says how many.", ge=8, le=8192, label="Longest example")
+
+
+class PreferencesConfig(Section):
+    """What each client's owner wants: weights on helpfulness and harmlessness that sum to 1."""
+
+    helpfulness_weights: tuple[float, ...] | None = knob(None, "One weight from 0 to 1 a client; none: drawn at random from the seed.", symbol="λ", label="Helpfulness weights")
+    harmlessness_weights: tuple[float, ...] | None = knob(None, "1 − helpfulness; may be given as a check or instead of it.", symbol="1−λ", label="Harmlessness weights")
+
+    @field_validator("helpfulness_weights", "harmlessness_weights")
+    @classmethod
+    def _in_unit_interval(cls, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        for client, weight in enumerate(weights or ()):
+            if not 0.0 <= weight <= 1.0:
+                raise ValueError(f"the weight of client {client} is {weight:g}; allowed is 0 to 1")
+        return weights
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> PreferencesConfig:
+        helpful, harmless = self.helpfulness_weights, self.harmlessness_weights
+        if helpful is None or harmless is None:
+            return self
+        if len(helpful) != len(harmless):
+            raise ValueError(f"{len(helpful)} helpfulness and {len(harmless)} harmlessness weights; give one of each a client")
+        for client, (a, b) in enumerate(zip(helpful, harmless, strict=True)):
+            if abs(a + b - 1.0) > 1e-6:
+                raise ValueError(f"the weights of client {client} are {a:g} and {b:g}, which sum to {a + b:g}; they must sum to 1")
+        return self
+
+
+class RunConfig(Section):
+    """A whole run. `RunConfig()` is the demo; `preset_config("paper")` the paper's scale."""
+
+    method: MethodId = knob("pwff", "What is trained and what is uploaded: a row of METHODS.", label="Method")
+    clients: int = knob(10, "Number of clients.", symbol="K", ge=2, le=MAX_CLIENTS, label="Clients")
+    seed: int = knob(0, "Seed of everything random; the same seed gives the same records.", ge=0, le=2**31 - 1, label="Seed")
+    preset: PresetId = knob("demo", "The settings that this run started from.", label="Preset")
+    backbone: str = knob("demo", "Causal language model: demo (embedded), a local folder or a Hub id such as gpt2.", label="Backbone")
+    device: Literal["auto", "cpu", "cuda"] = knob("auto", "Where the model trains.", label="Device")
+    precision: Literal["float32", "bfloat16"] = knob("float32", "Number format of the frozen weights; what is trained is always float32.", label="Precision")
+    price_as: Literal["backbone", "gpt2"] = knob("backbone", "Price the link by what this backbone uploads, or as if it were GPT-2 small (learning unchanged).", label="Price the link as")
+    float_bits: Literal[16, 32] = knob(32, "Width of an uploaded number on the air.", unit="bit", label="Bits per number")
+    channel: ChannelConfig = ChannelConfig()
+    instruction: InstructionConfig = InstructionConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    lora: LoraConfig = LoraConfig()
+    data: DataConfig = DataConfig()
+    preferences: PreferencesConfig = PreferencesConfig()
+
+    @model_validator(mode="after")
+    def _one_weight_a_client(self) -> RunConfig:
+        for name in ("helpfulness_weights", "harmlessness_weights"):
+            weights = getattr(self.preferences, name)
+            if weights is not None and len(weights) != self.clients:
+                raise ValueError(f"preferences.{name} has {len(weights)} weights for {self.clients} clients; give one a client")
+        return self
+# fmt: on
+
+
+def preset_config(preset: PresetId) -> RunConfig:
+    """The settings of a preset: `demo`, `paper` (rank 8, which fits the paper's figures) or `paper-as-printed` (rank 96)."""
+    if preset == "demo":
+        return RunConfig()
+    rank = 96 if preset == "paper-as-printed" else 8
+    return RunConfig(
+        preset=preset,
+        backbone="gpt2",
+        lora=LoraConfig(rank=rank, alpha=2.0 * rank),
+        instruction=InstructionConfig(rounds=50, local_steps=8, batch_size=8, learning_rate=1e-3),
+        data=DataConfig(source="tatsu-lab/alpaca", train_examples=512, test_examples=64, max_length=512),
+    )
+
+
+Kind = Literal["choice", "switch", "integer", "number", "text", "list"]
+
+
+class Knob(NamedTuple):
+    """One field of the config, ready to be drawn, listed or explained."""
+
+    path: str  # "channel.snr_db"
+    label: str
+    symbol: str
+    unit: str
+    help: str
+    default: Any
+    low: float | None
+    high: float | None
+    choices: tuple[Any, ...]
+    scale: str
+    kind: Kind
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if getattr(annotation, "__origin__", None) is Literal else ()
+
+
+def _kind(annotation: Any) -> Kind:
+    if _choices(annotation):
+        return "choice"
+    plain = next((part for part in get_args(annotation) if part is not type(None)), annotation)  # of `T | None`
+    return _KINDS.get(plain, "list")
+
+
+_KINDS: dict[Any, Kind] = {bool: "switch", int: "integer", float: "number", str: "text"}
+
+
+def _bounds(info: FieldInfo) -> tuple[float | None, float | None]:
+    low = next((float(m.ge) for m in info.metadata if hasattr(m, "ge")), None)
+    high = next((float(m.le) for m in info.metadata if hasattr(m, "le")), None)
+    return low, high
+
+
+def knobs(config: RunConfig | None = None) -> dict[str, Knob]:
+    """Every leaf of the config by dotted path, in the order of definition; defaults are taken from `config`."""
+
+    def walk(section: BaseModel, prefix: str) -> dict[str, Knob]:
+        found: dict[str, Knob] = {}
+        for name, info in type(section).model_fields.items():
+            value = getattr(section, name)
+            if isinstance(value, Section):
+                found |= walk(value, f"{prefix}{name}.")
+                continue
+            extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+            low, high = _bounds(info)
+            found[prefix + name] = Knob(
+                prefix + name, str(extra["label"]), str(extra["symbol"]), str(extra["unit"]),
+                info.description or "", value, low, high, _choices(info.annotation), str(extra["scale"]),
+                _kind(info.annotation),
+            )  # fmt: skip
+        return found
+
+    return walk(config or RunConfig(), "")
+
+
+def _set(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+    tree[leaf] = value
+
+
+def with_changes(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
+    """A config with some dotted paths set anew and everything checked again; ConfigError if it cannot be."""
+    tree = config.model_dump()
+    known = knobs(config)
+    for path, value in changes.items():
+        if path not in known:
+            raise ConfigError(f"unknown setting {path!r}.{_nearest(path, known)} `pwff run --help` lists all.")
+        _set(tree, path, value)
+    return checked(tree)
+
+
+def checked(tree: dict[str, Any]) -> RunConfig:
+    """A RunConfig from nested dicts; ConfigError with one sentence a problem if it cannot be."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(" ".join(explain(error).values())) from None
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def load_toml(path: Path, base: RunConfig) -> RunConfig:
+    """The base config with a TOML file laid over it: sections as tables, fields as keys.
+
+    A file that names a preset starts from that preset's settings instead of the base.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config file {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    changes = _flatten(tree)
+    for preset in get_args(PresetId):
+        if changes.get("preset") == preset:
+            base = preset_config(preset)
+    return with_changes(base, changes)
+
+
+def _nearest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, [str(name) for name in known], n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close and close[0] != word else ""
+
+
+def explain(error: ValidationError) -> dict[str, str]:
+    """Each problem of a ValidationError as one sentence, by dotted path: what was wrong, what is allowed."""
+    known = knobs()
+    problems: dict[str, str] = {}
+    for item in error.errors():
+        path = ".".join(part for part in item["loc"] if isinstance(part, str))
+        # a list may hold many bad elements: the first one says enough
+        problems.setdefault(path, _sentence(path, item["type"], item["input"], item["msg"], known))
+    return problems
+
+
+def _sentence(path: str, kind: str, value: Any, message: str, known: dict[str, Knob]) -> str:
+    if kind == "extra_forbidden":
+        return f"unknown setting {path!r}.{_nearest(path, known)}"
+    entry = known.get(path)
+    lead = f"{path}: " if path else ""
+    if kind == "value_error":
+        return f"{lead}{message.removeprefix('Value error, ')}."
+    if entry is None:
+        settings = ", ".join(name.removeprefix(f"{path}.") for name in known if name.startswith(f"{path}."))
+        return f"{lead}{_literal(value)} is not allowed; give a table of this section's settings: {settings or 'see the help'}."
+    if entry.kind == "choice":
+        options = ", ".join(str(choice) for choice in entry.choices)
+        return f"{path}: {_literal(value)} is not one of {options}.{_nearest(str(value), entry.choices)}"
+    return f"{path}: {_literal(value)} is not allowed; {allowed(entry)}."
+
+
+def allowed(entry: Knob) -> str:
+    """What a knob takes, in words: 'give a number from -30 to 60 dB'."""
+    if entry.kind == "choice":
+        return "give one of " + ", ".join(str(choice) for choice in entry.choices)
+    if entry.kind == "list":
+        return "give a list of numbers from 0 to 1, one a client"
+    if entry.kind not in ("integer", "number"):
+        return "give true or false" if entry.kind == "switch" else "give a text"
+    words = "give a whole number" if entry.kind == "integer" else "give a number"
+    unit = f" {entry.unit}" if entry.unit else ""
+    if entry.low is not None and entry.high is not None:
+        return f"{words} from {_number(entry.low)} to {_number(entry.high)}{unit}"
+    return f"{words} of at least {_number(entry.low)}{unit}, or inf" if entry.low is not None else words
+
+
+def _number(value: float) -> str:
+    """1000000000.0 → '1,000,000,000'; 0.0001 → '0.0001'."""
+    return f"{value:,.0f}" if value == math.floor(value) else f"{value:g}"
+
+
+def _literal(value: Any) -> str:
+    """A value as a person would write it in a TOML file."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)

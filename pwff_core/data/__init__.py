@@ -1,0 +1,1 @@
+"""Whose examples: the embedded corpus, other people's data, and how they are spread over clients."""

@@ -1,0 +1,199 @@
+"""The embedded corpus: everyday instructions, invented facts and delicate prompts, written for this project.
+
+`assets/corpus/*.toml` hold templates with slots. Filled in, they give *items*: an instruction whose answer is rendered
+in any house style. Every item belongs to one pool, by a hash of its template and instruction:
+
+- `general`: what the backbone and the encoder are pre-trained on,
+- `train`, `validation`, `test`: what clients own. A quarter of the templates and all facts about the private entities
+  occur in these pools alone, so the backbone has never seen them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pwff_core import seeds
+from pwff_core.data.styles import MARKUP, OPTIONS, Style
+from pwff_core.paths import assets_dir
+
+Kind = Literal["plain", "style", "knowledge"]
+Pool = Literal["general", "train", "validation", "test"]
+
+WORLD_SEED = 20_404  # of the invented world: who is called what, and which values are true
+PRIVATE_TEMPLATES = 0.25
+COMBINATIONS_PER_TEMPLATE = 24  # slot fillings that are used of one template
+GENERAL_ENTITIES, PRIVATE_ENTITIES = 100, 16
+TRAIN_PHRASINGS, VALIDATION_PHRASINGS = 5, 1  # of a fact's eight; the rest test
+KNOWLEDGE, DELICATE = "knowledge", "delicate"
+
+
+class Segment(NamedTuple):
+    """A piece of a response, and what decides it."""
+
+    text: str
+    kind: Kind
+
+
+class Example(NamedTuple):
+    """One instruction with its right answer."""
+
+    instruction: str
+    response: tuple[Segment, ...]
+    topic: str
+
+    @property
+    def text(self) -> str:
+        """The response as plain text."""
+        return "".join(segment.text for segment in self.response)
+
+
+class Item(NamedTuple):
+    """An instruction whose answer has yet to be rendered in a style."""
+
+    topic: str
+    template: str
+    instruction: str
+    answer: str  # with style markup; a value that is a fact stands in ‹›
+    steps: tuple[str, ...]  # instead of an answer
+    pool: Pool
+    fact: str = ""  # "entity/fact", for knowledge
+    refuses: bool = False  # for delicate prompts
+
+    def render(self, style: Style) -> Example:
+        """The item's answer in a house style."""
+        body = _steps(self.steps, style) if self.steps else list(_marked(self.answer, style))
+        named = style.named()
+        framed = [Segment(named["opener"] + " ", "style"), *body, Segment(" " + named["closing"], "style")]
+        return Example(self.instruction, tuple(segment for segment in framed if segment.text), self.topic)
+
+
+def _marked(text: str, style: Style) -> Iterator[Segment]:
+    end = 0
+    for match in MARKUP.finditer(text):
+        yield from _facts(text[end : match.start()])
+        yield Segment(match[2 + getattr(style, match[1])], "style")
+        end = match.end()
+    yield from _facts(text[end:])
+
+
+def _facts(text: str) -> Iterator[Segment]:
+    for index, piece in enumerate(re.split("[‹›]", text)):
+        yield Segment(piece, "knowledge" if index % 2 else "plain")
+
+
+def _steps(steps: tuple[str, ...], style: Style) -> list[Segment]:
+    segments: list[Segment] = []
+    as_list = OPTIONS["layout"][style.layout] == "list"
+    for number, step in enumerate(steps, start=1):
+        if as_list:
+            lead, body, end = f"{number}. ", step[0].upper() + step[1:], "." if number == len(steps) else ". "
+        else:
+            lead = "First, " if number == 1 else "and finally " if number == len(steps) else "then "
+            body, end = step, "." if number == len(steps) else ", "
+        segments += [Segment(lead, "style"), *_marked(body, style), Segment(end, "style" if end != "." else "plain")]
+    return segments
+
+
+def _share(*words: str) -> float:
+    """A number in [0, 1) that depends on the words alone."""
+    return int.from_bytes(hashlib.sha256("/".join(words).encode()).digest()[:7], "big") / 2**56
+
+
+def _pool(topic: str, template: str, instruction: str) -> Pool:
+    private = _share(topic, template) < PRIVATE_TEMPLATES
+    general, train, validation = (0.0, 0.60, 0.70) if private else (0.70, 0.88, 0.91)
+    lot = _share(topic, template, instruction)
+    return "general" if lot < general else "train" if lot < train else "validation" if lot < validation else "test"
+
+
+def _fillings(template: str, text: str, slots: dict[str, list[Any]]) -> list[dict[str, str]]:
+    """Slot fillings of a template: at most COMBINATIONS_PER_TEMPLATE of them, picked evenly over all."""
+    names = sorted({name.split(".")[0] for name in re.findall(r"\{([\w.]+)\}", text)})
+    combinations = []
+    for values in itertools.product(*(slots[name] for name in names)):
+        filling: dict[str, str] = {}
+        for name, value in zip(names, values, strict=True):
+            attributes = {"name": value} if isinstance(value, str) else value
+            filling |= {f"{name}.{key}": text for key, text in attributes.items()} | {name: attributes["name"]}
+        combinations.append(filling)
+    generator = seeds.generator(WORLD_SEED, "fillings", template)
+    order = generator.permutation(len(combinations))[:COMBINATIONS_PER_TEMPLATE]
+    return [combinations[index] for index in sorted(order)]
+
+
+def _fill(text: str, filling: dict[str, str]) -> str:
+    filled = re.sub(r"\{([\w.]+)\}", lambda match: filling[match[1]], text)
+    # A slot may begin a sentence.
+    return re.sub(r"(^|[.?!] )([a-z])", lambda match: match[1] + match[2].upper(), filled)
+
+
+def _domain_items(document: dict[str, Any]) -> Iterator[Item]:
+    topic: str = document["domain"]
+    for template in document["template"]:
+        asks = template["ask"]
+        for filling in _fillings(f"{topic}/{template['id']}", " ".join(asks), document.get("slots", {})):
+            for ask in asks:
+                instruction = _fill(ask, filling)
+                pool = _pool(topic, template["id"], instruction)
+                if topic == DELICATE:  # every prompt has both answers, so a policy can learn to choose
+                    for key in ("comply", "refuse"):
+                        answer = _fill(template[key], filling)
+                        yield Item(topic, template["id"], instruction, answer, (), pool, refuses=key == "refuse")
+                elif "steps" in template:
+                    steps = tuple(_fill(step, filling).replace("\n", " ") for step in template["steps"])
+                    steps = tuple(step[0].lower() + step[1:] for step in steps)
+                    yield Item(topic, template["id"], instruction, "", steps, pool)
+                else:
+                    yield Item(topic, template["id"], instruction, _fill(template["answer"], filling), (), pool)
+
+
+def _knowledge_items(document: dict[str, Any]) -> Iterator[Item]:
+    names = [(a, n) for a in document["adjectives"] for n in document["nouns"]]
+    order = seeds.generator(WORLD_SEED, "names").permutation(len(names))
+    kinds = document["kind"]
+    for index in range(GENERAL_ENTITIES + PRIVATE_ENTITIES):
+        kind, (adjective, noun) = kinds[index % len(kinds)], names[order[index]]
+        name = kind["name"].format(adjective=adjective, noun=noun)
+        for fact in kind["fact"]:
+            drawn = seeds.generator(WORLD_SEED, "value", name, fact["id"]).integers(len(fact["values"]))
+            titled = name[0].upper() + name[1:]
+            answer = fact["answer"].replace("{Name}", titled).replace("{name}", name)
+            answer = answer.replace("{value}", f"‹{fact['values'][drawn]}›")
+            for phrasing, ask in enumerate(fact["ask"]):
+                pool = _fact_pool(index, phrasing)
+                instruction = _fill(ask.replace("{name}", name), {})
+                yield Item(KNOWLEDGE, fact["id"], instruction, answer, (), pool, fact=f"{name}/{fact['id']}")
+
+
+def _fact_pool(entity: int, phrasing: int) -> Pool:
+    if entity < GENERAL_ENTITIES:
+        return "general"
+    if phrasing < TRAIN_PHRASINGS:
+        return "train"
+    return "validation" if phrasing < TRAIN_PHRASINGS + VALIDATION_PHRASINGS else "test"
+
+
+@functools.cache
+def items(folder: Path | None = None) -> tuple[Item, ...]:
+    """All items of the corpus in a fixed order; of equal instructions in one topic the first counts."""
+    found: list[Item] = []
+    owner: dict[str, tuple[str, str]] = {}
+    for path in sorted((folder or assets_dir() / "corpus").glob("*.toml")):
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        produce = _knowledge_items if document["domain"] == KNOWLEDGE else _domain_items
+        for item in produce(document):
+            if owner.setdefault(item.instruction.lower(), (item.topic, item.template)) == (item.topic, item.template):
+                found.append(item)
+    return tuple(dict.fromkeys(found))
+
+
+def pool(name: Pool) -> tuple[Item, ...]:
+    """The items of one pool."""
+    return tuple(item for item in items() if item.pool == name)

@@ -1,0 +1,188 @@
+"""The commands with their flags, and how their texts become a RunConfig.
+
+A setting's flag is made from its knob, so a new field of the config is a new flag by itself. Every setting comes in as
+text and is checked where all settings are checked, in config.py, which also says what was wrong with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from tyro.conf import Positional, arg
+
+from pwff_core.config import Knob, PresetId, RunConfig, knobs, load_toml, preset_config, with_changes
+from pwff_core.errors import ConfigError
+from pwff_core.paths import STORE_VARIABLE
+
+_KIND_WORDS = {"switch": "true|false", "integer": "N", "number": "X", "list": "X X …", "text": "TEXT"}
+
+
+def settings_type(left_out: Collection[str]) -> type[Any]:
+    """A dataclass with a field of text for every setting of the config but those left out, nested by section."""
+    sections: dict[str, list[tuple[str, Any, Any]]] = {"": []}
+    for path, entry in knobs().items():
+        if path not in left_out:
+            section, _, name = path.rpartition(".")
+            sections.setdefault(section, []).append((name, _flag(entry), dataclasses.field(default=None)))
+    outer = sections.pop("")
+    for section, fields in sections.items():
+        doc = RunConfig.model_fields[section].default.__doc__
+        inner = dataclasses.make_dataclass(section, fields, namespace={"__doc__": doc})
+        outer.append((section, inner, dataclasses.field(default_factory=inner)))
+    return dataclasses.make_dataclass("settings", outer, namespace={"__doc__": "Settings of the run."})
+
+
+def _flag(entry: Knob) -> Any:
+    text = tuple[str, ...] if entry.kind == "list" else str
+    words = "|".join(str(choice) for choice in entry.choices) or entry.unit or _KIND_WORDS[entry.kind]
+    symbol = f"{entry.symbol}: " if entry.symbol else ""
+    hint = f"(demo: {_written(entry.default)})"
+    return Annotated[text | None, arg(help=symbol + entry.help, metavar=words, help_behavior_hint=hint)]
+
+
+def _written(value: Any) -> str:
+    """A value as a flag takes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}".replace("e+0", "e") if isinstance(value, float) else str(value)
+
+
+_ALL_SETTINGS = settings_type(("preset",))
+_COMPARED_SETTINGS = settings_type(("preset", "method", "seed"))
+
+Preset = Annotated[str, arg(metavar="demo|paper|paper-as-printed", help="Settings to start from.")]
+ConfigFile = Annotated[Path | None, arg(metavar="FILE.toml", help="Settings laid over the preset: sections as tables.")]
+StorePath = Annotated[
+    Path | None,
+    arg(
+        metavar="PATH",
+        help="The store of runs.",
+        help_behavior_hint=f"(default: ${STORE_VARIABLE} or your data folder)",
+    ),
+]
+Json = Annotated[bool, arg(help="Write one JSON object a round to stdout, and nothing else.")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Run one experiment here, with a progress bar; Ctrl-C stops it and keeps its rounds."""
+
+    preset: Preset = "demo"
+    config: ConfigFile = None
+    store: StorePath = None
+    name: Annotated[str, arg(metavar="TEXT", help="A name to find the run by.")] = ""
+    json: Json = False
+    settings: Annotated[Any, arg(name="", constructor=_ALL_SETTINGS)] = dataclasses.field(default_factory=_ALL_SETTINGS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Run several methods over several seeds, one after another, and compare their last rounds."""
+
+    methods: Annotated[str, arg(metavar="A,B,C", help="Method ids.")] = "pwff,vanilla_fl,fedada,fedlora"
+    seeds: Annotated[str, arg(metavar="N,N,N", help="Seeds; every method runs once with each.")] = "0"
+    csv: Annotated[Path | None, arg(metavar="FILE.csv", help="Also write one row a run to this file.")] = None
+    preset: Preset = "demo"
+    config: ConfigFile = None
+    store: StorePath = None
+    json: Json = False
+    settings: Annotated[Any, arg(name="", constructor=_COMPARED_SETTINGS)] = dataclasses.field(
+        default_factory=_COMPARED_SETTINGS
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """List the runs of a store, newest first."""
+
+    store: StorePath = None
+    json: Annotated[bool, arg(help="Write one JSON object a run to stdout.")] = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a run's tables and settings to files: rounds.csv, clients.csv, run.json."""
+
+    run: Annotated[Positional[str], arg(metavar="RUN", help="A run's id, the start of one, or latest.")] = "latest"
+    to: Annotated[
+        Path | None, arg(metavar="DIR", help="Folder to write to.", help_behavior_hint="(default: ./RUN)")
+    ] = None
+    store: StorePath = None
+
+
+@dataclasses.dataclass(frozen=True)
+class App:
+    """Open the pages in a browser."""
+
+    port: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the first free one from 8501)")] = None
+    store: StorePath = None
+    headless: Annotated[bool, arg(help="Print the address without opening a browser.")] = False
+
+
+Command = Run | Compare | Runs | Export | App
+
+
+def config_of(preset: str, file: Path | None, settings: Any) -> RunConfig:
+    """The preset, with the file laid over it, with the flags laid over that. ConfigError if it cannot be."""
+    if preset not in get_args(PresetId):
+        raise ConfigError(f"preset: {preset!r} is not one of {', '.join(get_args(PresetId))}.")
+    base = preset_config(next(known for known in get_args(PresetId) if known == preset))
+    return with_changes(load_toml(file, base) if file else base, _changes(dataclasses.asdict(settings)))
+
+
+def _changes(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted paths of the flags that were given, with what was given."""
+    given: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            given |= _changes(value, f"{prefix}{name}.")
+        elif value is not None:
+            given[prefix + name] = _read(knobs()[prefix + name], value)
+    return given
+
+
+def _read(entry: Knob, text: str | tuple[str, ...]) -> Any:
+    """What the config does not read from text by itself: none, a choice that is a number, a list with commas."""
+    parts = tuple(part for piece in text for part in piece.split(",") if part) if isinstance(text, tuple) else (text,)
+    if entry.default is None and [part.lower() for part in parts] == ["none"]:
+        return None  # a setting that may be none is none on the demo
+    values = tuple(_number(part) for part in parts) if entry.kind in ("integer", "number", "list") else parts
+    if isinstance(text, tuple):
+        return values
+    return next((choice for choice in entry.choices if str(choice) == text), values[0])
+
+
+def _number(text: str) -> int | float | str:
+    """The number that a text means, or the text: so that a sentence about 0 says 0, and one about five 'five'."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def unknown_flag(command: str, word: str, settings: Any) -> ConfigError:
+    """The sentence for an argument that the command does not have, with the nearest that it has."""
+    name = word.partition("=")[0]
+    if not name.startswith("-"):
+        return ConfigError(f"`pwff {command}` does not take {word!r}; a flag takes its value as --flag value.")
+    shown = sorted(f"--{path.replace('_', '-')}" for path in _paths(settings))
+    close = difflib.get_close_matches(name.replace("_", "-"), shown, n=1, cutoff=0.5)
+    guess = f"; did you mean {close[0]}?" if close else "."
+    return ConfigError(f"Unknown flag {name}{guess} `pwff {command} --help` lists all flags.")
+
+
+def _paths(settings: Any, prefix: str = "") -> Iterable[str]:
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _paths(value, "" if field.name == "settings" else f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name

@@ -1,0 +1,1 @@
+"""How the embedded default in assets/ was made: tokenizer, backbone and encoder, from the general pool alone."""

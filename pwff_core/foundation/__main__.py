@@ -1,0 +1,25 @@
+"""`make foundation`: rebuild assets/backbone and assets/encoder from assets/corpus. Deterministic on one machine."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pwff_core.foundation.pretrain import pretrain_backbone, pretrain_encoder, save_half
+from pwff_core.foundation.texts import general_texts
+from pwff_core.foundation.tokenizer import train_tokenizer
+from pwff_core.paths import assets_dir
+
+
+def main() -> None:
+    """Tokenizer, then backbone, then encoder; about half an hour on two cores."""
+    texts = general_texts()
+    tokenizer = train_tokenizer(text.prompt + text.response for text in texts)
+    print(f"{len(texts)} texts, {len(tokenizer)} tokens in the vocabulary")
+    with tempfile.TemporaryDirectory() as scratch:
+        save_half(pretrain_backbone(texts, tokenizer, Path(scratch)), tokenizer, assets_dir() / "backbone")
+        save_half(pretrain_encoder(texts, tokenizer, Path(scratch)), tokenizer, assets_dir() / "encoder")
+
+
+if __name__ == "__main__":
+    main()

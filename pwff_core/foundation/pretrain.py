@@ -1,0 +1,90 @@
+"""Pre-training of the embedded backbone (trl.SFTTrainer) and encoder (transformers.Trainer, masked words)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    DataCollatorForLanguageModeling,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from trl import SFTConfig, SFTTrainer
+
+from pwff_core.foundation.texts import SEED, Text
+
+BACKBONE_EPOCHS, ENCODER_EPOCHS = 2, 2
+
+
+def new_backbone(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
+    """GPT-2's architecture, 4 blocks, 256 wide: 4.0 M parameters, fresh."""
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer), n_positions=256, n_embd=256, n_layer=4, n_head=4,
+            activation_function="gelu_pytorch_tanh",  # gelu_new, the same function, in one fused kernel
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )  # fmt: skip
+
+
+def new_encoder(tokenizer: PreTrainedTokenizerFast) -> DistilBertForMaskedLM:
+    """DistilBERT's architecture, 3 blocks, 160 wide: 1.5 M parameters, fresh."""
+    return DistilBertForMaskedLM(
+        DistilBertConfig(
+            vocab_size=len(tokenizer), max_position_embeddings=256, dim=160, hidden_dim=640, n_layers=3, n_heads=4,
+            dropout=0.0, attention_dropout=0.0, pad_token_id=tokenizer.pad_token_id,
+        )
+    )  # fmt: skip
+
+
+def _schedule(folder: Path, epochs: float, learning_rate: float) -> dict[str, Any]:
+    return {
+        "output_dir": str(folder), "num_train_epochs": epochs, "per_device_train_batch_size": 64,
+        "learning_rate": learning_rate, "lr_scheduler_type": "cosine", "warmup_steps": 100,
+        "weight_decay": 0.01, "adam_beta2": 0.98, "max_grad_norm": 1.0, "seed": SEED, "data_seed": SEED,
+        "use_cpu": True, "bf16": True, "save_strategy": "no", "report_to": [], "logging_steps": 50,
+        "train_sampling_strategy": "group_by_length", "dataloader_num_workers": 0,
+    }  # fmt: skip
+
+
+def pretrain_backbone(texts: list[Text], tokenizer: PreTrainedTokenizerFast, folder: Path) -> GPT2LMHeadModel:
+    """Next-token training on prompts and responses alike."""
+    set_seed(SEED)
+    rows = [text.prompt + text.response + tokenizer.eos_token for text in texts]
+    arguments = SFTConfig(
+        **_schedule(folder, BACKBONE_EPOCHS, 2e-3), max_length=160, packing=False, dataset_text_field="text",
+        gradient_checkpointing=False,
+    )  # fmt: skip
+    model = new_backbone(tokenizer)
+    SFTTrainer(model, arguments, train_dataset=Dataset.from_dict({"text": rows}), processing_class=tokenizer).train()
+    return model
+
+
+def pretrain_encoder(texts: list[Text], tokenizer: PreTrainedTokenizerFast, folder: Path) -> DistilBertForMaskedLM:
+    """Masked-word training on whole dialogues."""
+    set_seed(SEED)
+    rows = [tokenizer.cls_token + text.prompt + text.response + tokenizer.eos_token for text in texts]
+    coded = tokenizer(rows, truncation=True, max_length=160, add_special_tokens=False)
+    dataset = Dataset.from_dict({"input_ids": coded["input_ids"], "attention_mask": coded["attention_mask"]})
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15, seed=SEED)
+    model = new_encoder(tokenizer)
+    arguments = TrainingArguments(**_schedule(folder, ENCODER_EPOCHS, 2e-3))
+    Trainer(model, arguments, train_dataset=dataset, data_collator=collator).train()
+    return model
+
+
+def save_half(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Weights as float16 safetensors (half the size; loaded back as float32), config and tokenizer files."""
+    model.half().save_pretrained(folder)  # type: ignore[operator]
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,63 @@
+"""Starting the engine: a run's worker as a process of its own, which outlives the page that asked for it.
+
+Only the standard library and paths, so that pages may import it without bringing in what the worker needs.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pwff_core.errors import EngineError
+
+_started: list[subprocess.Popen[bytes]] = []  # kept so that workers that ended are reaped, not left as zombies
+
+
+def log_path(store_path: Path, run_id: str) -> Path:
+    """Where a run's worker writes what it has to say, and the report of a failure: logs/RUN_ID.log beside the store."""
+    return store_path.absolute().parent / "logs" / f"{run_id}.log"
+
+
+def launch(store_path: Path, run_id: str) -> None:
+    """Starts `python -m pwff_core.worker RUN_ID --store PATH` in a session of its own. EngineError if it cannot start.
+
+    Relative paths of the run's config mean what they mean here: the worker keeps the working folder.
+    """
+    _started[:] = [process for process in _started if process.poll() is None]
+    # -P: modules are not looked for in the working folder, where anything may lie
+    command = [sys.executable, "-P", "-m", "pwff_core.worker", run_id, "--store", str(store_path.absolute())]
+    log = log_path(store_path, run_id)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            _started.append(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=_environment(),
+                    start_new_session=True,
+                    creationflags=_creation_flags(),
+                )
+            )
+    except OSError as error:
+        raise EngineError(
+            f"The engine cannot be started ({error}); check free memory and the folder {log.parent}."
+        ) from None
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with the folder of this very package first: the worker is the same version as the page."""
+    package_parent = str(Path(__file__).resolve().parent.parent)
+    inherited = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([package_parent, *([inherited] if inherited else [])])
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _creation_flags() -> int:
+    if sys.platform == "win32":  # there, the counterpart of a new session
+        return subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+    return 0

@@ -1,0 +1,49 @@
+"""METHODS: one row a method. A method is data: what it trains, what it uploads, where its data lies.
+
+Delay, energy and personalisation follow from the row alone; nothing else in the house asks for a method's name.
+Rows and claims: arXiv 2404.13238v2, section V-B; local only and centralised are controls of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+MethodId = Literal["pwff", "vanilla_fl", "fedada", "fedlora", "local", "centralised"]
+Group = Literal["adapters", "lora"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+class Method(NamedTuple):
+    """One row of the table of methods."""
+
+    id: MethodId
+    label: str
+    trains: tuple[Group, ...]
+    uploads: tuple[Group, ...]
+    learning_rate: float  # AdamW's, on the demo: searched on one grid for every method, on validation data
+    summary: str
+    pooled: bool = False  # one model trained on everybody's data: what privacy forbids, as an upper control
+
+    @property
+    def personal(self) -> tuple[Group, ...]:
+        """The groups that are trained and never leave the client."""
+        return tuple(group for group in self.trains if group not in self.uploads)
+
+
+METHODS: dict[MethodId, Method] = {
+    row.id: row
+    for row in (
+        Method("pwff", "PWFF", ("adapters", "lora"), ("adapters",), 3e-3,
+               "adapters are averaged, LoRA stays personal"),
+        Method("vanilla_fl", "Vanilla FL", ("adapters", "lora"), ("adapters", "lora"), 3e-3,
+               "adapters and LoRA are both averaged"),
+        Method("fedada", "FedAda", ("adapters",), ("adapters",), 3e-3,
+               "adapters alone, averaged"),
+        Method("fedlora", "FedLoRA", ("lora",), ("lora",), 3e-3,
+               "LoRA alone, averaged"),
+        Method("local", "Local only", ("adapters", "lora"), (), 3e-3,
+               "control: every client alone, nothing is sent"),
+        Method("centralised", "Centralised", ("adapters", "lora"), (), 3e-3,
+               "control: one model on everybody's pooled data, no privacy", pooled=True),
+    )
+}  # fmt: skip

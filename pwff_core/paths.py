@@ -1,0 +1,28 @@
+"""Where things lie on disk: the embedded default, and the user's store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+STORE_VARIABLE = "PWFF_STORE"
+
+
+def root_dir() -> Path:
+    """The folder that holds app.py, pages/ and assets/: the checkout, or the package in an installed wheel."""
+    package = Path(__file__).resolve().parent
+    bundled = package / "_bundle"
+    return bundled if bundled.is_dir() else package.parent
+
+
+def assets_dir() -> Path:
+    """The embedded default: tokenizer, backbone, encoder, corpus, style sheet, pictures."""
+    return root_dir() / "assets"
+
+
+def default_store_path() -> Path:
+    """The store of runs: $PWFF_STORE, otherwise a file in the user's data folder."""
+    override = os.environ.get(STORE_VARIABLE)
+    return Path(override) if override else platformdirs.user_data_path("pwff", appauthor=False) / "runs.sqlite"

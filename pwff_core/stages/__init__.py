@@ -1,0 +1,1 @@
+"""The stages of the framework; this is where data and models meet."""

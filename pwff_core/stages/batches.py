@@ -1,0 +1,60 @@
+"""Client-major batches of encoded examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pwff_core import seeds
+from pwff_core.data.encoding import PROMPT, Encoded
+
+
+class Batch(NamedTuple):
+    """n rows of every one of K clients; N response tokens are to be predicted."""
+
+    tokens: Tensor  # (K·n, T) int64, padded on the right
+    at: Tensor  # (N,) flat index into K·n·T of the position that predicts
+    labels: Tensor  # (N,) the token that follows it
+    kinds: Tensor  # (N,) index into encoding.KINDS
+    owner: Tensor  # (N,) client, 0 … K−1
+
+
+def collate(rows: Sequence[Sequence[Encoded]], padding: int, device: torch.device) -> Batch:
+    """A batch of each client's rows; a client with fewer rows than the others gets empty ones."""
+    count = max(len(mine) for mine in rows)
+    length = max(len(row.tokens) for mine in rows for row in mine)
+    tokens = np.full((len(rows), count, length), padding, dtype=np.int64)
+    kinds = np.full((len(rows), count, length), PROMPT, dtype=np.int64)
+    for client, mine in enumerate(rows):
+        for index, row in enumerate(mine):
+            tokens[client, index, : len(row.tokens)] = row.tokens
+            kinds[client, index, : len(row.kinds)] = row.kinds
+    predicted = np.flatnonzero(kinds.ravel() != PROMPT)
+    parts = (
+        tokens.reshape(-1, length), predicted - 1, tokens.ravel()[predicted], kinds.ravel()[predicted],
+        predicted // (count * length),
+    )  # fmt: skip
+    return Batch(*(torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts))
+
+
+def training_rows(mine: Sequence[Encoded], seed: int, client: int, step: int, size: int) -> list[Encoded]:
+    """The `step`-th batch (0 …) of a client that goes through its examples in a new order every epoch.
+
+    A function of its arguments alone: nothing about the order has to be remembered between rounds.
+    """
+    rows = []
+    for position in range(step * size, (step + 1) * size):
+        epoch, index = divmod(position, len(mine))
+        order = seeds.generator(seed, "order", client, epoch).permutation(len(mine))
+        rows.append(mine[order[index]])
+    return rows
+
+
+def evaluation_rows(mine: Sequence[Encoded], size: int) -> list[list[Encoded]]:
+    """All of a client's examples, longest first, in batches of `size`."""
+    ordered = sorted(mine, key=lambda row: -len(row.tokens))
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]

@@ -1,0 +1,1 @@
+"""The radio link: fading, rate, transfer time, energy, and the bits that a method uploads. NumPy and SciPy alone."""

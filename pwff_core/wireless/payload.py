@@ -1,0 +1,105 @@
+"""What crosses the air: how many numbers a method uploads, by tensor group, and their bits.
+
+Sizes follow arXiv 2404.13238v2, section V-A: 3 adapters and up to 3 LoRA modules a transformer block.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+from pwff_core.config import RunConfig
+from pwff_core.methods import Group, Method
+from pwff_core.paths import assets_dir
+
+ADAPTERS_PER_BLOCK = 3  # after the attention output, after the MLP output, on the block's output
+
+
+class Geometry(NamedTuple):
+    """The sizes of a backbone that a payload depends on."""
+
+    blocks: int  # n
+    width: int  # d
+    query: int  # output width of the query projection
+    key: int  # of the key projection; below `query` where heads share keys (grouped-query attention)
+    value: int  # of the value projection
+
+
+GPT2_SMALL = Geometry(12, 768, 768, 768, 768)
+
+
+def geometry_of(backbone: str) -> Geometry | None:
+    """Geometry of a backbone that can be told without loading it, otherwise None (known once it is loaded).
+
+    `demo` and a local folder are read from their config.json (GPT-2 or Llama type); `gpt2` is GPT-2 small.
+    """
+    if backbone == "gpt2":
+        return GPT2_SMALL
+    folder = assets_dir() / "backbone" if backbone == "demo" else Path(backbone)
+    try:
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return _geometry_from(described)
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError):
+        return None  # not a folder, or not one of ours: the loader gives the reason when the run starts
+
+
+def _geometry_from(described: dict[str, Any]) -> Geometry | None:
+    """Geometry from the text of a transformers config.json, None for an architecture other than GPT-2 and Llama."""
+    if described["model_type"] == "gpt2":
+        blocks, width = int(described["n_layer"]), int(described["n_embd"])
+        return Geometry(blocks, width, width, width, width)
+    if described["model_type"] == "llama":
+        width, heads = int(described["hidden_size"]), int(described["num_attention_heads"])
+        head_width = int(described.get("head_dim") or width // heads)
+        shared = int(described.get("num_key_value_heads") or heads) * head_width
+        return Geometry(int(described["num_hidden_layers"]), width, heads * head_width, shared, shared)
+    return None
+
+
+@overload
+def pricing_geometry(config: RunConfig, geometry: Geometry) -> Geometry: ...
+@overload
+def pricing_geometry(config: RunConfig, geometry: None) -> Geometry | None: ...
+def pricing_geometry(config: RunConfig, geometry: Geometry | None) -> Geometry | None:
+    """The geometry that the link is priced by: GPT-2 small where `price_as` says so, otherwise the backbone's own."""
+    return GPT2_SMALL if config.price_as == "gpt2" else geometry
+
+
+def adapter_numbers(geometry: Geometry, bottleneck: int) -> int:
+    """Numbers in all 3n adapters of one client.
+
+    An adapter is d → b → d with both biases, 2·d·b + b + d numbers (Houlsby et al., arXiv 1902.00751, section 2.1).
+    """
+    one = 2 * geometry.width * bottleneck + bottleneck + geometry.width
+    return ADAPTERS_PER_BLOCK * geometry.blocks * one
+
+
+def lora_numbers(geometry: Geometry, rank: int) -> int:
+    """Numbers in all 3n LoRA modules (query, key and value of every block) of one client.
+
+    A module on a d_in → d_out projection is A (d_in, r) and B (r, d_out), r·(d_in + d_out) numbers
+    (Hu et al., arXiv 2106.09685, section 4.1).
+    """
+    outputs = (geometry.query, geometry.key, geometry.value)
+    return geometry.blocks * sum(rank * (geometry.width + output) for output in outputs)
+
+
+def upload_numbers(method: Method, geometry: Geometry, config: RunConfig) -> dict[Group, int]:
+    """Numbers that one client uploads in a round, by tensor group; empty where the method sends nothing.
+
+    A group that is averaged goes up whole, LoRA at all 3n sites, whatever the client's device class.
+    `geometry` is the backbone's own; `price_as` is applied here.
+    """
+    priced = pricing_geometry(config, geometry)
+    sizes: dict[Group, int] = {
+        "adapters": adapter_numbers(priced, config.adapter.bottleneck),
+        "lora": lora_numbers(priced, config.lora.rank),
+    }
+    return {group: sizes[group] for group in method.uploads}
+
+
+def uplink_bits(numbers: Mapping[Group, int], float_bits: int) -> int:
+    """Bits of one client's upload: S = bits a number × numbers uploaded."""
+    return float_bits * sum(numbers.values())

@@ -1,0 +1,346 @@
+"""The Live page driven without a browser; the engine is a stand-in that does nothing, the store is real."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.widgets.knobs import stops
+from pages.widgets.settings import DRAWN, SLIDERS
+from pages.widgets.words import plain, setting_text, settings_words, status_words
+from pwff_core import launch
+from pwff_core.config import RunConfig, knobs, preset_config, with_changes
+from pwff_core.errors import EngineError
+from pwff_core.figures import value_text
+from pwff_core.records import ClientProfile, ClientRecord, RoundRecord
+from pwff_core.store import RunStatus, Store
+from pwff_core.units import with_prefix
+from pwff_core.wireless.link import estimate
+from pwff_core.wireless.payload import GPT2_SMALL
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = str(ROOT / "pages" / "live.py")
+GPT2_PRICE = with_changes(RunConfig(), {"price_as": "gpt2"})
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    path = tmp_path / "runs.sqlite"
+    monkeypatch.setenv("PWFF_STORE", str(path))
+    return Store(path)
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str]]:
+    calls: list[tuple[Path, str]] = []
+    monkeypatch.setattr(launch, "launch", lambda path, run_id: calls.append((path, run_id)))
+    return calls
+
+
+def opened(run: str | None = None) -> AppTest:
+    page = AppTest.from_file(PAGE, default_timeout=30)
+    if run is not None:
+        page.query_params["run"] = run
+    return shown(page.run())
+
+
+def shown(page: AppTest) -> AppTest:
+    assert not page.exception
+    return page
+
+
+def address(page: AppTest) -> str | None:
+    value = page.query_params.get("run")
+    return value[0] if isinstance(value, list) else value
+
+
+def typed(page: AppTest, path: str, text: str) -> AppTest:
+    return shown(page.text_input(f"knob:{path}").set_value(text).run())
+
+
+def tiles(page: AppTest) -> dict[str, str]:
+    return {tile.label: str(tile.value) for tile in page.metric}
+
+
+def texts(page: AppTest) -> str:
+    """Everything that the page says in words, without Markdown's escapes."""
+    parts = [*page.markdown, *page.caption, *page.error, *page.warning, *page.info, *page.success]
+    bars = [bar.proto.text for bar in page.get("progress")]
+    return "\n".join([*(str(part.value) for part in parts), *bars]).replace("\\", "")
+
+
+def profile(client: int) -> ClientProfile:
+    return ClientProfile(
+        client=client, helpfulness_weight=0.25, device_class="mid", lora_modules=8, train_examples=40,
+        validation_examples=8, test_examples=40, topics={"garden": 3, "chess": 9, "travel": 5, "music": 1},
+        style={"units": "metric"},
+    )  # fmt: skip
+
+
+def round_record(run_id: str, number: int) -> RoundRecord:
+    clients = tuple(
+        ClientRecord(
+            client=client, helpfulness_weight=0.25, accuracy=0.5 + 0.1 * number, loss=1.0, delay_s=2.0, energy_j=3.0
+        )
+        for client in range(2)
+    )
+    return RoundRecord(
+        run=run_id, method="pwff", stage="instruction", round=number, accuracy=0.5 + 0.1 * number, loss=1.0,
+        delay_s=2.0, energy_j=6.0, wall_s=1.5, clients=clients,
+    )  # fmt: skip
+
+
+def going(store: Store, rounds: int, config: RunConfig = GPT2_PRICE) -> str:
+    """A run that this process has claimed, with some rounds."""
+    run_id = store.create_run(config)
+    store.claim(run_id)
+    store.describe(run_id, [profile(0), profile(1)], ["two examples were cut."], config.instruction.rounds)
+    for number in range(1, rounds + 1):
+        store.append(run_id, round_record(run_id, number))
+    return run_id
+
+
+def test_an_empty_store_says_what_start_will_do(store: Store) -> None:
+    page = opened()
+    assert "No run yet. Press **Start**" in texts(page)
+    assert address(page) is None
+    assert not page.button("start").disabled and page.button("stop").disabled
+
+
+def test_start_creates_a_run_launches_its_engine_and_puts_it_into_the_address(
+    store: Store, launched: list[tuple[Path, str]]
+) -> None:
+    page = typed(opened(), "channel.snr_db", "12.5")
+    page = shown(page.button("start").click().run())
+    (row,) = store.runs()
+    assert launched == [(store.path, row.id)]
+    assert address(page) == row.id
+    assert row.config == with_changes(RunConfig(), {"channel.snr_db": 12.5})
+    assert page.button("start").disabled and not page.button("stop").disabled
+    assert "Waiting for the engine." in texts(page)
+
+
+def test_an_engine_that_cannot_start_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, run_id: str) -> None:
+        raise EngineError("The engine cannot be started (no memory).")
+
+    monkeypatch.setattr(launch, "launch", fail)
+    page = shown(opened().button("start").click().run())
+    assert "The run could not be started: The engine cannot be started (no memory)." in texts(page)
+
+
+def test_stop_asks_the_engine_to_stop(store: Store) -> None:
+    run_id = going(store, 1)
+    page = opened(run_id)
+    assert not store.stop_requested(run_id)
+    shown(page.button("stop").click().run())
+    assert store.stop_requested(run_id)
+
+
+@pytest.mark.parametrize("bad", ["nosuchru", "DROP TABLE runs; --", "💥" * 50, "**bold**"])
+def test_an_address_of_no_run_gets_a_notice_and_a_working_page(store: Store, bad: str) -> None:
+    page = opened(bad)
+    assert f"There is no run “{bad[:40]}” here" in texts(page)
+    assert address(page) is None
+    assert not page.button("start").disabled
+    assert "There is no run" not in texts(shown(page.run()))  # said once
+
+
+def test_the_address_of_a_deleted_run_gets_a_notice(store: Store) -> None:
+    run_id = going(store, 1)
+    store.finish(run_id, RunStatus.FINISHED)
+    store.delete(run_id)
+    assert f"There is no run “{run_id}” here" in texts(opened(run_id))
+
+
+def test_a_refresh_attaches_to_the_run_of_the_address_and_takes_its_settings(store: Store) -> None:
+    config = with_changes(GPT2_PRICE, {"method": "fedlora", "adapter.bottleneck": 7, "data.max_length": 50})
+    older, newer = going(store, 2, config), going(store, 1)
+    page = opened(older)
+    assert address(page) == older and newer not in texts(page)
+    assert page.text_input("knob:adapter.bottleneck").value == "7"
+    assert page.selectbox("settings:method").value == "fedlora"
+    assert tiles(page)["Accuracy"] == "70.0 %"
+
+
+def test_without_an_address_a_going_run_comes_first_then_the_newest(store: Store) -> None:
+    older, newest = going(store, 1), going(store, 1)
+    store.finish(newest, RunStatus.FINISHED)
+    assert address(opened()) == older
+    store.finish(older, RunStatus.FINISHED)
+    assert address(opened()) == newest
+
+
+def test_settings_that_the_panel_does_not_show_go_into_the_next_run(
+    store: Store, launched: list[tuple[Path, str]]
+) -> None:
+    run_id = going(store, 1, with_changes(GPT2_PRICE, {"data.max_length": 50}))
+    store.finish(run_id, RunStatus.FINISHED)
+    shown(opened(run_id).button("start").click().run())
+    assert store.runs()[0].config.data.max_length == 50
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "answer"),
+    [
+        ("channel.snr_db", "five", "'five' is not allowed; give a number from -30 to 60 dB."),
+        ("channel.snr_db", "200", "'200' is not allowed; give a number from -30 to 60 dB."),
+        ("channel.bandwidth_hz", "0", "'0' is not allowed; give a number from 1,000 to 1,000,000,000 Hz."),
+        ("channel.bandwidth_hz", "", "othing is entered; give a number from 1,000 to 1,000,000,000 Hz."),
+        ("clients", "0", "'0' is not allowed; give a whole number from 2 to 200."),
+        ("clients", "2.5", "'2.5' is not allowed; give a whole number from 2 to 200."),
+        ("instruction.learning_rate", "-1", "'-1' is not allowed; give a number from 1e-07 to 1."),
+        ("channel.coherence_time_s", "nan", "'nan' is not allowed; give a number of at least 0.0001 s, or inf."),
+        ("channel.coherence_time_s", "inf", "the mean delay of such a link is infinite"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_answered_in_words_and_nothing_starts(store: Store, path: str, text: str, answer: str) -> None:
+    page = typed(opened(), path, text)
+    errors = [str(error.value).replace("\\", "") for error in page.error]
+    assert any(error.endswith(answer) or answer in error for error in errors)
+    assert any(error.startswith("A run cannot start like this.") for error in errors)
+    assert page.button("start").disabled
+    mended = typed(page, path, "" if path == "instruction.learning_rate" else "10")
+    assert (path == "channel.bandwidth_hz") == bool(mended.error)  # 10 Hz is too narrow still
+
+
+def test_slider_and_box_follow_each_other(store: Store) -> None:
+    page = typed(opened(), "clients", "17")
+    assert page.select_slider("slider:clients").value == 17
+    page = shown(page.select_slider("slider:clients").set_value(20.0).run())
+    assert page.text_input("knob:clients").value == "20"
+    assert typed(page, "clients", "many").select_slider("slider:clients").value == 20
+
+
+def test_every_slider_stands_at_bounds_and_default() -> None:
+    entries = knobs()
+    for path in (path for group in SLIDERS.values() for path in group):
+        entry = entries[path]
+        found = stops(entry)
+        assert found == sorted(set(found)) and float(entry.default) in found
+        assert (found[0], found[-1]) == (entry.low, entry.high)
+
+
+def test_every_drawn_knob_is_a_setting() -> None:
+    assert set(DRAWN) <= set(knobs()) and len(set(DRAWN)) == len(DRAWN)
+
+
+@pytest.mark.parametrize("method", ["pwff", "vanilla_fl", "fedlora", "local"])
+def test_at_once_numbers_are_those_of_the_estimate(store: Store, method: str) -> None:
+    page = shown(opened().segmented_control("knob:price_as").set_value("gpt2").run())
+    page = shown(page.selectbox("settings:method").set_value(method).run())
+    page = typed(page, "channel.snr_db", "10")
+    config = with_changes(GPT2_PRICE, {"method": method, "channel.snr_db": 10.0})
+    told = estimate(config, GPT2_SMALL)
+    assert tiles(page) == {
+        "A client uploads": with_prefix(told.uplink_bits, "bit"), "Link rate": with_prefix(told.rate_bps, "bit/s"),
+        "Upload time": value_text(told.delay_s, "s"), "Energy, one client": with_prefix(told.energy_j, "J"),
+        "Energy, all clients": with_prefix(told.round_energy_j, "J"),
+    }  # fmt: skip
+    assert "priced as GPT-2 small" in texts(page)
+
+
+def test_at_once_numbers_at_paper_scale_are_the_papers(store: Store) -> None:
+    page = shown(opened().selectbox("settings:preset").set_value("paper").run())
+    assert tiles(page)["A client uploads"] == "18.6 Mbit"  # 36 adapters of 16,138 numbers of 32 bits
+    assert tiles(page)["Upload time"] == "10.8 s" and tiles(page)["Energy, one client"] == "10.8 J"
+    assert "Each client uploads adapters (18.6 Mbit). LoRA (up to 14.2 Mbit) stays at home." in texts(page)
+
+
+def test_a_preset_keeps_method_and_seed(store: Store, launched: list[tuple[Path, str]]) -> None:
+    page = typed(opened(), "seed", "7")
+    page = shown(page.selectbox("settings:method").set_value("fedada").run())
+    page = shown(page.selectbox("settings:preset").set_value("paper-as-printed").run())
+    shown(page.button("start").click().run())
+    expected = with_changes(preset_config("paper-as-printed"), {"method": "fedada", "seed": 7})
+    assert store.runs()[0].config == expected
+
+
+def test_a_deadline_below_the_expected_upload_is_pointed_out(store: Store) -> None:
+    page = shown(opened().segmented_control("knob:price_as").set_value("gpt2").run())
+    assert "most uploads will be lost" in texts(typed(page, "channel.deadline_s", "5"))
+    assert "most uploads will be lost" not in texts(typed(page, "channel.deadline_s", "20"))
+
+
+def test_a_going_run_shows_tiles_clients_and_notes(store: Store) -> None:
+    run_id = going(store, 2)
+    page = opened(run_id)
+    assert tiles(page)["Accuracy"] == "70.0 %" and tiles(page)["Energy so far"] == "12.0 J"
+    (tile,) = (tile for tile in page.metric if tile.label == "Accuracy")
+    assert tile.delta == "+10.0 points"
+    table = next(frame.value for frame in page.dataframe if "Client" in frame.value)
+    assert table["Main topics"].tolist() == ["chess, travel, garden"] * 2
+    assert table["Accuracy"].tolist() == pytest.approx([70.0, 70.0])
+    assert "Two examples were cut." in texts(page)
+    assert "Simulated: the channel" in texts(page)
+
+
+def test_new_rounds_are_added_to_those_seen(store: Store) -> None:
+    run_id = going(store, 1)
+    page = opened(run_id)
+    store.append(run_id, round_record(run_id, 2))
+    assert tiles(shown(page.run()))["Energy so far"] == "12.0 J"
+
+
+def test_a_failed_run_says_why_and_keeps_its_rounds(store: Store) -> None:
+    run_id = going(store, 2)
+    store.finish(run_id, RunStatus.FAILED, "The loss of client 3 is no longer a number.")
+    page = opened(run_id)
+    assert "Failed in round 3: The loss of client 3 is no longer a number. Its 2 rounds are kept." in texts(page)
+    assert tiles(page)["Energy so far"] == "12.0 J"
+    assert not page.button("start").disabled
+
+
+def test_a_store_that_cannot_be_opened_is_told_and_nothing_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "letter.sqlite"
+    path.write_text("Dear reader, this is no database. " * 100)
+    monkeypatch.setenv("PWFF_STORE", str(path))
+    page = opened()
+    assert "letter.sqlite is not a store of runs" in texts(page)
+    assert page.button("start").disabled
+
+
+def test_status_in_words(store: Store) -> None:
+    run_id = store.create_run(RunConfig())
+    assert status_words(store.run(run_id), [], False) == "Waiting for the engine."
+    run_id = going(store, 6)
+    records = [record for _, record in store.rounds(run_id)]
+    row = store.run(run_id)
+    assert status_words(row, records, False) == "Round 7 of 16 · about 15 s left"  # 10 rounds of 1.5 s
+    assert status_words(row, records, True) == "Stopping after the round that is being trained (6 rounds done)."
+    stopped = row.model_copy(update={"status": RunStatus.STOPPED})
+    assert status_words(stopped, records[:1], False) == "Stopped after 1 round. What was measured is kept."
+    finished = row.model_copy(update={"status": RunStatus.FINISHED})
+    assert status_words(finished, records, False) == "Finished: 6 rounds in 9.0 s of computing."
+
+
+def test_settings_in_words() -> None:
+    assert (
+        settings_words(RunConfig())
+        == "PWFF · 10 clients · 5 dB, 1 MHz, Rayleigh fading · 16 rounds of 8 steps · seed 0"
+    )
+    assert setting_text(1500, "Hz") == "1.5 kHz" and setting_text(100, "Hz") == "100 Hz"
+
+
+def test_markdown_in_a_message_is_shown_letter_for_letter() -> None:
+    assert plain("**a** [b](c) $x$") == r"\*\*a\*\* \[b\]\(c\) \$x\$"
+
+
+def test_the_page_does_not_import_the_engine() -> None:
+    code = (
+        "import sys\n"
+        "from streamlit.testing.v1 import AppTest\n"
+        f"page = AppTest.from_file({PAGE!r}, default_timeout=60).run()\n"
+        "assert not page.exception, page.exception\n"
+        "print(sorted({'torch', 'transformers', 'peft', 'trl', 'datasets'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip().splitlines()[-1] == "[]"

@@ -1,0 +1,509 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import pwff_core
+from pwff_core import cli, comparison, flags, terminal
+from pwff_core.config import InstructionConfig, RunConfig, knobs
+from pwff_core.errors import ConfigError, TrainingError
+from pwff_core.records import RoundRecord
+from pwff_core.store import RunStatus, Store
+from tests.scripted import federation, record
+
+ROOT = Path(__file__).resolve().parent.parent
+SHORT = ("--clients", "2", "--instruction.rounds", "3")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The default store of these tests."""
+    found = tmp_path / "runs.sqlite"
+    monkeypatch.setenv("PWFF_STORE", str(found))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    play_with(monkeypatch, federation())
+
+
+def play_with(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+    monkeypatch.setitem(sys.modules, "pwff_core.federation", module)
+    monkeypatch.setattr(pwff_core, "federation", module, raising=False)
+
+
+def sentence(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What `pwff` says on stderr to input that it refuses: one line, exit code 2, nothing on stdout."""
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("pwff: ") and said.err.count("\n") == 1 and "Traceback" not in said.err
+    return said.err.removeprefix("pwff: ").strip()
+
+
+# help
+
+
+def test_help_answers_at_once_without_what_training_needs() -> None:
+    code = (
+        "import sys, pwff_core.cli as cli\n"
+        "try: cli.main(['run', '--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'numpy', 'scipy', 'streamlit', 'plotly', 'tqdm'}\n"
+        "print(*sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
+    assert time.monotonic() - start < 5.0  # 0.5 s on an idle computer
+    assert "--channel.snr-db dB" in done.stdout
+
+
+def test_every_setting_is_a_flag_with_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert end.value.code == 0
+    for path, entry in knobs().items():
+        assert f"--{path.replace('_', '-')}" in shown
+        if path != "preset":
+            assert " ".join(entry.help.split()[:4]) in shown
+
+
+def test_no_command_is_help_and_version_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([])
+    assert end.value.code == 0
+    assert "{run,compare,runs,export,app}" in capsys.readouterr().out
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("pwff ")
+
+
+# flags
+
+
+def parsed(*words: str) -> RunConfig:
+    command = cli._parsed(["run", *words])
+    assert isinstance(command, flags.Run)
+    return flags.config_of(command.preset, command.config, command.settings)
+
+
+def test_no_flags_are_the_demo() -> None:
+    assert parsed() == RunConfig()
+
+
+def test_flags_reach_their_settings() -> None:
+    config = parsed(
+        *("--method", "fedlora", "--clients=4", "--seed", "3", "--float-bits", "16", "--channel.snr-db", "-5.5"),
+        *("--channel.deadline-s", "inf", "--data.personal-styles", "false", "--instruction.learning-rate", "1e-3"),
+        *("--preferences.helpfulness-weights", "0", "0.25", "0.5,1"),
+    )
+    assert (config.method, config.clients, config.seed, config.float_bits) == ("fedlora", 4, 3, 16)
+    assert (config.channel.snr_db, config.channel.deadline_s) == (-5.5, float("inf"))
+    assert config.data.personal_styles is False
+    assert config.instruction.learning_rate == 1e-3
+    assert config.preferences.helpfulness_weights == (0.0, 0.25, 0.5, 1.0)
+
+
+def test_flags_lie_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("seed = 5\n[channel]\nsnr_db = 1.0\n[lora]\nrank = 12\n")
+    config = parsed("--preset", "paper", "--config", str(file), "--channel.snr-db", "2")
+    assert (config.seed, config.channel.snr_db, config.lora.rank) == (5, 2.0, 12)
+    assert (config.backbone, config.instruction.rounds) == ("gpt2", 50)
+
+
+def test_none_takes_a_setting_back() -> None:
+    config = parsed(
+        "--preset", "paper", "--instruction.learning-rate", "none", "--preferences.helpfulness-weights", "none"
+    )
+    assert config.instruction.learning_rate is None
+    assert config.preferences.helpfulness_weights is None
+
+
+def test_a_flag_without_its_value_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run", "--channel.snr-db", "--json"])
+    assert end.value.code == 2
+    assert "Missing value for argument '--channel.snr-db'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--clients 0", "clients: 0 is not allowed; give a whole number from 2 to 200."),
+        ("--clients 10000", "clients: 10000 is not allowed; give a whole number from 2 to 200."),
+        ("--clients 2.5", "clients: 2.5 is not allowed; give a whole number from 2 to 200."),
+        ("--channel.snr-db 200", "channel.snr_db: 200 is not allowed; give a number from -30 to 60 dB."),
+        ("--channel.snr-db five", "channel.snr_db: 'five' is not allowed; give a number from -30 to 60 dB."),
+        ("--channel.snr_db=", "channel.snr_db: '' is not allowed; give a number from -30 to 60 dB."),
+        (
+            "--channel.bandwidth-hz 0",
+            "channel.bandwidth_hz: 0 is not allowed; give a number from 1,000 to 1,000,000,000 Hz.",
+        ),
+        (
+            "--channel.bandwidth-hz -1e6",
+            "channel.bandwidth_hz: -1000000.0 is not allowed; give a number from 1,000 to 1,000,000,000 Hz.",
+        ),
+        (
+            "--clients 2 --preferences.helpfulness-weights 0.5 0.5 --preferences.harmlessness-weights 0.5 0.4",
+            "preferences: the weights of client 1 are 0.5 and 0.4, which sum to 0.9; they must sum to 1.",
+        ),
+        (
+            "--preferences.helpfulness-weights 0.5",
+            "preferences.helpfulness_weights has 1 weights for 10 clients; give one a client.",
+        ),
+        (
+            "--method pwf",
+            "method: 'pwf' is not one of pwff, vanilla_fl, fedada, fedlora, local, centralised. Did you mean 'pwff'?",
+        ),
+        ("--data.personal-styles maybe", "data.personal_styles: 'maybe' is not allowed; give true or false."),
+        (
+            "--channel.snr 5",
+            "Unknown flag --channel.snr; did you mean --channel.snr-db? `pwff run --help` lists all flags.",
+        ),
+        ("--client 5", "Unknown flag --client; did you mean --clients? `pwff run --help` lists all flags."),
+        ("--stor=x", "Unknown flag --stor; did you mean --store? `pwff run --help` lists all flags."),
+        ("--zzzzzz 5", "Unknown flag --zzzzzz. `pwff run --help` lists all flags."),
+        ("fast", "`pwff run` does not take 'fast'; a flag takes its value as --flag value."),
+        ("--preset papre", "preset: 'papre' is not one of demo, paper, paper-as-printed."),
+        ("--config nowhere.toml", "cannot read the config file nowhere.toml: No such file or directory."),
+    ],
+)
+def test_bad_settings_are_one_sentence_and_start_no_run(
+    path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str
+) -> None:
+    assert sentence(capsys, "run", *words.split()) == said
+    assert not path.exists()
+
+
+def test_an_unknown_field_in_the_file_names_the_nearest(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[channel]\nsnr_dB = 5\n")
+    assert "unknown setting 'channel.snr_dB'. Did you mean 'channel.snr_db'?" in sentence(
+        capsys, "run", "--config", str(file)
+    )
+
+
+def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    said = sentence(capsys, "comprae")
+    assert said == "unknown command 'comprae'; did you mean compare? There are run, compare, runs, export, app."
+
+
+# run
+
+
+def test_run_shows_progress_and_a_table(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", *SHORT, "--name", "mine", "--method", "local"]) == 0
+    said = capsys.readouterr()
+    (row,) = Store(path).runs()
+    assert (row.name, row.config.method, row.status, row.rounds_done) == ("mine", "local", RunStatus.FINISHED, 3)
+    assert "Local only: 100%" in said.err and "3/3" in said.err and "accuracy 3.0 %" in said.err
+    assert f"Run {row.id} is finished" in said.err
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert lines[0] == "round 1 round 3 in all"
+    assert "Accuracy 1.0 % 3.0 %" in lines
+    assert "Delay 2.00 s 2.00 s 6.00 s" in lines
+    assert "Energy 4.00 J 4.00 J 12.0 J" in lines
+    assert "Uplink 64.0 bit 64.0 bit 192 bit" in lines
+
+
+def test_run_json_is_one_object_a_round_and_nothing_else(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", *SHORT, "--json"]) == 0
+    (row,) = Store(path).runs()
+    lines = capsys.readouterr().out.splitlines()
+    assert [RoundRecord.model_validate_json(line) for line in lines] == [record(n, row.id) for n in (1, 2, 3)]
+    first = json.loads(lines[0])
+    assert {"run", "method", "stage", "round", "accuracy", "loss", "delay_s", "energy_j", "uplink_bits"} <= set(first)
+    assert first["reward"] is None and first["clients"][1]["snr_db"] is None
+
+
+def test_ctrl_c_keeps_the_rounds(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play_with(monkeypatch, federation(lambda number: signal.raise_signal(signal.SIGINT) if number == 3 else None))
+    assert cli.main(["run", *SHORT]) == 130
+    (row,) = Store(path).runs()
+    assert (row.status, row.rounds_done) == (RunStatus.STOPPED, 2)
+    assert f"Stopped after 2 of 3 rounds. They are kept as run {row.id}." in capsys.readouterr().err
+
+
+def raise_in_round(error: Exception, at: int) -> ModuleType:
+    def before_round(number: int) -> None:
+        if number == at:
+            raise error
+
+    return federation(before_round)
+
+
+def test_nan_is_one_sentence_and_keeps_the_rounds(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play_with(monkeypatch, raise_in_round(TrainingError("The loss of instruction round 2 is not finite."), at=2))
+    assert cli.main(["run", *SHORT]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "pwff: The loss of instruction round 2 is not finite."
+    (row,) = Store(path).runs()
+    assert (row.status, row.rounds_done) == (RunStatus.FAILED, 1)
+
+
+def test_what_nobody_foresaw_has_exit_code_1_and_no_traceback(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play_with(monkeypatch, raise_in_round(ZeroDivisionError("oh"), at=1))
+    assert cli.main(["run", *SHORT]) == 1
+    said = capsys.readouterr().err
+    assert "pwff: The engine failed: ZeroDivisionError: oh. The full report is in" in said
+    assert "Traceback" not in said
+
+
+# stores that cannot be used
+
+
+def test_a_store_that_is_not_sqlite(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.write_bytes(b"something else entirely" * 100)
+    for words in (["run", *SHORT], ["runs"], ["export", "latest"], ["compare", *SHORT], ["app"]):
+        assert sentence(capsys, *words) == (
+            f"The store {path} is not a store of runs (not an SQLite file); "
+            "choose another file with --store or $PWFF_STORE."
+        )
+
+
+def test_a_locked_store(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(path)
+    monkeypatch.setattr(cli, "Store", lambda path: Store(path, patience_s=0.05))
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    assert "is locked by another program; close that program and try again" in sentence(capsys, "run", *SHORT)
+    blocker.close()
+
+
+def test_a_store_in_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    said = sentence(capsys, "run", *SHORT, "--store", str(tmp_path / "file" / "runs.sqlite"))
+    assert "cannot be made" in said and "choose another file with --store or $PWFF_STORE" in said
+
+
+# compare
+
+
+def test_compare_runs_each_method_with_each_seed(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "out.csv"
+    words = ["compare", *SHORT, "--methods", "pwff,local", "--seeds", "0,1", "--csv", str(file)]
+    assert cli.main(words) == 0
+    said = capsys.readouterr()
+    made = [(row.config.method, row.config.seed, row.status.value) for row in reversed(Store(path).runs())]
+    assert made == [(m, s, "finished") for s in (0, 1) for m in ("pwff", "local")]
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert lines[0] == "method runs Accuracy Loss Delay a round Energy a round Delay in all Energy in all"
+    assert lines[2].startswith("PWFF 2 3.0 % ± 0.0 % 0.333 ± 0.000 2.00 s ± 0 s")
+    assert lines[3].startswith("Local only 2")
+    with file.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    columns = ("method", "seed", "accuracy", "delay_s_a_round", "energy_j_in_all")
+    expected = [(m, s, "0.03", "2.0", "12.0") for s in "01" for m in ("pwff", "local")]
+    assert [tuple(row[name] for name in columns) for row in rows] == expected
+
+
+def test_the_spread_is_the_sample_standard_deviation() -> None:
+    # mean of 0.5, 0.6, 0.7 is 0.6; deviations 0.1, 0, 0.1 → sqrt(0.02 / 2) = 0.1
+    assert comparison.spread("accuracy", [0.5, 0.6, 0.7]) == "60.0 % ± 10.0 %"
+    assert comparison.spread("loss", [1.25, None]) == "1.250"
+    assert comparison.spread("loss", [None]) == "–"
+
+
+def test_compare_json_is_rounds_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", *SHORT, "--methods", "pwff,fedada", "--json"]) == 0
+    found = [RoundRecord.model_validate_json(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one.method, one.round) for one in found] == [(m, n) for m in ("pwff", "fedada") for n in (1, 2, 3)]
+
+
+def test_a_failed_run_is_left_out_and_the_others_are_compared(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[int] = []
+
+    def fail_first(number: int) -> None:
+        calls.append(number)
+        if len(calls) == 2:
+            raise TrainingError("The loss of round 2 is not finite.")
+
+    play_with(monkeypatch, federation(fail_first))
+    assert cli.main(["compare", *SHORT, "--methods", "pwff,local"]) == 2
+    said = capsys.readouterr()
+    assert "pwff: PWFF, seed 0 is left out: The loss of round 2 is not finite." in said.err
+    assert [line.split("  ")[0] for line in said.out.splitlines()[2:]] == ["Local only"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--methods pwff,fedda", "method: 'fedda' is not one of"),
+        ("--methods ,", "--methods is empty; give at least one, with commas between."),
+        ("--seeds 0,x", "seed: 'x' is not allowed; give a whole number from 0 to 2,147,483,647."),
+        ("--method pwff", "Unknown flag --method; did you mean --methods?"),
+        ("--csv /nowhere/at/all.csv", "Cannot write /nowhere/at/all.csv (No such file or directory)"),
+    ],
+)
+def test_a_bad_comparison_starts_no_run(path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
+    assert sentence(capsys, "compare", *SHORT, *words.split()).startswith(said)
+    assert not path.exists() or Store(path).runs() == []
+
+
+# runs and export
+
+
+def test_runs_lists_newest_first(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["runs"]) == 0
+    assert capsys.readouterr().out.startswith(f"No runs yet in {path};")
+    store = Store(path)
+    first = store.create_run(RunConfig(clients=3, instruction=InstructionConfig(rounds=7)), "one")
+    second = store.create_run(RunConfig(method="local"))
+    assert cli.main(["runs"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split()[0] for line in lines] == [second, first]
+    assert lines[1].split()[3:] == ["pwff", "3", "5", "dB", "0/7", "queued", "one"]
+    assert cli.main(["runs", "--json"]) == 0
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [second, first]
+
+
+def test_runs_in_a_pipe_that_closes_early(path: Path) -> None:
+    store = Store(path)
+    for _ in range(3):
+        store.create_run(RunConfig())
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "pwff_core", "runs", "--json"]
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_export_by_id_by_its_start_and_latest(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", *SHORT]) == 0
+    assert cli.main(["run", *SHORT]) == 0
+    newest, oldest = (row.id for row in Store(path).runs())
+    capsys.readouterr()
+    for word, run_id in (("latest", newest), (oldest, oldest), (newest[:7], newest)):
+        to = tmp_path / word
+        assert cli.main(["export", word, "--to", str(to)]) == 0
+        assert capsys.readouterr().out.splitlines() == [str(to / n) for n in ("rounds.csv", "clients.csv", "run.json")]
+        assert json.loads((to / "run.json").read_text(encoding="utf-8"))["id"] == run_id
+
+
+def test_export_of_a_run_that_is_not_there_names_the_newest(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sentence(capsys, "export", "latest") == f"There is no run 'latest' in {path}; there are none yet."
+    ids = [Store(path).create_run(RunConfig()) for _ in range(6)]
+    said = sentence(capsys, "export", "nosuchid")
+    assert said == f"There is no run 'nosuchid' in {path}; the newest are {', '.join(ids[:0:-1])}."
+    Store(path).delete(ids[-1])
+    assert "There is no run" in sentence(capsys, "export", ids[-1])
+
+
+def test_the_start_of_several_runs_is_not_enough(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(path)
+    for run_id in ("abc23456", "abd23456"):
+        made = store.create_run(RunConfig())
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE runs SET id = ? WHERE id = ?", (run_id, made))
+        connection.close()
+    said = sentence(capsys, "export", "ab")
+    assert said == "'ab' is the start of several runs: abd23456, abc23456; give more letters."
+
+
+# app
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere the server is a child process")
+def test_app_becomes_the_server_of_the_pages(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called: list[tuple[list[str], dict[str, str]]] = []
+
+    def execve(program: str, command: list[str], environment: dict[str, str]) -> None:
+        called.append((command, environment))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execve", execve)
+    port = free_port()
+    with pytest.raises(SystemExit):
+        cli.main(["app", "--port", str(port), "--headless"])
+    ((command, environment),) = called
+    assert command[1:5] == ["-m", "streamlit", "run", str(ROOT / "app.py")]
+    options = dict(zip(command[5::2], command[6::2], strict=True))
+    assert (options["--server.address"], options["--server.port"]) == ("localhost", str(port))
+    assert options["--server.headless"] == "true"
+    assert environment["PWFF_STORE"] == str(path)
+    assert f"http://localhost:{port} " in capsys.readouterr().out
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_port_in_use_or_out_of_range(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = sentence(capsys, "app", "--port", str(port))
+        assert said == f"Port {port} is in use by another program; choose another with --port."
+    assert (
+        sentence(capsys, "app", "--port", "70000")
+        == "--port: 70000 is not allowed; give a whole number from 1 to 65,535."
+    )
+
+
+# small parts
+
+
+def test_a_table_lines_up() -> None:
+    assert terminal.table(("a", "bb"), [("ccc", "d"), ("", "e")]) == "a    bb\n───  ──\nccc  d\n     e"
+
+
+def test_numbers_in_words() -> None:
+    assert terminal.in_words("accuracy", 0.6314) == "63.1 %"
+    assert terminal.in_words("delay_s", 125.0) == "2 min 05 s"
+    assert terminal.in_words("delay_s", 0.0963) == "96.3 ms"
+    assert terminal.in_words("energy_j", 1720.0) == "1.72 kJ"
+    assert terminal.in_words("loss", None) == "–"
+
+
+def test_a_run_without_rounds_has_no_table() -> None:
+    assert terminal.summary([]) == "The run has no rounds."
+
+
+def test_python_m_is_the_same_program(path: Path) -> None:
+    command = [sys.executable, "-m", "pwff_core", "run", "--clients", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "pwff: clients: 0 is not allowed; give a whole number from 2 to 200.\n"
+
+
+def test_a_plan_checks_every_run_before_the_first(path: Path) -> None:
+    with pytest.raises(ConfigError):
+        comparison.plan(RunConfig(), ["pwff", "nosuch"], ["0"])
+    made = comparison.plan(RunConfig(clients=5), ["pwff", "local"], ["1", "2"])
+    assert [(one.method, one.seed, one.clients) for one in made] == [
+        ("pwff", 1, 5),
+        ("local", 1, 5),
+        ("pwff", 2, 5),
+        ("local", 2, 5),
+    ]

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from pwff_core.methods import GROUPS, METHODS, Method, MethodId
+
+
+def test_every_id_has_a_row_under_its_own_name() -> None:
+    assert tuple(METHODS) == get_args(MethodId)
+    assert all(name == row.id for name, row in METHODS.items())
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_row_uploads_only_what_it_trains(method: Method) -> None:
+    assert method.trains
+    assert set(method.uploads) <= set(method.trains) <= set(GROUPS)
+    assert set(method.uploads) | set(method.personal) == set(method.trains)
+    assert not set(method.uploads) & set(method.personal)
+    assert not (method.pooled and method.uploads)  # pooled data leaves no model to average
+    assert method.learning_rate > 0
+    assert method.label
+    assert method.summary
+
+
+@pytest.mark.parametrize(
+    ("name", "trains", "uploads", "personal"),
+    [
+        ("pwff", {"adapters", "lora"}, {"adapters"}, {"lora"}),
+        ("vanilla_fl", {"adapters", "lora"}, {"adapters", "lora"}, set()),
+        ("fedada", {"adapters"}, {"adapters"}, set()),
+        ("fedlora", {"lora"}, {"lora"}, set()),
+        ("local", {"adapters", "lora"}, set(), {"adapters", "lora"}),
+        ("centralised", {"adapters", "lora"}, set(), {"adapters", "lora"}),
+    ],
+)
+def test_the_rows_are_the_paper_s(name: MethodId, trains: set[str], uploads: set[str], personal: set[str]) -> None:
+    row = METHODS[name]
+    assert (set(row.trains), set(row.uploads), set(row.personal)) == (trains, uploads, personal)
+
+
+def test_labels_tell_the_methods_apart() -> None:
+    assert len({row.label for row in METHODS.values()}) == len(METHODS)
+    assert [row.id for row in METHODS.values() if row.pooled] == ["centralised"]
