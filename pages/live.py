@@ -21,31 +21,32 @@ from pwff_core.paths import default_store_path
 from pwff_core.store import RunRow, Store
 
 POLL_S = 1.0
-_NOTICE, _STARTED = "live:notice", "live:started"
+_NOTICE, _TO_SHOW = "live:notice", "live:to-show"
 
 
-def open_store(*, readonly: bool = True) -> Store | None:
-    """The store of runs, or None and the reason on the page."""
+def open_store() -> tuple[Store | None, RunRow | None]:
+    """The store of runs and the run to show; without a store, the reason is on the page."""
     try:
-        return Store(default_store_path(), readonly=readonly)
+        store = Store(default_store_path(), readonly=True)
+        return store, attached(store)
     except StoreError as error:
         st.error(plain(sentence(str(error))))
-        return None
+        return None, None
 
 
 def attached(store: Store) -> RunRow | None:
     """The run to show: that of the address, or one that is going, or the newest. Its id is in the address then."""
-    if started := st.session_state.pop(_STARTED, None):
-        st.query_params["run"] = started  # here, as what a callback puts into the address does not reach the browser
+    if chosen := st.session_state.pop(_TO_SHOW, None):
+        st.query_params["run"] = chosen  # here, as what a callback puts into the address does not reach the browser
     asked = st.query_params.get("run")
     if asked:
         try:
             row = store.run(asked)
             if not row.deleted:
                 return row
-        except StoreError:
-            pass
-        st.session_state[_NOTICE] = f"There is no run “{asked[:40]}” here: it was deleted, or the address has a slip."
+            st.session_state[_NOTICE] = f"Run {row.id} was deleted."
+        except StoreError as error:
+            st.session_state[_NOTICE] = sentence(str(error))
         del st.query_params["run"]
     rows = store.runs()
     found = next((row for row in rows if not row.status.ended), rows[0] if rows else None)
@@ -64,7 +65,7 @@ def start(config: RunConfig) -> None:
     except (PwffError, OSError) as error:
         st.session_state[_NOTICE] = f"The run could not be started: {error}"
         return
-    st.session_state[_STARTED] = run_id
+    show(run_id)
 
 
 def stop(run_id: str) -> None:
@@ -107,6 +108,21 @@ def controls(config: RunConfig | None, problems: dict[str, str], row: RunRow | N
             at_once(config)
 
 
+def elsewhere(store: Store, shown: RunRow) -> None:
+    """A way to the run that is going, while an ended one is shown."""
+    going = next((row for row in store.runs() if not row.status.ended), None)
+    if going is None or not shown.status.ended:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="elsewhere"):
+        st.info(f"Another run is going: {plain(settings_words(going.config))}.")
+        st.button("Show it", key="show-going", on_click=show, args=(going.id,))
+
+
+def show(run_id: str) -> None:
+    """Callback: put a run into the address."""
+    st.session_state[_TO_SHOW] = run_id
+
+
 def watch(run_id: str, *, active: bool) -> None:
     """One look at the run. Once it has ended, the whole page is drawn again and the looking ends."""
     try:
@@ -121,8 +137,7 @@ def watch(run_id: str, *, active: bool) -> None:
 
 def page() -> None:
     st.title("Federated fine-tuning, live", anchor=False)
-    store = open_store()
-    row = attached(store) if store else None
+    store, row = open_store()
     if not settings.ready():
         settings.adopt(row.config if row else RunConfig())
     active = row is not None and not row.status.ended
@@ -132,9 +147,12 @@ def page() -> None:
     if notice := st.session_state.pop(_NOTICE, None):
         st.warning(plain(notice), icon=":material/info:")
     controls(config, dict(problems), row, store)
+    if store is None:
+        return
     if row is None:
         welcome()
         return
+    elsewhere(store, row)
     st.fragment(partial(watch, row.id, active=active), run_every=POLL_S if active else None)()
 
 

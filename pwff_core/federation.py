@@ -48,8 +48,9 @@ class Federation:
     Reading data and weights happens here, so a PwffError here means that the run cannot start.
     """
 
-    def __init__(self, config: RunConfig, run_id: str = "") -> None:
+    def __init__(self, config: RunConfig, run_id: str = "", cohort_size: int = COHORT_SIZE) -> None:
         self.config, self.run_id, self.method = config, run_id, METHODS[config.method]
+        self.cohort_size = cohort_size
         data, data_notes = load_clients(config)
         self.backbone = load_backbone(config.backbone, config.device, config.precision)
         self.splits, cut = _encode(data, config, self.backbone)
@@ -75,7 +76,7 @@ class Federation:
                 self.backbone, part, self.method.trains, self.config.adapter, self.config.lora,
                 torch.Generator().manual_seed(seeds.torch_seed(self.config.seed, "start")),
             )
-            for part in rows.split(COHORT_SIZE)
+            for part in rows.split(self.cohort_size)
         ]  # fmt: skip
 
     def _server_copy(self) -> dict[Group, dict[str, Tensor]]:
@@ -101,7 +102,7 @@ class Federation:
 
     def members(self, cohort: int) -> range:
         """The clients that a cohort serves; the one model of pooled training serves everybody."""
-        start = cohort * COHORT_SIZE
+        start = cohort * self.cohort_size
         return range(self.config.clients) if self.method.pooled else range(start, start + self.cohorts[cohort].clients)
 
     def lora_modules(self, client: int) -> int:
@@ -110,8 +111,8 @@ class Federation:
 
     def _notes(self, rate: float) -> list[str]:
         notes = [
-            f"Training is real: AdamW at {rate:g} through the backbone {self.config.backbone} ({self.backbone.device}). "
-            "The radio channel is simulated, and uploads alone are priced."
+            f"Training is real: AdamW at {rate:g} through the backbone {self.config.backbone}, on "
+            f"{self.backbone.device}. The radio channel is simulated, and uploads alone are priced."
         ]
         if self.config.price_as == "gpt2":
             notes.append(

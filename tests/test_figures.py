@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import tomllib
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from pwff_core.figures import (
     template_tree,
     value_text,
 )
+from pwff_core.paths import root_dir
 from pwff_core.records import METRICS, ClientRecord, RoundRecord
 
 
@@ -176,6 +178,14 @@ def test_lines_contrast_with_both_backgrounds_at_three_to_one() -> None:
         for line in (line for panel in PANELS.values() for line in panel.lines):
             high, low = sorted((_luminance(line.colour), background), reverse=True)
             assert (high + 0.05) / (low + 0.05) >= 3, (theme, line.colour)
+
+
+def test_charts_have_the_background_of_the_page() -> None:
+    path = root_dir() / ".streamlit" / "config.toml"
+    page = tomllib.loads(path.read_text(encoding="utf-8"))["theme"]
+    for theme in TEMPLATES:
+        assert template_tree(theme)["layout"]["paper_bgcolor"] == page[theme]["backgroundColor"]
+        assert template_tree(theme)["layout"]["font"]["color"] == page[theme]["textColor"]
 
 
 def test_json_for_the_browser_leaves_the_template_to_it() -> None:

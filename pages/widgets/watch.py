@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import streamlit as st
@@ -79,7 +79,7 @@ def _tiles(frame: pd.DataFrame) -> None:
         )
 
 
-def _tile(frame: pd.DataFrame, column: str, label: str, delta_color: str) -> None:
+def _tile(frame: pd.DataFrame, column: str, label: str, delta_color: Literal["normal", "inverse"]) -> None:
     metric = METRICS[column]
     if frame.empty or frame[column].isna().all():
         st.metric(label, "–", help=metric.help)

@@ -144,7 +144,7 @@ def test_stop_asks_the_engine_to_stop(store: Store) -> None:
 @pytest.mark.parametrize("bad", ["nosuchru", "DROP TABLE runs; --", "💥" * 50, "**bold**"])
 def test_an_address_of_no_run_gets_a_notice_and_a_working_page(store: Store, bad: str) -> None:
     page = opened(bad)
-    assert f"There is no run “{bad[:40]}” here" in texts(page)
+    assert f"There is no run {bad[:40]!r} in {store.path}" in texts(page)
     assert address(page) is None
     assert not page.button("start").disabled
     assert "There is no run" not in texts(shown(page.run()))  # said once
@@ -154,7 +154,7 @@ def test_the_address_of_a_deleted_run_gets_a_notice(store: Store) -> None:
     run_id = going(store, 1)
     store.finish(run_id, RunStatus.FINISHED)
     store.delete(run_id)
-    assert f"There is no run “{run_id}” here" in texts(opened(run_id))
+    assert f"Run {run_id} was deleted." in texts(opened(run_id))
 
 
 def test_a_refresh_attaches_to_the_run_of_the_address_and_takes_its_settings(store: Store) -> None:
@@ -173,6 +173,15 @@ def test_without_an_address_a_going_run_comes_first_then_the_newest(store: Store
     assert address(opened()) == older
     store.finish(older, RunStatus.FINISHED)
     assert address(opened()) == newest
+
+
+def test_an_ended_run_is_shown_with_a_way_to_the_one_that_is_going(store: Store) -> None:
+    ended, running = going(store, 1), going(store, 1, with_changes(GPT2_PRICE, {"method": "fedada"}))
+    store.finish(ended, RunStatus.FINISHED)
+    page = opened(ended)
+    assert "Another run is going: FedAda" in texts(page)
+    page = shown(page.button("show-going").click().run())
+    assert address(page) == running and "Another run is going" not in texts(page)
 
 
 def test_settings_that_the_panel_does_not_show_go_into_the_next_run(
@@ -303,7 +312,7 @@ def test_a_store_that_cannot_be_opened_is_told_and_nothing_starts(
     monkeypatch.setenv("PWFF_STORE", str(path))
     page = opened()
     assert "letter.sqlite is not a store of runs" in texts(page)
-    assert page.button("start").disabled
+    assert page.button("start").disabled and "No run yet" not in texts(page)
 
 
 def test_status_in_words(store: Store) -> None:

@@ -1,0 +1,71 @@
+"""Batches and steps of stage 1, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pwff_core.data.encoding import PROMPT, Encoded
+from pwff_core.stages.batches import collate, evaluation_rows, training_rows
+from pwff_core.stages.instruction import Score, clip_per_client
+
+
+def row(*tokens: int, prompt: int = 1) -> Encoded:
+    kinds = np.zeros(len(tokens), dtype=np.int8)
+    kinds[:prompt] = PROMPT
+    return Encoded(np.array(tokens), kinds, cut=False)
+
+
+def test_collate_by_hand() -> None:
+    batch = collate([[row(5, 6, 7)], [row(8, 9)]], padding=0, device=torch.device("cpu"))
+    assert batch.tokens.tolist() == [[5, 6, 7], [8, 9, 0]]
+    assert batch.at.tolist() == [0, 1, 3]  # positions that predict 6, 7 and 9
+    assert batch.labels.tolist() == [6, 7, 9]
+    assert batch.owner.tolist() == [0, 0, 1]
+
+
+def test_a_client_with_fewer_rows_gets_empty_ones() -> None:
+    batch = collate([[row(5, 6), row(5, 7)], []], padding=0, device=torch.device("cpu"))
+    assert batch.tokens.shape == (4, 2)
+    assert batch.owner.tolist() == [0, 0]
+
+
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 3))
+def test_an_epoch_shows_every_example_once(count: int, size: int, seed: int) -> None:
+    mine = [row(index, 0) for index in range(count)]
+    shown = [int(r.tokens[0]) for step in range(count) for r in training_rows(mine, seed, 0, step, size)]
+    for epoch in range(size):
+        assert sorted(shown[epoch * count : (epoch + 1) * count]) == list(range(count))
+
+
+def test_the_order_changes_with_epoch_client_and_seed() -> None:
+    mine = [row(index, 0) for index in range(30)]
+
+    def order(seed: int, client: int, step: int) -> list[int]:
+        return [int(r.tokens[0]) for r in training_rows(mine, seed, client, step, 30)]
+
+    assert len({tuple(order(*key)) for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))}) == 4
+
+
+def test_evaluation_sees_every_example_once_longest_first() -> None:
+    mine = [row(*range(length)) for length in (3, 9, 5, 7, 4)]
+    assert [[len(r.tokens) for r in batch] for batch in evaluation_rows(mine, 2)] == [[9, 7], [5, 4], [3]]
+
+
+def test_clipping_is_each_client_s_own() -> None:
+    a, b = torch.zeros(2, 2, requires_grad=True), torch.zeros(2, 1, requires_grad=True)
+    a.grad, b.grad = torch.tensor([[3.0, 0.0], [0.3, 0.0]]), torch.tensor([[4.0], [0.4]])
+    norms = clip_per_client([a, b], 1.0)
+    np.testing.assert_allclose(norms.numpy(), [5.0, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(a.grad.numpy(), [[0.6, 0.0], [0.3, 0.0]], rtol=1e-5)
+    np.testing.assert_allclose(b.grad.numpy(), [[0.8], [0.4]], rtol=1e-5)
+
+
+def test_scores_by_hand() -> None:
+    score = Score(np.array([6, 1, 0]), np.array([8, 2, 0]), loss=5.0)
+    assert score.accuracy() == 0.7
+    assert score.accuracy("style") == 0.5
+    assert score.accuracy("knowledge") is None
+    assert score.mean_loss() == 0.5

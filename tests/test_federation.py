@@ -1,0 +1,189 @@
+"""The round loop: what is averaged, what stays, what is counted, what is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pwff_core import federation as engine
+from pwff_core.config import RunConfig, with_changes
+from pwff_core.data.encoding import KINDS, PROMPT
+from pwff_core.errors import TrainingError
+from pwff_core.federation import Federation, play, play_round, prepare, run
+from pwff_core.methods import METHODS
+from pwff_core.records import RoundRecord
+
+ANY_METHOD = pytest.mark.parametrize("method", METHODS)
+
+
+@pytest.fixture
+def config(tiny_backbone: Path) -> RunConfig:
+    return with_changes(
+        RunConfig(),
+        {
+            "backbone": str(tiny_backbone), "clients": 3, "data.train_examples": 8, "data.test_examples": 4,
+            "data.max_length": 64, "instruction.rounds": 2, "instruction.local_steps": 2, "instruction.batch_size": 2,
+            "instruction.learning_rate": 1e-2, "device": "cpu",
+        },
+    )  # fmt: skip
+
+
+def same(config: RunConfig) -> list[RoundRecord]:
+    return [record.model_copy(update={"wall_s": 0.0}) for record in run(config)]
+
+
+def test_same_seed_same_records_other_seed_others(config: RunConfig) -> None:
+    first = same(config)
+    assert first == same(config)
+    assert first != same(with_changes(config, {"seed": 1}))
+
+
+@ANY_METHOD
+def test_every_row_learns(config: RunConfig, method: str) -> None:
+    longer = with_changes(config, {"method": method, "instruction.rounds": 8, "instruction.local_steps": 4})
+    records = list(run(longer))
+    assert [record.round for record in records] == list(range(1, 9))
+    assert records[-1].loss < records[0].loss - 0.2
+    assert all(len(record.clients) == 3 for record in records)
+
+
+@ANY_METHOD
+def test_uplink_bits_are_those_of_the_uploaded_tensors(config: RunConfig, method: str) -> None:
+    prepared = prepare(with_changes(config, {"method": method}))
+    uploaded = sum(
+        tensor[0].numel() for group in METHODS[method].uploads for tensor in prepared.cohorts[0].tensors[group].values()
+    )
+    record = play_round(prepared, 1)
+    assert [client.uplink_bits for client in record.clients] == [32 * uploaded] * 3
+    assert record.uplink_bits == 3 * 32 * uploaded
+    assert (uploaded > 0) == bool(METHODS[method].uploads)
+    assert record.energy_j == pytest.approx(sum(client.delay_s for client in record.clients))  # at 1 W
+    assert record.delay_s == max(client.delay_s for client in record.clients)
+
+
+@ANY_METHOD
+def test_uploads_end_equal_and_the_rest_stays_personal(config: RunConfig, method: str) -> None:
+    prepared = prepare(with_changes(config, {"method": method}))
+    play_round(prepared, 1)
+    (cohort,) = prepared.cohorts
+    for group, tensors in cohort.tensors.items():
+        trained = [tensor for name, tensor in tensors.items() if name.endswith(("up", "lora_b"))]
+        assert any(tensor.any() for tensor in trained)
+        for tensor in trained:
+            if group in METHODS[method].uploads:
+                assert torch.equal(tensor[0], tensor[1])
+                assert torch.equal(tensor[0], tensor[2])
+        if group in METHODS[method].personal and not METHODS[method].pooled:
+            assert not any(
+                torch.equal(tensor[0], tensor[1]) for tensor in trained if tensor[0].any() and tensor[1].any()
+            )
+
+
+def test_the_average_is_weighted_by_examples(config: RunConfig) -> None:
+    prepared = prepare(config)
+    engine._train(prepared, 1)
+    name = "h.1.block_out.up"
+    before = prepared.cohorts[0].tensors["adapters"][name].detach().numpy().copy()
+    counts = np.array([profile.train_examples for profile in prepared.profiles])
+    assert len(set(counts)) > 1
+    engine._aggregate(prepared, np.array([True, True, True]))
+    expected = sum(n * row for n, row in zip(counts, before, strict=True)) / counts.sum()
+    np.testing.assert_allclose(prepared.server["adapters"][name].numpy(), expected, rtol=1e-5, atol=1e-8)
+
+
+def test_a_lost_upload_is_left_out_of_the_average(config: RunConfig) -> None:
+    prepared = prepare(config)
+    engine._train(prepared, 1)
+    name = "h.1.block_out.up"
+    before = prepared.cohorts[0].tensors["adapters"][name].detach().clone()
+    engine._aggregate(prepared, np.array([False, True, False]))
+    torch.testing.assert_close(prepared.server["adapters"][name], before[1])
+    engine._aggregate(prepared, np.array([False, False, False]))
+    torch.testing.assert_close(prepared.server["adapters"][name], before[1])
+
+
+def test_losses_on_the_air_are_told(config: RunConfig) -> None:
+    faded = with_changes(config, {"channel.coherence_time_s": "inf", "channel.deadline_s": 0.02, "clients": 10})
+    records = list(run(faded))
+    lost = [client for record in records for client in record.clients if not client.delivered]
+    assert 0 < len(lost) < 20
+    assert all(client.delay_s == 0.02 for client in lost)
+
+
+def test_clients_in_several_cohorts_learn_the_same(config: RunConfig) -> None:
+    together = list(run(config))
+    prepared = Federation(config, cohort_size=2)
+    assert [cohort.clients for cohort in prepared.cohorts] == [2, 1]
+    for one, several in zip(together, play(prepared), strict=True):
+        assert several.loss == pytest.approx(one.loss, rel=1e-4)
+        assert several.delay_s == one.delay_s
+
+
+def test_pooled_training_is_one_model_for_all(config: RunConfig) -> None:
+    prepared = prepare(with_changes(config, {"method": "centralised"}))
+    assert [cohort.clients for cohort in prepared.cohorts] == [1]
+    record = play_round(prepared, 1)
+    assert len({client.loss for client in record.clients}) == 3
+    assert record.uplink_bits == 0
+
+
+def test_accuracy_by_hand(config: RunConfig) -> None:
+    """One client's accuracy, counted row by row on its own model without batches or padding."""
+    prepared = prepare(config)
+    record = play_round(prepared, 1)
+    (cohort,) = prepared.cohorts
+    right, total, loss = 0, 0, 0.0
+    for row in prepared.splits[1].held_out:
+        with cohort.attached(), torch.no_grad():
+            tokens = torch.from_numpy(row.tokens)
+            logits = prepared.backbone.logits(prepared.backbone.hidden(tokens.repeat(3, 1)))[1]
+        for position in range(1, len(row.tokens)):
+            if row.kinds[position] != PROMPT:
+                right += int(logits[position - 1].argmax() == tokens[position])
+                loss -= float(torch.log_softmax(logits[position - 1], -1)[tokens[position]])
+                total += 1
+    assert record.clients[1].accuracy == right / total
+    assert record.clients[1].loss == pytest.approx(loss / total, rel=1e-4)
+
+
+def test_knowledge_and_style_tokens_are_scored_apart(config: RunConfig) -> None:
+    prepared = prepare(config)
+    kinds = np.concatenate([row.kinds for row in prepared.splits[0].held_out])
+    record = play_round(prepared, 1).clients[0]
+    assert (record.style_accuracy is not None) == bool((kinds == KINDS.index("style")).any())
+    assert (record.knowledge_accuracy is not None) == bool((kinds == KINDS.index("knowledge")).any())
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_training_that_breaks_says_where_and_keeps_its_rounds(config: RunConfig) -> None:
+    prepared = prepare(config)
+    rounds = play(prepared)
+    assert next(rounds).round == 1
+    with torch.no_grad():
+        prepared.cohorts[0].tensors["lora"]["h.0.attn.v.lora_b"][1] = float("nan")
+    with pytest.raises(
+        TrainingError, match=r"client 1 .*stage instruction, round 2, local step 1.*smaller learning rate"
+    ):
+        next(rounds)
+
+
+def test_profiles_tell_who_a_client_is(config: RunConfig) -> None:
+    prepared: Federation = prepare(with_changes(config, {"preferences.helpfulness_weights": [0.0, 0.25, 1.0]}))
+    assert [profile.helpfulness_weight for profile in prepared.profiles] == [0.0, 0.25, 1.0]
+    assert sorted(profile.lora_modules for profile in prepared.profiles) == [2, 4, 6]
+    assert all(profile.style and profile.topics for profile in prepared.profiles)
+
+
+def test_price_as_gpt2_changes_the_price_alone(config: RunConfig) -> None:
+    own, priced = list(run(config)), list(run(with_changes(config, {"price_as": "gpt2"})))
+    assert [r.accuracy for r in own] == [r.accuracy for r in priced]
+    assert priced[0].clients[0].uplink_bits == 32 * 580_968
+
+
+def test_bfloat16_weights_learn_about_the_same(config: RunConfig) -> None:
+    full, half = list(run(config))[-1], list(run(with_changes(config, {"precision": "bfloat16"})))[-1]
+    assert half.loss == pytest.approx(full.loss, rel=0.01)
+    assert half.loss != full.loss
