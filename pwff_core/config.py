@@ -80,8 +80,9 @@ class InstructionConfig(Section):
 
     rounds: int = knob(16, "Federated rounds of instruction tuning.", ge=0, le=10_000, label="Rounds")
     local_steps: int = knob(8, "Optimiser steps of every client in a round.", ge=1, le=10_000, label="Local steps")
-    batch_size: int = knob(4, "Examples of a client in a step.", ge=1, le=1024, label="Batch size")
+    batch_size: int = knob(3, "Examples of a client in a step.", ge=1, le=1024, label="Batch size")
     learning_rate: float | None = knob(None, "AdamW's step size; none: the rate that was searched for the method on the demo's validation data.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
+    personal_steps: int = knob(2, "Of the local steps, so many first ones train only what stays at home; the rest train only what is uploaded (0: all steps train both).", ge=0, le=10_000, label="Personal steps")
     gradient_clip: float = knob(1.0, "Each client's gradient is scaled down to this norm.", ge=1e-3, le=1e6, scale="log", label="Gradient clip")
 
 
@@ -96,6 +97,7 @@ class LoraConfig(Section):
 
     rank: int = knob(8, "Rank of a LoRA module (the paper prints 96; its own figures fit 8).", symbol="r", ge=1, le=4096, label="LoRA rank")
     alpha: float = knob(16.0, "LoRA's output is scaled by alpha / rank.", ge=1e-3, le=1e4, label="LoRA alpha")
+    rate_ratio: float = knob(0.5, "Where adapters are trained too: LoRA's learning rate over theirs.", ge=0.0, le=100, label="LoRA rate ratio")
     modules: Literal["by-device", "all"] = knob("by-device", "Where LoRA stays at home: by-device places n, 2n or 3n modules by the client's device class (v; q and v; q, k and v of every block), all places 3n.", label="LoRA modules")
 
 
@@ -105,9 +107,10 @@ class DataConfig(Section):
     source: str = knob("demo", "demo: the embedded corpus; a file in Alpaca columns (.json, .jsonl, .csv, .parquet); or a Hub id such as tatsu-lab/alpaca.", label="Data source")
     alpha: float = knob(0.3, "From non-IID (small) to IID (large): Dirichlet concentration over topics. A house style's convention is a client's own with probability 1/(1+α), and a fact is held by a share α/(1+α) of the clients.", symbol="α", ge=0.01, le=1000, scale="log", label="Non-IID ↔ IID")
     personal_styles: bool = knob(True, "Demo: clients have house styles of their own; off: all write in one style.", label="Personal styles")
-    train_examples: int = knob(48, "Training examples of a client, on average (counts differ between clients).", ge=1, le=100_000, label="Training examples")
-    test_examples: int = knob(40, "Held-out examples of a client that accuracy is measured on.", ge=1, le=10_000, label="Test examples")
+    train_examples: int = knob(96, "Training examples of a client, on average (counts differ between clients).", ge=1, le=100_000, label="Training examples")
+    test_examples: int = knob(30, "Held-out examples of a client that accuracy is measured on.", ge=1, le=10_000, label="Test examples")
     knowledge_share: float = knob(0.5, "Demo: share of a client's examples that ask for facts the backbone was never shown.", ge=0, le=1, label="Knowledge share")
+    unseen_share: float = knob(0.0, "Demo: share of everyday examples whose kind of question the backbone was never shown.", ge=0, le=1, label="Unseen questions")
     evaluate_on: Literal["test", "validation"] = knob("test", "Split that accuracy is measured on; validation is for choosing settings.", label="Evaluate on")
     topic_column: str | None = knob(None, "Column with each row's topic; none: topics come from clustering the instructions.", label="Topic column")
     topics: int = knob(8, "Number of topics when they come from clustering.", ge=1, le=1000, label="Topics")

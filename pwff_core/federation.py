@@ -59,7 +59,8 @@ class Federation:
         self.weights = helpfulness_weights(config)
         self.cohorts = self._new_cohorts()
         rate = config.instruction.learning_rate or self.method.learning_rate
-        self.optimisers = [instruction.new_optimiser(cohort, rate) for cohort in self.cohorts]
+        ratio = config.lora.rate_ratio if "adapters" in self.method.trains else 1.0
+        self.optimisers = [instruction.new_optimiser(cohort, rate, ratio) for cohort in self.cohorts]
         self.server = self._server_copy()
         self.bits = self._priced_bits()
         self.rounds_total = config.instruction.rounds
@@ -174,18 +175,19 @@ def play(federation: Federation) -> Iterator[RoundRecord]:
 def play_round(federation: Federation, number: int) -> RoundRecord:
     """One round of instruction tuning: train, upload, average, test."""
     begun = time.perf_counter()
-    _train(federation, number)
+    train(federation, number)
     sent = transfer(
         np.full(federation.config.clients, federation.bits, dtype=np.int64),
         federation.config.channel,
         seeds.generator(federation.config.seed, "channel", "instruction", number),
     )
-    _aggregate(federation, sent.delivered)
-    scores = _evaluate(federation)
+    aggregate(federation, sent.delivered)
+    scores = evaluate(federation)
     return _record(federation, number, sent, scores, time.perf_counter() - begun)
 
 
-def _train(federation: Federation, number: int) -> None:
+def train(federation: Federation, number: int) -> None:
+    """The local steps of round `number` (1 …), of every client. TrainingError when a loss is no longer finite."""
     settings = federation.config.instruction
     padding = federation.backbone.tokenizer.eos_token_id
     for index, (cohort, optimiser) in enumerate(zip(federation.cohorts, federation.optimisers, strict=True)):
@@ -197,8 +199,9 @@ def _train(federation: Federation, number: int) -> None:
             ]
             if federation.method.pooled:
                 rows = [[row for mine in rows for row in mine]]
+            batch = collate(rows, padding, federation.backbone.device)
             losses = instruction.train_step(
-                cohort, optimiser, collate(rows, padding, federation.backbone.device), settings.gradient_clip
+                cohort, optimiser, batch, settings.gradient_clip, trained(federation, local)
             )
             if not torch.isfinite(losses).all():
                 broken = federation.members(index)[int(torch.nonzero(~torch.isfinite(losses))[0])]
@@ -208,8 +211,20 @@ def _train(federation: Federation, number: int) -> None:
                 )
 
 
+def trained(federation: Federation, local: int) -> tuple[Group, ...]:
+    """What a local step trains: first what stays at home, on top of the average just received, then what goes up.
+
+    Together, each hides from the other what it has learned already, and the average then takes half of it away. The
+    order is FedRep's (Collins et al., arXiv 2102.07078). Where nothing stays, or nothing goes, all is trained together.
+    """
+    method, personal_steps = federation.method, federation.config.instruction.personal_steps
+    if not personal_steps or not method.personal or not method.uploads:
+        return method.trains
+    return method.personal if local < personal_steps else method.uploads
+
+
 @torch.no_grad()
-def _aggregate(federation: Federation, delivered: np.ndarray) -> None:
+def aggregate(federation: Federation, delivered: np.ndarray) -> None:
     """Average what arrived, weighted by examples; every client goes on from the server's copy."""
     weights = torch.tensor([float(len(mine.train)) for mine in federation.splits]) * torch.from_numpy(delivered)
     for group, held in federation.server.items():
@@ -221,7 +236,8 @@ def _aggregate(federation: Federation, delivered: np.ndarray) -> None:
                 stack.copy_(copy.expand_as(stack))
 
 
-def _evaluate(federation: Federation) -> list[instruction.Score]:
+def evaluate(federation: Federation) -> list[instruction.Score]:
+    """Every client's model on the client's own held-out examples."""
     padding = federation.backbone.tokenizer.eos_token_id
     scores: list[instruction.Score] = []
     for index, cohort in enumerate(federation.cohorts):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from pwff_core.config import allowed, knobs
@@ -16,9 +15,9 @@ def knob_table() -> str:
     lines = ["| flag | symbol | default | what it takes | what it is |", "|---|---|---|---|---|"]
     for path, knob in knobs().items():
         flag = "--" + path.replace("_", "-")
-        default = "none" if knob.default is None else f"{knob.default:g}" if isinstance(knob.default, float) else knob.default
+        shown = f"{knob.default:g}" if isinstance(knob.default, float) else str(knob.default).lower()
         takes = allowed(knob).removeprefix("give ")
-        lines.append(f"| `{flag}` | {knob.symbol} | {default} | {takes} | {knob.help} |")
+        lines.append(f"| `{flag}` | {knob.symbol} | {shown} | {takes} | {knob.help} |")
     return "\n".join(lines)
 
 
@@ -37,9 +36,9 @@ TABLES = {"knobs": knob_table, "methods": method_table}
 def with_tables(text: str) -> str:
     """The README with every table between its markers made anew."""
     for name, table in TABLES.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text, found = pattern.subn(lambda match, body=table(): match[1] + body + "\n" + match[2], text)
-        assert found == 1, name
+        before, rest = text.split(f"<!-- {name} -->\n")
+        after = rest.split(f"<!-- /{name} -->")[1]
+        text = f"{before}<!-- {name} -->\n{table()}\n<!-- /{name} -->{after}"
     return text
 
 

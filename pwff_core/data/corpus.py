@@ -63,6 +63,7 @@ class Item(NamedTuple):
     answer: str  # with style markup; a value that is a fact stands in ‹›
     steps: tuple[str, ...]  # instead of an answer
     pool: Pool
+    unseen: bool = False  # the backbone was never shown this template
     fact: str = ""  # "entity/fact", for knowledge
     refuses: bool = False  # for delicate prompts
 
@@ -106,9 +107,12 @@ def _share(*words: str) -> float:
     return int.from_bytes(hashlib.sha256("/".join(words).encode()).digest()[:7], "big") / 2**56
 
 
+def _unseen(topic: str, template: str) -> bool:
+    return _share(topic, template) < PRIVATE_TEMPLATES
+
+
 def _pool(topic: str, template: str, instruction: str) -> Pool:
-    private = _share(topic, template) < PRIVATE_TEMPLATES
-    general, train, validation = (0.0, 0.60, 0.70) if private else (0.70, 0.88, 0.91)
+    general, train, validation = (0.0, 0.60, 0.70) if _unseen(topic, template) else (0.70, 0.88, 0.91)
     lot = _share(topic, template, instruction)
     return "general" if lot < general else "train" if lot < train else "validation" if lot < validation else "test"
 
@@ -137,7 +141,7 @@ def _fill(text: str, filling: dict[str, str]) -> str:
 def _domain_items(document: dict[str, Any]) -> Iterator[Item]:
     topic: str = document["domain"]
     for template in document["template"]:
-        asks = template["ask"]
+        asks, unseen = template["ask"], _unseen(topic, template["id"])
         for filling in _fillings(f"{topic}/{template['id']}", " ".join(asks), document.get("slots", {})):
             for ask in asks:
                 instruction = _fill(ask, filling)
@@ -145,13 +149,16 @@ def _domain_items(document: dict[str, Any]) -> Iterator[Item]:
                 if topic == DELICATE:  # every prompt has both answers, so a policy can learn to choose
                     for key in ("comply", "refuse"):
                         answer = _fill(template[key], filling)
-                        yield Item(topic, template["id"], instruction, answer, (), pool, refuses=key == "refuse")
+                        yield Item(
+                            topic, template["id"], instruction, answer, (), pool, unseen, refuses=key == "refuse"
+                        )
                 elif "steps" in template:
                     steps = tuple(_fill(step, filling).replace("\n", " ") for step in template["steps"])
                     steps = tuple(step[0].lower() + step[1:] for step in steps)
-                    yield Item(topic, template["id"], instruction, "", steps, pool)
+                    yield Item(topic, template["id"], instruction, "", steps, pool, unseen)
                 else:
-                    yield Item(topic, template["id"], instruction, _fill(template["answer"], filling), (), pool)
+                    answer = _fill(template["answer"], filling)
+                    yield Item(topic, template["id"], instruction, answer, (), pool, unseen)
 
 
 def _knowledge_items(document: dict[str, Any]) -> Iterator[Item]:

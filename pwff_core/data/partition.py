@@ -23,6 +23,7 @@ from pwff_core.errors import DataError
 
 SIZE_SPREAD = 0.5  # a client has (1 ± this) times the mean number of examples, uniformly
 VALIDATION_SHARE = 0.5  # validation examples per test example
+LONGEST_ANSWER = 230  # characters of an everyday answer on a phone, with markup; longer ones widen every stacked batch
 DELICATE_SHARE = 0.1  # of a demo client's training examples: delicate prompts, each with both answers
 FEWEST_HOLDERS = 2  # clients that hold a fact, at the least
 
@@ -97,10 +98,14 @@ class _Shelf:
 def _pool_parts(name: Pool) -> tuple[list[Item], list[Item], list[Item]]:
     items = corpus.pool(name)
     return (
-        [item for item in items if item.topic not in (corpus.KNOWLEDGE, corpus.DELICATE)],
+        [item for item in items if item.topic not in (corpus.KNOWLEDGE, corpus.DELICATE) and _short(item)],
         [item for item in items if item.topic == corpus.KNOWLEDGE],
         [item for item in items if item.topic == corpus.DELICATE],
     )
+
+
+def _short(item: Item) -> bool:
+    return len(item.answer) + sum(map(len, item.steps)) <= LONGEST_ANSWER
 
 
 def _everyday(
@@ -108,12 +113,16 @@ def _everyday(
 ) -> list[list[Item]]:
     """Everyday items of each client by its topic shares; clients share nothing until a topic runs out."""
     topics = sorted({item.topic for item in pool})
-    shelf = _Shelf(pool, seeds.generator(config.seed, "shelf", name))
+    shelves = {
+        unseen: _Shelf([item for item in pool if item.unseen == unseen], seeds.generator(config.seed, "shelf", name))
+        for unseen in (False, True)
+    }
     chosen: list[list[Item]] = []
     for client, count in enumerate(counts):
         generator = seeds.generator(config.seed, "everyday", name, client)
         drawn = generator.choice(len(topics), size=count, p=shares[client])
-        chosen.append([shelf.take(topics[topic]) for topic in drawn])
+        unseen = generator.random(count) < config.data.unseen_share
+        chosen.append([shelves[bool(new)].take(topics[topic]) for topic, new in zip(drawn, unseen, strict=True)])
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -13,12 +14,17 @@ from pwff_core.paths import assets_dir
 
 def main() -> None:
     """Tokenizer, then backbone, then encoder; about half an hour on two cores."""
+    parser = argparse.ArgumentParser(prog="python -m pwff_core.foundation", description=__doc__)
+    parser.add_argument("--only", choices=("backbone", "encoder"), help="rebuild this one alone")
+    only = parser.parse_args().only
     texts = general_texts()
     tokenizer = train_tokenizer(text.prompt + text.response for text in texts)
-    print(f"{len(texts)} texts, {len(tokenizer)} tokens in the vocabulary")
+    print(f"{len(texts)} texts, {len(tokenizer)} tokens in the vocabulary", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        save_half(pretrain_backbone(texts, tokenizer, Path(scratch)), tokenizer, assets_dir() / "backbone")
-        save_half(pretrain_encoder(texts, tokenizer, Path(scratch)), tokenizer, assets_dir() / "encoder")
+        if only != "encoder":
+            save_half(pretrain_backbone(texts, tokenizer, Path(scratch)), tokenizer, assets_dir() / "backbone")
+        if only != "backbone":
+            save_half(pretrain_encoder(texts, tokenizer, Path(scratch)), tokenizer, assets_dir() / "encoder")
 
 
 if __name__ == "__main__":

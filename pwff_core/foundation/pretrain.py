@@ -22,7 +22,7 @@ from trl import SFTConfig, SFTTrainer
 
 from pwff_core.foundation.texts import SEED, Text
 
-BACKBONE_EPOCHS, ENCODER_EPOCHS = 2, 2
+BACKBONE_EPOCHS, ENCODER_EPOCHS = 2, 1
 
 
 def new_backbone(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:

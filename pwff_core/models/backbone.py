@@ -92,6 +92,10 @@ def _why_not(name: str, error: Exception) -> str:
         return (
             f"{name} cannot be loaded as a causal language model with safetensors weights: {str(error).splitlines()[0]}"
         )
+    if name == "demo":
+        return (
+            f"The embedded backbone is missing from {assets_dir()}. Get a complete checkout, or run `make foundation`."
+        )
     return (
         f"The backbone {name!r} is neither a folder here nor in the Hub's local cache, and it could not be fetched. "
         "Check the name and the network, or use the embedded default: --backbone demo."

@@ -14,7 +14,7 @@ the stack is K private optimisers. LoRA that a client does not place is multipli
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,7 +79,13 @@ class Cohort:
 
     def parameters(self) -> list[nn.Parameter]:
         """All stacked tensors, in a fixed order."""
-        return [tensor for group in self.tensors.values() for tensor in group.values()]
+        return [tensor for named in self.tensors.values() for tensor in named.values()]
+
+    def train_only(self, groups: Collection[Group]) -> None:
+        """From now on the tensors of these groups get gradients; an optimiser passes over the others."""
+        for group, named in self.tensors.items():
+            for tensor in named.values():
+                tensor.requires_grad_(group in groups)
 
     @contextmanager
     def attached(self) -> Iterator[None]:

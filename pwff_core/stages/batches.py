@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from pwff_core import seeds
 from pwff_core.data.encoding import PROMPT, Encoded
+
+LENGTH_JITTER = 8.0  # tokens: how far lengths in a training batch are mixed anew every epoch
 
 
 class Batch(NamedTuple):
@@ -42,16 +46,27 @@ def collate(rows: Sequence[Sequence[Encoded]], padding: int, device: torch.devic
 
 
 def training_rows(mine: Sequence[Encoded], seed: int, client: int, step: int, size: int) -> list[Encoded]:
-    """The `step`-th batch (0 …) of a client that goes through its examples in a new order every epoch.
+    """The `step`-th batch (0 …) of a client, at most `size` examples; an epoch shows every example once.
 
-    A function of its arguments alone: nothing about the order has to be remembered between rounds.
+    Batches hold examples of similar length, and all clients take short and long ones at the same steps, so that little
+    of a stacked batch is padding. A function of its arguments alone: nothing is remembered between rounds.
     """
-    rows = []
-    for position in range(step * size, (step + 1) * size):
-        epoch, index = divmod(position, len(mine))
-        order = seeds.generator(seed, "order", client, epoch).permutation(len(mine))
-        rows.append(mine[order[index]])
-    return rows
+    batches = math.ceil(len(mine) / size)
+    epoch, turn = divmod(step, batches)
+    lengths = tuple(len(row.tokens) for row in mine)
+    return [mine[index] for index in _epoch(lengths, seed, client, epoch, batches)[turn]]
+
+
+@functools.lru_cache(maxsize=1024)
+def _epoch(lengths: tuple[int, ...], seed: int, client: int, epoch: int, batches: int) -> list[list[int]]:
+    """One epoch's batches of indices, in the order of their steps."""
+    jitter = seeds.generator(seed, "order", client, epoch).uniform(-LENGTH_JITTER, LENGTH_JITTER, len(lengths))
+    left = np.array_split(np.argsort(np.array(lengths) + jitter), batches)  # from short to long
+    order = []
+    for step in range(epoch * batches, (epoch + 1) * batches):
+        wanted = seeds.generator(seed, "length", step).random()  # the same for all clients
+        order.append(left.pop(int(wanted * len(left))).tolist())
+    return order
 
 
 def evaluation_rows(mine: Sequence[Encoded], size: int) -> list[list[Encoded]]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from pwff_core.data.corpus import Kind
 from pwff_core.data.encoding import KINDS, Encoded
+from pwff_core.methods import Group
 from pwff_core.models.cohort import Cohort
 from pwff_core.stages.batches import Batch, collate, evaluation_rows
 
@@ -42,11 +43,11 @@ class Score(NamedTuple):
         return float(self.loss / self.tokens.sum())
 
 
-def new_optimiser(cohort: Cohort, learning_rate: float) -> torch.optim.AdamW:
-    """AdamW without decay over the stack: a private optimiser a client."""
-    return torch.optim.AdamW(
-        cohort.parameters(), lr=learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, weight_decay=0.0, fused=True
-    )
+def new_optimiser(cohort: Cohort, learning_rate: float, lora_ratio: float = 1.0) -> torch.optim.AdamW:
+    """AdamW without decay over the stack: a private optimiser a client. LoRA's rate is `lora_ratio` × the adapters'."""
+    rates = {"adapters": learning_rate, "lora": learning_rate * lora_ratio}
+    groups = [{"params": list(tensors.values()), "lr": rates[group]} for group, tensors in cohort.tensors.items()]
+    return torch.optim.AdamW(groups, betas=ADAM_BETAS, eps=ADAM_EPSILON, weight_decay=0.0, fused=True)
 
 
 def client_losses(cohort: Cohort, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -80,9 +81,12 @@ def clip_per_client(parameters: Sequence[Tensor], most: float) -> Tensor:
     return norms
 
 
-def train_step(cohort: Cohort, optimiser: torch.optim.Optimizer, batch: Batch, clip: float) -> Tensor:
-    """One local step of every client of the cohort; returns their training losses (K,)."""
+def train_step(
+    cohort: Cohort, optimiser: torch.optim.Optimizer, batch: Batch, clip: float, groups: Sequence[Group] | None = None
+) -> Tensor:
+    """One local step of every client of the cohort, of all it trains or of some `groups`; returns the losses (K,)."""
     optimiser.zero_grad(set_to_none=True)
+    cohort.train_only(cohort.tensors if groups is None else groups)
     losses, _ = client_losses(cohort, batch)
     losses.sum().backward()
     clip_per_client(cohort.parameters(), clip)

@@ -88,6 +88,12 @@ def test_rendering_by_hand() -> None:
     )  # fmt: skip
 
 
+def test_unseen_kinds_of_question_are_in_no_text_of_the_backbone() -> None:
+    unseen = {(item.topic, item.template) for item in corpus.items() if item.unseen}
+    assert 0.15 < len(unseen) / len({(item.topic, item.template) for item in corpus.items()}) < 0.35
+    assert not unseen & {(item.topic, item.template) for item in corpus.pool("general")}
+
+
 @pytest.mark.parametrize(
     ("layout", "expected"),
     [

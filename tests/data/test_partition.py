@@ -96,6 +96,14 @@ def test_styles_off_means_the_common_style_for_all() -> None:
     assert heterogeneity(1000.0) < 0.001
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_share_of_questions_of_an_unseen_kind(share: float) -> None:
+    unseen = {item.instruction for item in corpus.items() if item.unseen}
+    clients = demo_clients(changed(data__unseen_share=share, data__knowledge_share=0.0))
+    asked = [example.instruction in unseen for client in clients for example in client.test]
+    assert np.mean(asked) == pytest.approx(share, abs=0.1)
+
+
 def test_delicate_prompts_are_trained_on_with_both_answers() -> None:
     for client in demo_clients(RunConfig()):
         prompts = [example.instruction for example in client.train if example.topic == DELICATE]

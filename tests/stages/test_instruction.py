@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -32,21 +34,35 @@ def test_a_client_with_fewer_rows_gets_empty_ones() -> None:
     assert batch.owner.tolist() == [0, 0]
 
 
-@given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 3))
+def shown(mine: list[Encoded], seed: int, client: int, step: int, size: int) -> list[int]:
+    return [int(r.tokens[0]) for r in training_rows(mine, seed, client, step, size)]
+
+
+@given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 3))
 def test_an_epoch_shows_every_example_once(count: int, size: int, seed: int) -> None:
-    mine = [row(index, 0) for index in range(count)]
-    shown = [int(r.tokens[0]) for step in range(count) for r in training_rows(mine, seed, 0, step, size)]
-    for epoch in range(size):
-        assert sorted(shown[epoch * count : (epoch + 1) * count]) == list(range(count))
+    mine = [row(index, *range(index % 7)) for index in range(count)]
+    batches = math.ceil(count / size)
+    for epoch in range(3):
+        seen = [shown(mine, seed, 0, epoch * batches + turn, size) for turn in range(batches)]
+        assert sorted(index for batch in seen for index in batch) == list(range(count))
+        assert max(map(len, seen)) <= size
+        assert max(map(len, seen)) - min(map(len, seen)) <= 1
 
 
 def test_the_order_changes_with_epoch_client_and_seed() -> None:
     mine = [row(index, 0) for index in range(30)]
 
-    def order(seed: int, client: int, step: int) -> list[int]:
-        return [int(r.tokens[0]) for r in training_rows(mine, seed, client, step, 30)]
+    def order(seed: int, client: int, epoch: int) -> tuple[int, ...]:
+        return tuple(index for turn in range(10) for index in shown(mine, seed, client, 10 * epoch + turn, 3))
 
-    assert len({tuple(order(*key)) for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))}) == 4
+    assert len({order(*key) for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))}) == 4
+
+
+def test_clients_take_short_and_long_examples_at_the_same_steps() -> None:
+    mine = [row(*range(length)) for length in range(5, 105)]
+    for step in range(20):
+        widths = [np.mean([len(r.tokens) for r in training_rows(mine, 0, client, step, 5)]) for client in range(4)]
+        assert max(widths) - min(widths) < 25  # against 95 between the shortest and the longest
 
 
 def test_evaluation_sees_every_example_once_longest_first() -> None:
