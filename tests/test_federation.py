@@ -43,7 +43,13 @@ def test_same_seed_same_records_other_seed_others(config: RunConfig) -> None:
 
 @ANY_METHOD
 def test_every_row_learns_on_the_embedded_backbone(method: str) -> None:
-    small = {"clients": 3, "instruction.rounds": 4, "data.train_examples": 32, "data.test_examples": 8, "method": method}
+    small = {
+        "clients": 3,
+        "instruction.rounds": 4,
+        "data.train_examples": 32,
+        "data.test_examples": 8,
+        "method": method,
+    }
     records = list(run(with_changes(RunConfig(), small)))
     assert [record.round for record in records] == [1, 2, 3, 4]
     assert records[-1].loss < records[0].loss
