@@ -23,7 +23,7 @@ import numpy as np
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.methods import METHODS
 
-RATES = (1e-3, 2e-3, 5e-3, 1e-2)
+RATES = (5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 SEARCH_SEEDS, TEST_SEEDS = (100,), (0, 1, 2)
 DATA: dict[str, dict[str, object]] = {
     "non-IID, personal styles": {},

@@ -7,6 +7,7 @@ Downloads are taken as free and without loss, as in the paper.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -183,6 +184,9 @@ def play_round(federation: Federation, number: int) -> RoundRecord:
     )
     aggregate(federation, sent.delivered)
     scores = evaluate(federation)
+    for client, score in enumerate(scores):
+        if not math.isfinite(score.loss):
+            raise _diverged(f"held-out loss of client {client}", f"round {number}")
     return _record(federation, number, sent, scores, time.perf_counter() - begun)
 
 
@@ -205,10 +209,14 @@ def train(federation: Federation, number: int) -> None:
             )
             if not torch.isfinite(losses).all():
                 broken = federation.members(index)[int(torch.nonzero(~torch.isfinite(losses))[0])]
-                raise TrainingError(
-                    f"The training loss of client {broken} is no longer a number (stage instruction, round {number}, "
-                    f"local step {local + 1}). The rounds before are kept. Try a smaller learning rate."
-                )
+                raise _diverged(f"training loss of client {broken}", f"round {number}, local step {local + 1}")
+
+
+def _diverged(what: str, where: str) -> TrainingError:
+    return TrainingError(
+        f"The {what} is no longer a number (stage instruction, {where}). The rounds before are kept. "
+        "Try a smaller learning rate."
+    )
 
 
 def trained(federation: Federation, local: int) -> tuple[Group, ...]:

@@ -193,6 +193,19 @@ def test_training_that_breaks_says_where_and_keeps_its_rounds(config: RunConfig)
         next(rounds)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_model_that_broke_in_the_last_step_is_found_too(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = prepare(config)
+
+    def breaks(federation: Federation, number: int) -> None:
+        with torch.no_grad():
+            federation.cohorts[0].tensors["lora"]["h.0.attn.v.lora_b"][2] = float("inf")
+
+    monkeypatch.setattr(engine, "train", breaks)
+    with pytest.raises(TrainingError, match="held-out loss of client 2 .*stage instruction, round 1"):
+        play_round(prepared, 1)
+
+
 def test_profiles_tell_who_a_client_is(config: RunConfig) -> None:
     prepared: Federation = prepare(with_changes(config, {"preferences.helpfulness_weights": [0.0, 0.25, 1.0]}))
     assert [profile.helpfulness_weight for profile in prepared.profiles] == [0.0, 0.25, 1.0]
