@@ -20,7 +20,7 @@ class Method(NamedTuple):
     label: str
     trains: tuple[Group, ...]
     uploads: tuple[Group, ...]
-    learning_rate: float  # AdamW's, on the demo: searched on one grid for every method, on validation data
+    learning_rate: float  # AdamW's, searched on the demo's validation data, one grid for all: benchmarks/figure4.py
     summary: str
     pooled: bool = False  # one model trained on everybody's data: what privacy forbids, as an upper control
 
@@ -33,17 +33,17 @@ class Method(NamedTuple):
 METHODS: dict[MethodId, Method] = {
     row.id: row
     for row in (
-        Method("pwff", "PWFF", ("adapters", "lora"), ("adapters",), 3e-3,
+        Method("pwff", "PWFF", ("adapters", "lora"), ("adapters",), 5e-3,
                "adapters are averaged, LoRA stays personal"),
-        Method("vanilla_fl", "Vanilla FL", ("adapters", "lora"), ("adapters", "lora"), 3e-3,
+        Method("vanilla_fl", "Vanilla FL", ("adapters", "lora"), ("adapters", "lora"), 5e-3,
                "adapters and LoRA are both averaged"),
-        Method("fedada", "FedAda", ("adapters",), ("adapters",), 3e-3,
+        Method("fedada", "FedAda", ("adapters",), ("adapters",), 5e-3,
                "adapters alone, averaged"),
-        Method("fedlora", "FedLoRA", ("lora",), ("lora",), 3e-3,
+        Method("fedlora", "FedLoRA", ("lora",), ("lora",), 5e-3,
                "LoRA alone, averaged"),
-        Method("local", "Local only", ("adapters", "lora"), (), 3e-3,
+        Method("local", "Local only", ("adapters", "lora"), (), 5e-4,
                "control: every client alone, nothing is sent"),
-        Method("centralised", "Centralised", ("adapters", "lora"), (), 3e-3,
+        Method("centralised", "Centralised", ("adapters", "lora"), (), 2e-3,
                "control: one model on everybody's pooled data, no privacy", pooled=True),
     )
 }  # fmt: skip
