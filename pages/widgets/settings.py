@@ -24,8 +24,15 @@ SLIDERS: dict[str, tuple[str, ...]] = {
     "Data": ("data.alpha", "data.knowledge_share"),
 }
 CHANNEL_MORE = ("channel.coherence_time_s", "channel.deadline_s")
-DATA_MORE = ("data.source", "data.train_examples", "data.test_examples")
-TRAINING = ("instruction.rounds", "instruction.local_steps", "instruction.batch_size", "instruction.learning_rate")
+DATA_MORE = ("data.source", "data.train_examples", "data.test_examples", "data.unseen_share")
+TRAINING = (
+    "instruction.rounds",
+    "instruction.local_steps",
+    "instruction.personal_steps",
+    "instruction.batch_size",
+    "instruction.learning_rate",
+    "lora.rate_ratio",
+)
 MODEL_CHOICES = ("price_as", "float_bits", "lora.modules")
 MODEL = ("lora.rank", "adapter.bottleneck", "backbone", "seed")
 DRAWN = (

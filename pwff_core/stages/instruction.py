@@ -22,7 +22,7 @@ from pwff_core.models.cohort import Cohort
 from pwff_core.stages.batches import Batch, collate, evaluation_rows
 
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.95), 1e-8
-EVALUATION_ROWS = 10  # rows of every client in an evaluation batch
+EVALUATION_ROWS = 5  # rows of every client in an evaluation batch; with few, little of it is padding
 
 
 class Score(NamedTuple):
