@@ -87,4 +87,5 @@ def pretrain_encoder(texts: list[Text], tokenizer: PreTrainedTokenizerFast, fold
 def save_half(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Weights as float16 safetensors (half the size; loaded back as float32), config and tokenizer files."""
     model.half().save_pretrained(folder)  # type: ignore[operator]
+    tokenizer.backend_tokenizer.no_truncation()  # or the last training's length would be saved with it
     tokenizer.save_pretrained(folder)
