@@ -32,10 +32,10 @@ def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
     `tokenizer` is a fast tokenizer of `transformers` with an end token. Each response token has the kind of the
     segment that its last character belongs to; the end token is plain.
     """
-    prompt = tokenizer(prompt_text(example.instruction), add_special_tokens=True)["input_ids"]
+    prompt = tokenizer(prompt_text(example.instruction), add_special_tokens=True, verbose=False)["input_ids"]
     if prompt and prompt[-1] == tokenizer.eos_token_id:
         prompt = prompt[:-1]
-    coded = tokenizer(" " + example.text, add_special_tokens=False, return_offsets_mapping=True)
+    coded = tokenizer(" " + example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ends = np.cumsum([1 + len(example.response[0].text), *(len(segment.text) for segment in example.response[1:])])
     last = np.array([max(start, end - 1) for start, end in coded["offset_mapping"]], dtype=np.int64)
     owner = np.searchsorted(ends, last, side="right").clip(max=len(ends) - 1)
