@@ -82,7 +82,7 @@ class InstructionConfig(Section):
     local_steps: int = knob(8, "Optimiser steps of every client in a round.", ge=1, le=10_000, label="Local steps")
     batch_size: int = knob(3, "Examples of a client in a step.", ge=1, le=1024, label="Batch size")
     learning_rate: float | None = knob(None, "AdamW's step size; none: the rate that was searched for the method on the demo's validation data.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
-    personal_steps: int = knob(2, "Of the local steps, so many first ones train only what stays at home; the rest train only what is uploaded (0: all steps train both).", ge=0, le=10_000, label="Personal steps")
+    personal_steps: int = knob(2, "Of the local steps, so many first ones train only what stays at home; the rest, at least one, train only what is uploaded (0, or a single local step: both together).", ge=0, le=10_000, label="Personal steps")
     gradient_clip: float = knob(1.0, "Each client's gradient is scaled down to this norm.", ge=1e-3, le=1e6, scale="log", label="Gradient clip")
 
 

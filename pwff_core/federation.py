@@ -225,7 +225,8 @@ def trained(federation: Federation, local: int) -> tuple[Group, ...]:
     Together, each hides from the other what it has learned already, and the average then takes half of it away. The
     order is FedRep's (Collins et al., arXiv 2102.07078). Where nothing stays, or nothing goes, all is trained together.
     """
-    method, personal_steps = federation.method, federation.config.instruction.personal_steps
+    method, settings = federation.method, federation.config.instruction
+    personal_steps = min(settings.personal_steps, settings.local_steps - 1)  # one is always left for what goes up
     if not personal_steps or not method.personal or not method.uploads:
         return method.trains
     return method.personal if local < personal_steps else method.uploads

@@ -54,7 +54,7 @@ def _environment() -> dict[str, str]:
     package_parent = str(Path(__file__).resolve().parent.parent)
     inherited = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([package_parent, *([inherited] if inherited else [])])
-    # Threads that wait without spinning leave the cores to the browser and the page: 9 % faster rounds beside both.
+    # Threads that wait without spinning leave the cores to the browser and the page.
     waiting = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
     return {**os.environ, **waiting, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 

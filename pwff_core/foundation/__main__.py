@@ -1,4 +1,4 @@
-"""`make foundation`: rebuild assets/backbone and assets/encoder from assets/corpus. Deterministic on one machine."""
+"""`make foundation`: rebuild assets/backbone and assets/encoder from assets/corpus, all randomness seeded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pwff_core.paths import assets_dir
 
 
 def main() -> None:
-    """Tokenizer, then backbone, then encoder; about half an hour on two cores."""
+    """Tokenizer, then backbone, then encoder."""
     parser = argparse.ArgumentParser(prog="python -m pwff_core.foundation", description=__doc__)
     parser.add_argument("--only", choices=("backbone", "encoder"), help="rebuild this one alone")
     only = parser.parse_args().only

@@ -39,7 +39,7 @@ def test_any_text_tokenises_and_comes_back(text: str) -> None:
 
 
 def test_the_backbone_knows_its_texts_and_leaves_room() -> None:
-    """Half a nat a token or less on what it read; far from certain on a fact that it never read."""
+    """Less than a nat a token on what it read; far from certain on a fact that it never read."""
     import torch
     from torch.nn.functional import cross_entropy
 
