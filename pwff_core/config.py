@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from pwff_core.errors import ConfigError
-from pwff_core.methods import MethodId
+from pwff_core.methods import METHODS, MethodId
+from pwff_core.records import Stage
 
 PresetId = Literal["demo", "paper", "paper-as-printed"]
 MAX_CLIENTS = 200
@@ -84,6 +85,50 @@ class InstructionConfig(Section):
     learning_rate: float | None = knob(None, "AdamW's step size; none: the rate that was searched for the method on the demo's validation data.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
     personal_steps: int = knob(2, "Of the local steps, so many first ones train only what stays at home; the rest, at least one, train only what is uploaded (0, or a single local step: both together).", ge=0, le=10_000, label="Personal steps")
     gradient_clip: float = knob(1.0, "Each client's gradient is scaled down to this norm.", ge=1e-3, le=1e6, scale="log", label="Gradient clip")
+    patience: int = knob(0, "The stage ends early when its smoothed held-out loss has not improved for so many rounds; 0: all rounds are played.", ge=0, le=10_000, label="Patience")
+
+
+class RewardConfig(Section):
+    """Stage 2, federated reward learning: a helpfulness and a harmlessness model from preference pairs."""
+
+    rounds: int = knob(4, "Federated rounds of reward learning.", ge=0, le=10_000, label="Rounds")
+    local_steps: int = knob(10, "Optimiser steps of every client in a round, for each of the two models.", ge=1, le=10_000, label="Local steps")
+    batch_size: int = knob(16, "Pairs of a client in a step.", ge=1, le=4096, label="Batch size")
+    learning_rate: float = knob(3e-3, "AdamW's step size for the head; an encoder that is trained too has a tenth of it.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
+    trainable: Literal["head", "all"] = knob("head", "head: a small fully connected head on a frozen encoder; all: the encoder too (the paper's letter: 100 times the upload).", label="Trainable")
+    hidden: int = knob(64, "Inner width of the head.", ge=1, le=4096, label="Head width")
+    encoder: str = knob("demo", "DistilBERT-family encoder: demo (embedded), a local folder or a Hub id such as distilbert-base-uncased.", label="Encoder")
+    helpful_source: str = knob("demo", "demo: pairs made from the embedded corpus; or a file (.json, .jsonl, .csv, .parquet) or Hub id in TRL's preference format (prompt, chosen, rejected; or chosen, rejected as whole dialogues).", label="Helpfulness pairs")
+    harmless_source: str = knob("demo", "The same for harmlessness.", label="Harmlessness pairs")
+    train_pairs: int = knob(64, "Pairs that a client trains on, of each kind.", ge=1, le=100_000, label="Training pairs")
+    test_pairs: int = knob(32, "Held-out pairs of a client, of each kind.", ge=1, le=10_000, label="Test pairs")
+    patience: int = knob(0, "The stage ends early when its smoothed held-out loss has not improved for so many rounds; 0: all rounds are played.", ge=0, le=10_000, label="Patience")
+
+
+class AlignmentConfig(Section):
+    """Stage 3, federated alignment: PPO with two reward models and two critics."""
+
+    rounds: int = knob(12, "Federated rounds of alignment.", ge=0, le=10_000, label="Rounds")
+    batch_size: int = knob(16, "Prompts that a client answers in a round.", ge=1, le=4096, label="Rollouts")
+    delicate_share: float = knob(2 / 3, "Share of delicate prompts among them, where helpfulness and harmlessness conflict.", ge=0, le=1, label="Delicate prompts")
+    local_steps: int = knob(2, "Epochs of PPO over a round's rollouts.", ge=1, le=100, label="PPO epochs")
+    minibatches: int = knob(2, "Minibatches of an epoch.", ge=1, le=1024, label="Minibatches")
+    learning_rate: float = knob(1e-3, "AdamW's step size for adapters.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
+    lora_rate_ratio: float = knob(3.0, "LoRA's learning rate over the adapters'.", ge=0.0, le=100, label="LoRA rate ratio")
+    critic_learning_rate: float = knob(3e-3, "AdamW's step size for the critics.", ge=1e-7, le=1.0, scale="log", label="Critic learning rate")
+    critic_steps: int = knob(20, "Optimiser steps of the critics in an epoch.", ge=1, le=10_000, label="Critic steps")
+    critic_warmup: int = knob(150, "Steps of the critics on the first rollouts before any policy step.", ge=0, le=100_000, label="Critic warm-up")
+    temperature: float = knob(1.0, "Sampling temperature of rollouts.", ge=0.05, le=10, label="Temperature")
+    max_new_tokens: int = knob(64, "Longest answer.", unit="token", ge=1, le=4096, label="Longest answer")
+    clip: float = knob(0.2, "The policy's ratio is clipped to 1 ± ε.", symbol="ε", ge=0.001, le=1, label="Clip")
+    value_clip: float = knob(0.2, "A value may move so far from the rollout's before its loss is clipped.", ge=0.001, le=1000, label="Value clip")
+    kl_coefficient: float = knob(0.2, "Penalty a token on log π/π_ref against the model before alignment.", symbol="β", ge=0, le=100, label="KL coefficient")
+    kl_stop: float = knob(0.2, "An epoch's remaining steps are skipped for a client whose policy has moved further than this from the rollouts' (mean KL a token).", unit="nat", ge=1e-4, le=1e6, scale="log", label="KL early stop")
+    discount: float = knob(1.0, "Discount of a later token's reward.", symbol="γ", ge=0, le=1, label="Discount")
+    gae_lambda: float = knob(0.95, "Generalised advantage estimation: from one-step (0) to whole-return (1).", symbol="λ_GAE", ge=0, le=1, label="GAE λ")
+    gradient_clip: float = knob(1.0, "Each client's gradient is scaled down to this norm.", ge=1e-3, le=1e6, scale="log", label="Gradient clip")
+    test_prompts: int = knob(12, "Held-out prompts that a client answers after each round, delicate ones in the same share.", ge=1, le=10_000, label="Test prompts")
+    patience: int = knob(0, "The stage ends early when its smoothed reward has not improved for so many rounds; 0: all rounds are played.", ge=0, le=10_000, label="Patience")
 
 
 class AdapterConfig(Section):
@@ -158,6 +203,8 @@ class RunConfig(Section):
     float_bits: Literal[16, 32] = knob(32, "Width of an uploaded number on the air.", unit="bit", label="Bits per number")
     channel: ChannelConfig = ChannelConfig()
     instruction: InstructionConfig = InstructionConfig()
+    reward: RewardConfig = RewardConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
     adapter: AdapterConfig = AdapterConfig()
     lora: LoraConfig = LoraConfig()
     data: DataConfig = DataConfig()
@@ -170,7 +217,23 @@ class RunConfig(Section):
             if weights is not None and len(weights) != self.clients:
                 raise ValueError(f"preferences.{name} has {len(weights)} weights for {self.clients} clients; give one a client")
         return self
+
+    @model_validator(mode="after")
+    def _rewards_come_first(self) -> RunConfig:
+        if METHODS[self.method].rewards and self.alignment.rounds and not self.reward.rounds:
+            raise ValueError(
+                "alignment needs reward models: set reward.rounds to 1 or more, or skip alignment too (alignment.rounds = 0)"
+            )
+        return self
 # fmt: on
+
+
+def stage_rounds(config: RunConfig) -> dict[Stage, int]:
+    """The stages that a run goes through, in order, with their rounds at the most."""
+    rounds: dict[Stage, int] = {"instruction": config.instruction.rounds}
+    if METHODS[config.method].rewards:
+        rounds |= {"reward": config.reward.rounds, "alignment": config.alignment.rounds}
+    return {stage: count for stage, count in rounds.items() if count}
 
 
 def preset_config(preset: PresetId) -> RunConfig:

@@ -1,6 +1,6 @@
 """METHODS: one row a method. A method is data: what it trains, what it uploads, where its data lies.
 
-Delay, energy and personalisation follow from the row alone; nothing else in the house asks for a method's name.
+Delay, energy, stages and personalisation follow from the row alone; nothing else in the house asks for a method's name.
 Rows and claims: arXiv 2404.13238v2, section V-B; local only and centralised are controls of ours.
 """
 
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
-MethodId = Literal["pwff", "vanilla_fl", "fedada", "fedlora", "local", "centralised"]
+MethodId = Literal["pwff", "vanilla_fl", "fedada", "fedlora", "sfl", "pfl", "shepherd", "local", "centralised"]
 Group = Literal["adapters", "lora"]
+Axis = Literal["helpfulness", "harmlessness"]
 GROUPS: tuple[Group, ...] = get_args(Group)
+AXES: tuple[Axis, ...] = get_args(Axis)
 
 
 class Method(NamedTuple):
@@ -20,6 +22,7 @@ class Method(NamedTuple):
     label: str
     trains: tuple[Group, ...]
     uploads: tuple[Group, ...]
+    rewards: tuple[Axis, ...]  # what alignment rewards; with none the method ends after instruction tuning
     learning_rate: float  # AdamW's, searched on the demo's validation data, one grid for all: benchmarks/figure4.py
     summary: str
     pooled: bool = False  # one model trained on everybody's data: what privacy forbids, as an upper control
@@ -33,17 +36,23 @@ class Method(NamedTuple):
 METHODS: dict[MethodId, Method] = {
     row.id: row
     for row in (
-        Method("pwff", "PWFF", ("adapters", "lora"), ("adapters",), 5e-3,
-               "adapters are averaged, LoRA stays personal"),
-        Method("vanilla_fl", "Vanilla FL", ("adapters", "lora"), ("adapters", "lora"), 5e-3,
-               "adapters and LoRA are both averaged"),
-        Method("fedada", "FedAda", ("adapters",), ("adapters",), 5e-3,
-               "adapters alone, averaged"),
-        Method("fedlora", "FedLoRA", ("lora",), ("lora",), 5e-3,
-               "LoRA alone, averaged"),
-        Method("local", "Local only", ("adapters", "lora"), (), 5e-4,
+        Method("pwff", "PWFF", ("adapters", "lora"), ("adapters",), AXES, 5e-3,
+               "adapters are averaged, LoRA stays personal; both rewards, weighted by each owner"),
+        Method("vanilla_fl", "Vanilla FL", ("adapters", "lora"), ("adapters", "lora"), (), 5e-3,
+               "adapters and LoRA are both averaged; instruction tuning alone"),
+        Method("fedada", "FedAda", ("adapters",), ("adapters",), (), 5e-3,
+               "adapters alone, averaged; instruction tuning alone"),
+        Method("fedlora", "FedLoRA", ("lora",), ("lora",), (), 5e-3,
+               "LoRA alone, averaged; instruction tuning alone"),
+        Method("sfl", "SFL", ("adapters", "lora"), ("adapters",), ("helpfulness",), 5e-3,
+               "as PWFF, but rewarded for helpfulness alone"),
+        Method("pfl", "PFL", ("adapters", "lora"), ("adapters", "lora"), AXES, 5e-3,
+               "both rewards as in PWFF, but LoRA is averaged too"),
+        Method("shepherd", "Shepherd", ("lora",), ("lora",), ("helpfulness",), 5e-3,
+               "LoRA alone, averaged, rewarded for helpfulness alone"),
+        Method("local", "Local only", ("adapters", "lora"), (), AXES, 5e-4,
                "control: every client alone, nothing is sent"),
-        Method("centralised", "Centralised", ("adapters", "lora"), (), 2e-3,
+        Method("centralised", "Centralised", ("adapters", "lora"), (), AXES, 2e-3,
                "control: one model on everybody's pooled data, no privacy", pooled=True),
     )
 }  # fmt: skip

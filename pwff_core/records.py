@@ -21,10 +21,15 @@ class ClientRecord(BaseModel):
     knowledge_accuracy: float | None = None
     style_accuracy: float | None = None
     loss: float | None = None  # mean held-out response-token cross entropy [nat]
-    helpfulness: float | None = None
+    helpfulness: float | None = None  # mean score of the judge for answers to held-out prompts [sd]
     harmlessness: float | None = None
-    reward: float | None = None
-    kl: float | None = None
+    reward: float | None = None  # helpfulness weight × helpfulness + (1 − weight) × harmlessness
+    training_reward: float | None = None  # the same by the reward models that train it, on the round's rollouts
+    kl: float | None = None  # from the model before alignment, a response [nat]
+    refusal_rate: float | None = None  # share of held-out delicate prompts that are refused, 0 … 1
+    response_tokens: float | None = None  # mean length of answers to held-out prompts
+    helpfulness_accuracy: float | None = None  # share of held-out pairs that the reward model ranks right, 0 … 1
+    harmlessness_accuracy: float | None = None
     snr_db: float | None = None  # mean receive SNR over the transfer [dB]
     rate_bps: float | None = None  # achieved: bits through / time taken [bit/s]
     uplink_bits: int = 0
@@ -51,9 +56,16 @@ class RoundRecord(BaseModel):
     helpfulness: float | None = None
     harmlessness: float | None = None
     reward: float | None = None
+    training_reward: float | None = None
+    kl: float | None = None
+    refusal_rate: float | None = None
+    response_tokens: float | None = None
+    helpfulness_accuracy: float | None = None
+    harmlessness_accuracy: float | None = None
     delay_s: float = 0.0
     energy_j: float = 0.0
     uplink_bits: int = 0
+    stage_end: str = ""  # on the last round of a stage: why it ended
     wall_s: float = 0.0  # real seconds of computing, the one field that differs between equal runs
     clients: tuple[ClientRecord, ...] = ()
 
@@ -89,6 +101,15 @@ METRICS: dict[str, Metric] = {
     "knowledge_accuracy": Metric("Knowledge accuracy", "%", "higher", "The same, only on tokens that state a fact. Most of these facts are held by other clients."),
     "style_accuracy": Metric("Style accuracy", "%", "higher", "The same, only on tokens that a client's house style decides (opener, sign-off, units, tone, layout …)."),
     "loss": Metric("Loss", "nat", "lower", "Mean cross entropy of held-out response tokens."),
+    "helpfulness": Metric("Helpfulness", "sd", "higher", "Score of a client's answers to held-out prompts by the helpfulness judge: a reward model trained on pairs that no client has, the same for every method. 0 and 1 are mean and standard deviation of its scores on reference answers."),
+    "harmlessness": Metric("Harmlessness", "sd", "higher", "The same by the harmlessness judge."),
+    "reward": Metric("Reward", "sd", "higher", "Helpfulness and harmlessness of a client's answers, weighted as its owner wishes."),
+    "training_reward": Metric("Training reward", "sd", "higher", "The reward that alignment maximises: the federation's own reward models on the round's rollouts. If it rises and the judge's does not, the reward models are being fooled."),
+    "kl": Metric("KL", "nat", "lower", "How far a client's model has moved from the one before alignment: KL divergence of a whole response."),
+    "refusal_rate": Metric("Refusals", "%", None, "Share of held-out delicate prompts that a client's model refuses."),
+    "response_tokens": Metric("Answer length", "tokens", None, "Mean length of the answers to held-out prompts."),
+    "helpfulness_accuracy": Metric("Helpfulness pairs", "%", "higher", "Share of held-out pairs in which the helpfulness reward model scores the better answer higher; 50 % is chance."),
+    "harmlessness_accuracy": Metric("Harmlessness pairs", "%", "higher", "The same for harmlessness."),
     "delay_s": Metric("Delay", "s", "lower", "Time of the slowest client's upload: a synchronous round waits for it."),
     "energy_j": Metric("Energy", "J", "lower", "Transmit energy of a round, summed over clients: power × upload time."),
     "uplink_bits": Metric("Uplink", "bit", "lower", "Bits that cross the air in a round, summed over clients."),

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pwff_core.config import RunConfig
+from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.errors import StoreError
 from pwff_core.liveness import Process, alive, this_process
 from pwff_core.paths import STORE_VARIABLE
@@ -111,7 +111,7 @@ class Store:
     def create_run(self, config: RunConfig, name: str = "") -> str:
         """Adds a queued run; returns its id, 8 lower-case letters and digits, safe in an address and as an argument."""
         run_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(8))
-        rounds = config.instruction.rounds
+        rounds = sum(stage_rounds(config).values())
         row = (run_id, _storable(name), time.time(), RunStatus.QUEUED, config.model_dump_json(), rounds)
         with self._writing() as connection:
             connection.execute(

@@ -95,13 +95,22 @@ class _Shelf:
         return item
 
 
-def _pool_parts(name: Pool) -> tuple[list[Item], list[Item], list[Item]]:
-    items = corpus.pool(name)
-    return (
-        [item for item in items if item.topic not in (corpus.KNOWLEDGE, corpus.DELICATE) and _short(item)],
-        [item for item in items if item.topic == corpus.KNOWLEDGE],
-        [item for item in items if item.topic == corpus.DELICATE],
-    )
+def everyday_items(name: Pool) -> list[Item]:
+    """The everyday items of a pool: short enough for a phone, neither about facts nor delicate."""
+    return [
+        item for item in corpus.pool(name) if item.topic not in (corpus.KNOWLEDGE, corpus.DELICATE) and _short(item)
+    ]
+
+
+def everyday_by_client(name: Pool, count: int, config: RunConfig, purpose: str) -> list[list[Item]]:
+    """`count` everyday items of a pool for each client, by the topic shares of its own data."""
+    everyday = everyday_items(name)
+    shares = topic_shares(config, len({item.topic for item in everyday}))
+    return _everyday(everyday, [count] * config.clients, shares, config, name, purpose)
+
+
+def _of_topic(name: Pool, topic: str) -> list[Item]:
+    return [item for item in corpus.pool(name) if item.topic == topic]
 
 
 def _short(item: Item) -> bool:
@@ -109,7 +118,12 @@ def _short(item: Item) -> bool:
 
 
 def _everyday(
-    pool: Sequence[Item], counts: Sequence[int], shares: NDArray[np.float64], config: RunConfig, name: Pool
+    pool: Sequence[Item],
+    counts: Sequence[int],
+    shares: NDArray[np.float64],
+    config: RunConfig,
+    name: Pool,
+    purpose: str = "everyday",
 ) -> list[list[Item]]:
     """Everyday items of each client by its topic shares; clients share nothing until a topic runs out."""
     topics = sorted({item.topic for item in pool})
@@ -119,7 +133,7 @@ def _everyday(
     }
     chosen: list[list[Item]] = []
     for client, count in enumerate(counts):
-        generator = seeds.generator(config.seed, "everyday", name, client)
+        generator = seeds.generator(config.seed, purpose, name, client)
         drawn = generator.choice(len(topics), size=count, p=shares[client])
         unseen = generator.random(count) < config.data.unseen_share
         chosen.append([shelves[bool(new)].take(topics[topic]) for topic, new in zip(drawn, unseen, strict=True)])
@@ -155,7 +169,8 @@ def demo_clients(config: RunConfig) -> list[ClientData]:
     splits. Delicate prompts are trained on with both answers and left out of accuracy: neither is the right one.
     """
     data, sizes = config.data, client_sizes(config)
-    everyday, knowledge, delicate = _pool_parts("train")
+    everyday = everyday_items("train")
+    knowledge, delicate = _of_topic("train", corpus.KNOWLEDGE), _of_topic("train", corpus.DELICATE)
     shares = topic_shares(config, len({item.topic for item in everyday}))
     held = fact_holders(config, len({item.fact for item in knowledge}))
     asked = [round(size * data.knowledge_share) for size in sizes]
@@ -207,7 +222,7 @@ def _delicate(pool: Sequence[Item], pairs: Sequence[int], config: RunConfig) -> 
 
 
 def _held_out(name: Pool, count: int, shares: NDArray[np.float64], config: RunConfig) -> list[list[Item]]:
-    everyday, knowledge, _ = _pool_parts(name)
+    everyday, knowledge = everyday_items(name), _of_topic(name, corpus.KNOWLEDGE)
     asked = round(count * config.data.knowledge_share)
     counts = [count - asked] * config.clients
     general = _everyday(everyday, counts, shares, config, name)

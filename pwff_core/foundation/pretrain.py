@@ -1,4 +1,4 @@
-"""Pre-training of the embedded backbone (trl.SFTTrainer) and encoder (transformers.Trainer, masked words)."""
+"""Pre-training of the embedded backbone (trl.SFTTrainer) and encoder (transformers.Trainer: masked words, then verdicts)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import (
     DataCollatorForLanguageModeling,
     DistilBertConfig,
@@ -20,9 +22,12 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from pwff_core.foundation.texts import SEED, Text
+from pwff_core import seeds
+from pwff_core.foundation.texts import SEED, VERDICTS, Judged, Text
 
+IGNORED = -100  # the label of a token whose word is not asked for
 BACKBONE_EPOCHS, ENCODER_EPOCHS = 2, 1
+MASKED_SHARE, CAUSAL_SHARE = 0.2, 0.35  # of the encoder's second training: batches for masked words; read causally
 
 
 def new_backbone(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
@@ -81,6 +86,76 @@ def pretrain_encoder(texts: list[Text], tokenizer: PreTrainedTokenizerFast, fold
     model = new_encoder(tokenizer)
     arguments = TrainingArguments(**_schedule(folder, ENCODER_EPOCHS, 2e-3))
     Trainer(model, arguments, train_dataset=dataset, data_collator=collator).train()
+    return model
+
+
+class Reader(nn.Module):
+    """The encoder with two heads: masked words, and the verdict on a response.
+
+    The verdict is read off [mean of the states, last state], as a reward model reads its score; under a causal mask as
+    well, so that a critic, which shares the reward model's weights, can read prefixes.
+    """
+
+    def __init__(self, masked: DistilBertForMaskedLM) -> None:
+        super().__init__()
+        self.masked = masked
+        self.verdict = nn.Linear(2 * masked.config.dim, len(VERDICTS))
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, verdicts: Tensor, causal: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss of one batch: of masked words where it has any, otherwise of verdicts. input_ids (B, T)."""
+        if (labels != IGNORED).any():
+            return {"loss": self.masked(input_ids=input_ids, attention_mask=attention_mask, labels=labels).loss}
+        seen = attention_mask[:, None, None, :].bool()  # (B, 1, 1, T)
+        if causal.any():
+            length = input_ids.shape[1]
+            seen = seen & torch.ones(length, length, dtype=torch.bool).tril()
+        states = self.masked.distilbert(input_ids=input_ids, attention_mask=seen).last_hidden_state  # (B, T, d)
+        real = attention_mask[..., None].to(states.dtype)
+        last = states[torch.arange(len(states)), attention_mask.sum(1) - 1]
+        features = torch.cat([(states * real).sum(1) / real.sum(1), last], dim=-1)
+        logits = self.verdict(features)
+        return {"loss": F.cross_entropy(logits, verdicts), "logits": logits}
+
+
+class Mixture:
+    """Collator: most batches ask for verdicts, some for masked words; some are read causally."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+        self._mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15, seed=SEED)
+        self._lots = seeds.generator(SEED, "mixture")
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        lot = self._lots.random()
+        bare = [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows]
+        if lot < MASKED_SHARE:
+            batch = dict(self._mask(bare))
+        else:
+            batch = dict(self._tokenizer.pad(bare, return_tensors="pt"))
+            batch["labels"] = torch.full_like(batch["input_ids"], IGNORED)
+        batch["verdicts"] = torch.tensor([row["verdicts"] for row in rows])
+        batch["causal"] = torch.tensor([MASKED_SHARE <= lot < MASKED_SHARE + CAUSAL_SHARE])
+        return batch
+
+
+def teach_verdicts(
+    model: DistilBertForMaskedLM, judged: list[Judged], tokenizer: PreTrainedTokenizerFast, folder: Path
+) -> DistilBertForMaskedLM:
+    """Second training of the encoder: does a response fit its instruction, and if not, what is wrong with it."""
+    set_seed(SEED)
+    rows = [tokenizer.cls_token + row.text.prompt + row.text.response + tokenizer.eos_token for row in judged]
+    coded = tokenizer(rows, truncation=True, max_length=160, add_special_tokens=False)
+    dataset = Dataset.from_dict(
+        {
+            "input_ids": coded["input_ids"],
+            "attention_mask": coded["attention_mask"],
+            "verdicts": [row.verdict for row in judged],
+        }
+    )
+    arguments = TrainingArguments(**_schedule(folder, 1, 1e-3), remove_unused_columns=False)
+    Trainer(Reader(model), arguments, train_dataset=dataset, data_collator=Mixture(tokenizer)).train()
     return model
 
 

@@ -1,4 +1,8 @@
-"""The texts that the tokenizer, the backbone and the encoder are pre-trained on: the corpus' general pool, rendered."""
+"""What the tokenizer, the backbone and the encoder are pre-trained on: the corpus' general pool, rendered.
+
+The encoder also learns to tell what is wrong with an answer, as a reward model's encoder has to know whether a
+response fits its instruction. All of it comes from the general pool: no client's prompt, pair or phrase is in it.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,16 @@ from typing import NamedTuple
 from pwff_core import seeds
 from pwff_core.data import corpus
 from pwff_core.data.encoding import prompt_text
+from pwff_core.data.partition import everyday_items
+from pwff_core.data.preferences import FLAWS, PairMaker, both_answers, delicate_items
 from pwff_core.data.styles import DIMENSIONS, random_style, tags
 
 SEED = 7
 RENDERINGS = 6  # of every item, each in a random style
 TAG_PROBABILITY = 0.5  # that a dimension of the style is told in the prompt
+JUDGED = 160_000  # texts with a verdict
+RIGHT_SHARE, DELICATE_SHARE = 0.45, 0.1
+VERDICTS = ("right", *FLAWS)
 
 
 class Text(NamedTuple):
@@ -32,3 +41,28 @@ def general_texts() -> list[Text]:
             example = item.render(style)
             texts.append(Text(prompt_text(example.instruction, tags(style, shown)), " " + example.text))
     return texts
+
+
+class Judged(NamedTuple):
+    """A text and what is wrong with its response: an index into VERDICTS."""
+
+    text: Text
+    verdict: int
+
+
+def judged_texts() -> list[Judged]:
+    """Right answers and flawed ones, every flaw as often; to delicate prompts both answers are right."""
+    generator = seeds.generator(SEED, "judged")
+    maker = PairMaker("general", generator)
+    everyday, delicate = everyday_items("general"), delicate_items("general")
+    judged = []
+    for _ in range(JUDGED):
+        if generator.random() < DELICATE_SHARE:
+            item = both_answers(delicate[generator.integers(len(delicate))])[generator.integers(2)]
+            verdict, response = 0, maker.right(item)
+        else:
+            item = everyday[generator.integers(len(everyday))]
+            verdict = 0 if generator.random() < RIGHT_SHARE else 1 + int(generator.integers(len(FLAWS)))
+            response = maker.flawed(item, FLAWS[verdict - 1]) if verdict else maker.right(item)
+        judged.append(Judged(Text(prompt_text(item.instruction), " " + response), verdict))
+    return judged

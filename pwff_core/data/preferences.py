@@ -1,0 +1,313 @@
+"""Preferences: which of two answers is more helpful, which is more harmless; and the prompts of alignment.
+
+Demo pairs are made from the embedded corpus. Both answers of a pair stand in random house styles, so that style says
+nothing about which is better.
+
+- *helpful*: the right answer over one to another question (of the same kind, or off topic), one that is cut off, or an
+  evasive one; on delicate prompts complying over refusing.
+- *harmless*: on delicate prompts refusing, with a safe alternative, over complying; the polite answer over the rude
+  one; and ties, two polite answers to an ordinary prompt of which neither is better.
+
+On delicate prompts the two axes contradict each other, and only the owner's weights can decide.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from pwff_core import seeds
+from pwff_core.config import RunConfig
+from pwff_core.data import corpus
+from pwff_core.data.corpus import Item, Pool
+from pwff_core.data.partition import everyday_by_client, everyday_items
+from pwff_core.data.styles import random_style
+from pwff_core.methods import AXES, Axis
+from pwff_core.paths import assets_dir
+
+Flaw = Literal["wrong", "off-topic", "cut off", "evasive", "rude"]
+FLAWS: tuple[Flaw, ...] = get_args(Flaw)
+JUDGE_SEED = 20_238  # the judge's pairs are the same in every run
+JUDGE_PAIRS = 384  # of each kind
+REFERENCES = 192
+ORDINARY_PROMPTS = 64  # of a client, for rollouts and as many held out
+DELICATE_PAIRS = 0.4  # of each kind of pairs
+TIES = 0.3  # of harmlessness pairs
+CLIENTS_SHARE = 0.25  # of evasive and rude phrases: known to clients alone
+REFUSAL = re.compile(
+    r"\bI (?:cannot|can't|can not|won't|will not) (?:help|assist|advise|do that|support)|\bI am sorry, but\b|"
+    r"\bI'm sorry, but\b|\bnot something I can help with\b|\bI would rather not\b|\bI'd rather not\b",
+    re.IGNORECASE,
+)
+
+
+class Pair(NamedTuple):
+    """Two answers to an instruction, the better one first."""
+
+    instruction: str
+    chosen: str
+    rejected: str
+    tie: bool = False  # neither is better
+    kind: str = ""  # what is wrong with the rejected one, for reports
+
+
+class Reference(NamedTuple):
+    """An answer that scores are centred and scaled on."""
+
+    instruction: str
+    response: str
+
+
+class ClientPreferences(NamedTuple):
+    """One client's pairs by axis, and the prompts that it answers in alignment."""
+
+    train: dict[Axis, tuple[Pair, ...]]
+    test: dict[Axis, tuple[Pair, ...]]
+    delicate: tuple[str, ...]  # prompts where helpfulness and harmlessness conflict
+    ordinary: tuple[str, ...]
+    test_delicate: tuple[str, ...]
+    test_ordinary: tuple[str, ...]
+
+
+class Preferences(NamedTuple):
+    """Everybody's preferences, and what the judge and the scores' scale come from."""
+
+    clients: list[ClientPreferences]
+    judge: dict[Axis, tuple[Pair, ...]]
+    references: tuple[Reference, ...]
+    notes: tuple[str, ...]
+
+
+def refuses(text: str) -> bool:
+    """Whether an answer refuses, by its wording alone: independent of any reward model."""
+    return REFUSAL.search(text) is not None
+
+
+@functools.cache
+def _manners() -> dict[str, list[str]]:
+    phrases: dict[str, list[str]] = tomllib.loads((assets_dir() / "manners.toml").read_text(encoding="utf-8"))
+    return phrases
+
+
+def _phrase(name: str, general: bool, generator: np.random.Generator) -> str:
+    """A phrase of a poor answer, from the encoder's part of the list or from the clients'."""
+    phrases = _manners()[name]
+    kept = round(len(phrases) * CLIENTS_SHARE)
+    part = phrases[kept:] if general else phrases[:kept]
+    return part[int(generator.integers(len(part)))]
+
+
+class PairMaker:
+    """Makes the demo's pairs from one pool of items; every draw comes from `generator`."""
+
+    def __init__(self, name: Pool, generator: np.random.Generator) -> None:
+        self._general = name == "general"
+        self._generator = generator
+        everyday = everyday_items(name)
+        self._everyday = everyday
+        self._kin: dict[tuple[str, str], list[Item]] = {}  # items of one template, which differ in what fills its slots
+        self._others: dict[str, list[Item]] = {}
+        for item in everyday:
+            self._kin.setdefault((item.topic, item.template), []).append(item)
+            self._others.setdefault(item.topic, []).append(item)
+
+    def right(self, item: Item) -> str:
+        """The item's answer in a random style."""
+        return item.render(random_style(self._generator)).text
+
+    def flawed(self, item: Item, flaw: Flaw) -> str:
+        """An answer to the item's instruction that suffers from one flaw."""
+        make: dict[Flaw, Callable[[Item], str]] = {
+            "wrong": self._wrong, "off-topic": self._off_topic, "cut off": self._cut_off,
+            "evasive": self._evasive, "rude": self._rude,
+        }  # fmt: skip
+        return make[flaw](item)
+
+    def _pick(self, items: Sequence[Item]) -> Item:
+        return items[int(self._generator.integers(len(items)))]
+
+    def _wrong(self, item: Item) -> str:
+        """The answer to another question of the same kind; of the same topic where the kind knows one answer only."""
+        kin = [other for other in self._kin[item.topic, item.template] if _body(other) != _body(item)]
+        return self.right(self._pick(kin)) if kin else self._near(item)
+
+    def _near(self, item: Item) -> str:
+        return self.right(self._pick([o for o in self._others[item.topic] if o.template != item.template]))
+
+    def _off_topic(self, item: Item) -> str:
+        topics = [topic for topic in self._others if topic != item.topic]
+        return self.right(self._pick(self._others[topics[int(self._generator.integers(len(topics)))]]))
+
+    def _cut_off(self, item: Item) -> str:
+        words = self.right(item).split(" ")
+        return " ".join(words[: max(1, int(len(words) * self._generator.uniform(0.2, 0.7)))])
+
+    def _evasive(self, item: Item) -> str:
+        style = random_style(self._generator)
+        named = style.named()
+        return f"{named['opener']} {_phrase('evasive', self._general, self._generator)} {named['closing']}"
+
+    def _rude(self, item: Item) -> str:
+        """The right answer in a rude frame: before it, behind it, or both."""
+        style = random_style(self._generator)
+        text, where = item.render(style).text, self._generator.integers(3)
+        opener, closing = style.named()["opener"], style.named()["closing"]
+        if where != 1:
+            text = _phrase("rude_openers", self._general, self._generator) + text.removeprefix(opener)
+        if where != 0:
+            text = text.removesuffix(closing) + _phrase("rude_closings", self._general, self._generator)
+        return text
+
+    def helpful(self, items: Sequence[Item], delicate: Sequence[Item]) -> tuple[Pair, ...]:
+        """Helpfulness pairs: one of each everyday item, with the flaws in turn, and one of each delicate item."""
+        flaws: tuple[Flaw, ...] = ("wrong", "off-topic", "cut off", "evasive")
+        pairs = [
+            Pair(item.instruction, self.right(item), self.flawed(item, flaw), kind=flaw)
+            for item, flaw in zip(items, _turns(flaws, len(items)), strict=True)
+        ]
+        pairs += [self._delicate(item, refusing_wins=False) for item in delicate]
+        return tuple(pairs)
+
+    def harmless(self, items: Sequence[Item], delicate: Sequence[Item]) -> tuple[Pair, ...]:
+        """Harmlessness pairs: a share of the everyday items as ties, the others polite over rude; and delicate ones."""
+        ties = round(len(items) * TIES / (1.0 - DELICATE_PAIRS))
+        pairs = [
+            Pair(item.instruction, self.right(item), self._equal(item), tie=True, kind="tie") for item in items[:ties]
+        ]
+        pairs += [
+            Pair(item.instruction, self.right(item), self.flawed(item, "rude"), kind="rude") for item in items[ties:]
+        ]
+        pairs += [self._delicate(item, refusing_wins=True) for item in delicate]
+        return tuple(pairs)
+
+    def _equal(self, item: Item) -> str:
+        """An answer as harmless as the right one: right in another style, or merely useless."""
+        return self.right(item) if self._generator.random() < 0.5 else self._evasive(item)
+
+    def _delicate(self, item: Item, *, refusing_wins: bool) -> Pair:
+        comply, refuse = (self.right(answer) for answer in both_answers(item))
+        if refusing_wins:
+            return Pair(item.instruction, refuse, comply, kind="complies")
+        return Pair(item.instruction, comply, refuse, kind="refuses")
+
+
+def _body(item: Item) -> str:
+    return item.answer + "/".join(item.steps)
+
+
+def _turns(values: Sequence[Any], count: int) -> list[Any]:
+    return [values[index % len(values)] for index in range(count)]
+
+
+@functools.cache
+def _answers() -> dict[str, tuple[Item, Item]]:
+    """Delicate prompt → (complying item, refusing item)."""
+    found: dict[str, dict[bool, Item]] = {}
+    for item in corpus.items():
+        if item.topic == corpus.DELICATE:
+            found.setdefault(item.instruction, {})[item.refuses] = item
+    return {instruction: (both[False], both[True]) for instruction, both in found.items()}
+
+
+def both_answers(item: Item) -> tuple[Item, Item]:
+    """The complying and the refusing item of a delicate prompt."""
+    return _answers()[item.instruction]
+
+
+def delicate_items(name: Pool) -> list[Item]:
+    """One item a delicate prompt of a pool, in a fixed order."""
+    return [item for item in corpus.pool(name) if item.topic == corpus.DELICATE and not item.refuses]
+
+
+def _shuffled(items: Sequence[Item], count: int, generator: np.random.Generator) -> list[Item]:
+    """`count` items in a random order, again from the start when they run out."""
+    order = generator.permutation(len(items))
+    return [items[order[index % len(items)]] for index in range(count)]
+
+
+def demo_preferences(config: RunConfig) -> Preferences:
+    """The embedded corpus' pairs and prompts for `config.clients` clients.
+
+    Everyday pairs follow the client's topic shares; training pairs are made from the training pool, test pairs and
+    held-out prompts from the test pool (or the validation pool, as `data.evaluate_on` says).
+    """
+    held_out: Pool = config.data.evaluate_on
+    train = _client_pairs(config, "train", config.reward.train_pairs)
+    test = _client_pairs(config, held_out, config.reward.test_pairs)
+    prompts = {name: _client_prompts(config, name) for name in ("train", held_out)}
+    clients = [
+        ClientPreferences(train[client], test[client], *prompts["train"][client], *prompts[held_out][client])
+        for client in range(config.clients)
+    ]
+    return Preferences(
+        clients,
+        judge_pairs(),
+        references(),
+        ("Preference pairs: made from the embedded corpus, the same way for all.",),
+    )
+
+
+def _client_pairs(config: RunConfig, name: Pool, count: int) -> list[dict[Axis, tuple[Pair, ...]]]:
+    delicate_count = round(count * DELICATE_PAIRS)
+    everyday = {axis: everyday_by_client(name, count - delicate_count, config, f"pairs/{axis}") for axis in AXES}
+    pairs = []
+    for client in range(config.clients):
+        generator = seeds.generator(config.seed, "pairs", name, client)
+        maker = PairMaker(name, generator)
+        delicate = {axis: _shuffled(delicate_items(name), delicate_count, generator) for axis in AXES}
+        pairs.append(
+            {
+                "helpfulness": maker.helpful(everyday["helpfulness"][client], delicate["helpfulness"]),
+                "harmlessness": maker.harmless(everyday["harmlessness"][client], delicate["harmlessness"]),
+            }
+        )
+    return pairs
+
+
+def _client_prompts(config: RunConfig, name: Pool) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Each client's delicate prompts, in its own order, and ordinary ones by its topic shares."""
+    delicate = delicate_items(name)
+    ordinary = everyday_by_client(name, ORDINARY_PROMPTS, config, "prompts")
+    prompts = []
+    for client in range(config.clients):
+        generator = seeds.generator(config.seed, "prompts", name, client)
+        mine = _shuffled(delicate, len(delicate), generator)
+        prompts.append((_instructions(mine), _instructions(ordinary[client])))
+    return prompts
+
+
+def _instructions(items: Sequence[Item]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(item.instruction for item in items))
+
+
+def judge_pairs() -> dict[Axis, tuple[Pair, ...]]:
+    """The judge's pairs, from the general pool: no client ever sees them."""
+    generator = seeds.generator(JUDGE_SEED, "judge")
+    maker = PairMaker("general", generator)
+    delicate_count = round(JUDGE_PAIRS * DELICATE_PAIRS)
+    everyday, delicate = everyday_items("general"), delicate_items("general")
+
+    def drawn() -> tuple[list[Item], list[Item]]:
+        return (
+            _shuffled(everyday, JUDGE_PAIRS - delicate_count, generator),
+            _shuffled(delicate, delicate_count, generator),
+        )
+
+    return {"helpfulness": maker.helpful(*drawn()), "harmlessness": maker.harmless(*drawn())}
+
+
+def references() -> tuple[Reference, ...]:
+    """Answers that scores are centred and scaled on: a third right ones to ordinary prompts, the others both answers to
+    delicate ones, as in the prompts of alignment. The same texts serve both axes."""
+    generator = seeds.generator(JUDGE_SEED, "references")
+    maker = PairMaker("general", generator)
+    ordinary = _shuffled(everyday_items("general"), REFERENCES // 3, generator)
+    found = [Reference(item.instruction, maker.right(item)) for item in ordinary]
+    for item in _shuffled(delicate_items("general"), REFERENCES // 3, generator):
+        found += [Reference(item.instruction, maker.right(answer)) for answer in both_answers(item)]
+    return tuple(found)
