@@ -13,5 +13,8 @@ st.set_page_config(
     initial_sidebar_state=350,  # wide enough for a slider beside its box; closed on a phone
 )
 st.html(assets_dir() / "style.css")
-pages = [st.Page("pages/live.py", title="Live", icon=":material/show_chart:", default=True)]
+pages = [
+    st.Page("pages/live.py", title="Live", icon=":material/show_chart:", default=True),
+    st.Page("pages/clients.py", title="Clients", icon=":material/forum:"),
+]
 st.navigation(pages, position="top").run()

@@ -15,13 +15,14 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import tyro
 
 from pwff_core import comparison
+from pwff_core.conversation import When
 from pwff_core.errors import ConfigError, EngineError, PwffError, StoreError
-from pwff_core.flags import App, Command, Compare, Export, Run, Runs, config_of, unknown_flag
+from pwff_core.flags import EXPORTS, App, Command, Compare, Export, Run, Runs, config_of, unknown_flag
 from pwff_core.methods import METHODS
 from pwff_core.paths import STORE_VARIABLE, default_store_path, root_dir
 from pwff_core.store import RunStatus, Store
@@ -142,13 +143,32 @@ def _list(command: Runs, path: Path) -> int:
 
 
 def _export(command: Export, path: Path) -> int:
-    from pwff_core.export import export_run  # pandas takes most of a second to load
+    client, when = _wanted_model(command)
+    from pwff_core.export import export_model, export_run  # pandas takes most of a second to load
 
     store = Store(path, readonly=True)
     run_id = _resolved(store, command.run)
-    for file in export_run(store, run_id, command.to or Path(run_id)):
+    if client is None:
+        files = export_run(store, run_id, command.to or Path(run_id))
+    else:
+        files = export_model(store, run_id, client, when, command.to or Path(f"{run_id}-client-{client}"))
+    for file in files:
         print(file)
     return 0
+
+
+def _wanted_model(command: Export) -> tuple[int | None, When]:
+    """Whose model to export, and of which moment; None where it is the tables. ConfigError if the flags disagree."""
+    if command.as_ not in EXPORTS:
+        raise ConfigError(f"--as: {command.as_!r} is not one of {', '.join(EXPORTS)}.")
+    when = next((known for known in get_args(When) if known == command.when), None)
+    if command.when is not None and when is None:
+        raise ConfigError(f"--when: {command.when!r} is not one of {', '.join(get_args(When))}.")
+    if command.as_ == "tables" and (command.client is not None or when):
+        raise ConfigError("--client and --when choose a model; add --as peft, or leave them out for the run's tables.")
+    if command.as_ == "peft" and command.client is None:
+        raise ConfigError("--as peft writes one client's model; say whose with --client 0 or another number.")
+    return command.client, when or "after"
 
 
 def _resolved(store: Store, text: str) -> str:

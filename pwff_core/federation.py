@@ -2,142 +2,150 @@
 
     clients train  →  uploads cross the channel  →  the server averages what arrived  →  every client's model is tested
 
-Downloads are taken as free and without loss, as in the paper.
+Three stages are played like this, one after the other: instruction tuning, reward learning, alignment; which of them,
+and what is uploaded, says the method's row. Downloads are taken as free and without loss, as in the paper.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pwff_core import seeds
-from pwff_core.aggregation import weighted_mean
-from pwff_core.config import RunConfig
-from pwff_core.data.encoding import Encoded, encode
+from pwff_core.aggregation import Server
+from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.data.owners import device_classes, helpfulness_weights, placement
 from pwff_core.data.partition import ClientData
+from pwff_core.data.preferences import load_preferences
 from pwff_core.data.sources import load_clients
-from pwff_core.errors import TrainingError
 from pwff_core.methods import METHODS, Group
-from pwff_core.models.backbone import Backbone, load_backbone
+from pwff_core.models.backbone import load_backbone
 from pwff_core.models.cohort import Cohort
-from pwff_core.records import ClientProfile, ClientRecord, RoundRecord
-from pwff_core.stages import instruction
-from pwff_core.stages.batches import collate, training_rows
+from pwff_core.models.encoder import load_encoder
+from pwff_core.models.saved import SavedModels
+from pwff_core.models.scorers import RewardModels
+from pwff_core.records import METRICS, Better, ClientProfile, ClientRecord, RoundRecord, Stage
+from pwff_core.stages.alignment import AlignmentStage
+from pwff_core.stages.clients import COHORT_SIZE, Clients, encode_splits, new_cohorts
+from pwff_core.stages.convergence import converged
+from pwff_core.stages.instruction import InstructionStage, diverged
+from pwff_core.stages.reward import RewardStage, train_judge
 from pwff_core.wireless.link import Transfer, transfer
-from pwff_core.wireless.payload import Geometry, uplink_bits, upload_numbers
+from pwff_core.wireless.payload import Geometry, reward_numbers, upload_numbers
 
-COHORT_SIZE = 10  # clients that train in one stack; more run in several, so that memory stays bounded
-
-
-class Splits(NamedTuple):
-    """One client's examples as tokens."""
-
-    train: list[Encoded]
-    held_out: list[Encoded]
+AnyStage: TypeAlias = InstructionStage | RewardStage | AlignmentStage
+# what a stage is judged by, for its early end
+CRITERION: dict[Stage, tuple[str, Better]] = {
+    "instruction": ("loss", "lower"), "reward": ("loss", "lower"), "alignment": ("reward", "higher"),
+}  # fmt: skip
+MEASURES = tuple(  # of a round: means over its clients
+    name
+    for name, field in RoundRecord.model_fields.items()
+    if name in ClientRecord.model_fields and field.default is None
+)
 
 
 class Federation:
-    """A run that is ready to play: its clients, their models, the server's copy, and what to tell about them.
+    """A run that is ready to play: its clients, their models, and what to tell about them.
 
     Reading data and weights happens here, so a PwffError here means that the run cannot start.
     """
 
     def __init__(self, config: RunConfig, run_id: str = "", cohort_size: int = COHORT_SIZE) -> None:
         self.config, self.run_id, self.method = config, run_id, METHODS[config.method]
-        self.cohort_size = cohort_size
-        data, data_notes = load_clients(config)
-        self.backbone = load_backbone(config.backbone, config.device, config.precision)
-        self.splits, cut = _encode(data, config, self.backbone)
+        self.rounds = stage_rounds(config)
+        data, notes = load_clients(config)
+        backbone = load_backbone(config.backbone, config.device, config.precision)
+        splits, cut = encode_splits(data, config, backbone)
         classes = device_classes(config)
-        self.placed = placement(config, self.method, classes, len(self.backbone.attention))
-        self.weights = helpfulness_weights(config)
-        self.cohorts = self._new_cohorts()
-        rate = config.instruction.learning_rate or self.method.learning_rate
-        ratio = config.lora.rate_ratio if "adapters" in self.method.trains else 1.0
-        self.optimisers = [instruction.new_optimiser(cohort, rate, ratio) for cohort in self.cohorts]
-        self.server = self._server_copy()
-        self.bits = self._priced_bits()
-        self.rounds_total = config.instruction.rounds
+        self.placed = placement(config, self.method, classes, len(backbone.attention))
+        cohorts = new_cohorts(config, self.method, backbone, self.placed, cohort_size)
+        weights = helpfulness_weights(config)
+        self.clients = Clients(config, self.method, backbone, cohorts, splits, weights, cohort_size)
+        self.stages: dict[Stage, AnyStage] = {"instruction": InstructionStage(self.clients)}
+        if "reward" in self.rounds:
+            self.preferences = load_preferences(config)
+            self.encoder = load_encoder(config.reward.encoder, config.device)
+            self.stages["reward"] = RewardStage(config, self.method, self.preferences.clients, self.encoder)
+            notes = (*notes, *self.preferences.notes)
+        self.judge: RewardModels | None = None
         self.profiles = tuple(
-            _profile(client, mine, classes[client], self.lora_modules(client), self.weights[client])
+            _profile(client, mine, classes[client], self.lora_modules(client), weights[client])
             for client, mine in enumerate(data)
         )
-        self.notes = (*data_notes, *cut, *self._notes(rate))
+        self.notes = (*notes, *cut, *self._notes())
 
-    def _new_cohorts(self) -> list[Cohort]:
-        rows = torch.from_numpy(self.placed[:1] if self.method.pooled else self.placed)
-        return [
-            Cohort(
-                self.backbone, part, self.method.trains, self.config.adapter, self.config.lora,
-                torch.Generator().manual_seed(seeds.torch_seed(self.config.seed, "start")),
-            )
-            for part in rows.split(self.cohort_size)
-        ]  # fmt: skip
-
-    def _server_copy(self) -> dict[Group, dict[str, Tensor]]:
-        """What the server holds of the uploaded tensors: at first, the common start."""
-        tensors = self.cohorts[0].tensors
-        return {
-            group: {name: stacked.detach()[0].clone() for name, stacked in tensors[group].items()}
-            for group in self.method.uploads
-        }
-
-    def _priced_bits(self) -> int:
-        """Bits that one client uploads a round: counted from the tensors, or GPT-2 small's where so priced."""
-        numbers = {group: sum(tensor.numel() for tensor in held.values()) for group, held in self.server.items()}
-        if self.config.price_as != "backbone":
-            numbers = upload_numbers(self.method, self.geometry, self.config)
-        return uplink_bits(numbers, self.config.float_bits)
+    @property
+    def rounds_total(self) -> int:
+        """Rounds of all stages, at the most."""
+        return sum(self.rounds.values())
 
     @property
     def geometry(self) -> Geometry:
         """Blocks and widths of the backbone as it was loaded."""
-        query, key, value = self.backbone.attention[0]
-        return Geometry(len(self.backbone.attention), query.inputs, query.outputs, key.outputs, value.outputs)
-
-    def members(self, cohort: int) -> range:
-        """The clients that a cohort serves; the one model of pooled training serves everybody."""
-        start = cohort * self.cohort_size
-        return range(self.config.clients) if self.method.pooled else range(start, start + self.cohorts[cohort].clients)
+        query, key, value = self.clients.backbone.attention[0]
+        blocks = len(self.clients.backbone.attention)
+        return Geometry(blocks, query.inputs, query.outputs, key.outputs, value.outputs)
 
     def lora_modules(self, client: int) -> int:
         """LoRA modules that a client places."""
         return int(self.placed[client].sum()) if "lora" in self.method.trains else 0
 
-    def _notes(self, rate: float) -> list[str]:
+    def _notes(self) -> list[str]:
+        rate = self.config.instruction.learning_rate or self.method.learning_rate
         notes = [
             f"Training is real: AdamW at {rate:g} through the backbone {self.config.backbone}, on "
-            f"{self.backbone.device}. The radio channel is simulated, and uploads alone are priced."
+            f"{self.clients.backbone.device}. The radio channel is simulated, and uploads alone are priced."
         ]
         if self.config.price_as == "gpt2":
             notes.append(
-                "Delay and energy are priced as if the backbone were GPT-2 small; accuracy is this backbone's."
+                "Delay and energy are priced as if the models were GPT-2 small and DistilBERT; what is learned is not."
             )
         if self.method.pooled:
             notes.append(
-                "Centralised is a control: everybody's examples are pooled, nothing stays private or is priced."
+                "Centralised is a control: everybody's data are pooled, nothing stays private or is priced, and one "
+                "model serves all, with the owners' mean wish."
             )
         return notes
 
+    def begin_alignment(self) -> AlignmentStage:
+        """Freeze the reward models, train the judge, and take the policies as they are for the reference."""
+        learned, references = self.stages["reward"], self.preferences.references
+        assert isinstance(learned, RewardStage)  # the config has no alignment without it
+        self.judge = train_judge(self.encoder, self.preferences.judge, references)
+        aligned = AlignmentStage(self.clients, self.preferences.clients, learned.finish(references), self.judge)
+        self.stages["alignment"] = aligned
+        return aligned
 
-def _encode(data: Sequence[ClientData], config: RunConfig, backbone: Backbone) -> tuple[list[Splits], list[str]]:
-    most = min(config.data.max_length, backbone.context)
-    cut, total, splits = 0, 0, []
-    for mine in data:
-        held_out = mine.test if config.data.evaluate_on == "test" else mine.validation
-        train = [encode(example, backbone.tokenizer, most) for example in mine.train]
-        tested = [encode(example, backbone.tokenizer, most) for example in held_out]
-        cut += sum(row.cut for row in (*train, *tested))
-        total += len(train) + len(tested)
-        splits.append(Splits(train, tested))
-    return splits, [f"{cut} of {total} examples are longer than {most} tokens and were cut."] if cut else []
+    def saved_models(self) -> SavedModels:
+        """The clients' models as they are now, and as alignment found them."""
+        aligned = self.stages.get("alignment")
+        people = self.preferences.clients if self.judge else []
+        return SavedModels(
+            self.config,
+            torch.from_numpy(self.placed),
+            _stacks(aligned.references) if isinstance(aligned, AlignmentStage) else None,
+            _stacks(self.clients.cohorts),
+            self.judge.state() if self.judge else {},
+            {
+                "delicate": tuple(dict.fromkeys(mine.test_delicate[0] for mine in people)),
+                "ordinary": tuple(dict.fromkeys(mine.test_ordinary[0] for mine in people)),
+            },
+        )
+
+
+def _stacks(cohorts: Sequence[Cohort]) -> dict[Group, dict[str, Tensor]]:
+    """All clients' tensors, (K, …) by group and name."""
+    return {
+        group: {name: torch.cat([cohort.tensors[group][name].detach() for cohort in cohorts]) for name in named}
+        for group, named in cohorts[0].tensors.items()
+    }
 
 
 def _profile(client: int, mine: ClientData, device: str, modules: int, weight: float) -> ClientProfile:
@@ -168,134 +176,110 @@ def run(config: RunConfig, run_id: str = "") -> Iterator[RoundRecord]:
 
 
 def play(federation: Federation) -> Iterator[RoundRecord]:
-    """The rounds of a prepared run. TrainingError when the loss is no longer finite, after the rounds before."""
-    for number in range(1, federation.config.instruction.rounds + 1):
-        yield play_round(federation, number)
+    """The rounds of a prepared run, stage by stage. TrainingError when a loss is no longer finite, after the rounds
+    before it."""
+    for stage in federation.rounds:
+        yield from play_stage(federation, stage)
 
 
-def play_round(federation: Federation, number: int) -> RoundRecord:
-    """One round of instruction tuning: train, upload, average, test."""
-    begun = time.perf_counter()
-    train(federation, number)
-    sent = transfer(
-        np.full(federation.config.clients, federation.bits, dtype=np.int64),
-        federation.config.channel,
-        seeds.generator(federation.config.seed, "channel", "instruction", number),
-    )
-    aggregate(federation, sent.delivered)
-    scores = evaluate(federation)
-    for client, score in enumerate(scores):
-        if not math.isfinite(score.loss):
-            raise _diverged(f"held-out loss of client {client}", f"round {number}")
-    return _record(federation, number, sent, scores, time.perf_counter() - begun)
+def play_stage(federation: Federation, stage: Stage) -> Iterator[RoundRecord]:
+    """The rounds of one stage; the last record says why it ended."""
+    playing, rounds = federation.stages[stage], federation.rounds[stage]
+    server = Server(playing.shared(), playing.amounts)
+    past: list[RoundRecord] = []
+    while not past or not past[-1].stage_end:
+        begun, number = time.perf_counter(), len(past) + 1
+        sent = play_round(federation, stage, server, number)
+        measured = playing.measure()
+        _check(measured, stage, number)
+        record = _record(federation, stage, number, server, sent, measured)
+        end = _why_ended(federation, [*past, record])
+        if end and stage == "reward" and "alignment" in federation.rounds:
+            measured = [ours | before for ours, before in zip(measured, _before(federation), strict=True)]
+            record = _record(federation, stage, number, server, sent, measured)
+        past.append(record.model_copy(update={"stage_end": end, "wall_s": time.perf_counter() - begun}))
+        federation.rounds[stage] = number if end else rounds
+        yield past[-1]
 
 
-def train(federation: Federation, number: int) -> None:
-    """The local steps of round `number` (1 …), of every client. TrainingError when a loss is no longer finite."""
-    settings = federation.config.instruction
-    padding = federation.backbone.tokenizer.eos_token_id
-    for index, (cohort, optimiser) in enumerate(zip(federation.cohorts, federation.optimisers, strict=True)):
-        for local in range(settings.local_steps):
-            step = (number - 1) * settings.local_steps + local
-            rows = [
-                training_rows(federation.splits[k].train, federation.config.seed, k, step, settings.batch_size)
-                for k in federation.members(index)
-            ]
-            if federation.method.pooled:
-                rows = [[row for mine in rows for row in mine]]
-            batch = collate(rows, padding, federation.backbone.device)
-            losses = instruction.train_step(
-                cohort, optimiser, batch, settings.gradient_clip, trained(federation, local)
-            )
-            if not torch.isfinite(losses).all():
-                broken = federation.members(index)[int(torch.nonzero(~torch.isfinite(losses))[0])]
-                raise _diverged(f"training loss of client {broken}", f"round {number}, local step {local + 1}")
+def _before(federation: Federation) -> list[dict[str, float | None]]:
+    """How the policies answer before alignment: the last record of reward learning, once there is a judge, says so."""
+    told = ("helpfulness", "harmlessness", "reward", "refusal_rate", "response_tokens")
+    return [{name: mine[name] for name in told} for mine in federation.begin_alignment().measure()]
 
 
-def _diverged(what: str, where: str) -> TrainingError:
-    return TrainingError(
-        f"The {what} is no longer a number (stage instruction, {where}). The rounds before are kept. "
-        "Try a smaller learning rate."
-    )
+def play_round(federation: Federation, stage: Stage, server: Server, number: int) -> Transfer:
+    """One round up to the average: the clients train, what they upload crosses the channel, the server averages."""
+    federation.stages[stage].train(number)
+    bits = np.full(federation.config.clients, priced_bits(federation, stage, server), dtype=np.int64)
+    generator = seeds.generator(federation.config.seed, "channel", stage, number)
+    sent = transfer(bits, federation.config.channel, generator)
+    server.average(sent.delivered)
+    return sent
 
 
-def trained(federation: Federation, local: int) -> tuple[Group, ...]:
-    """What a local step trains: first what stays at home, on top of the average just received, then what goes up.
-
-    Together, each hides from the other what it has learned already, and the average then takes half of it away. The
-    order is FedRep's (Collins et al., arXiv 2102.07078). Where nothing stays, or nothing goes, all is trained together.
-    """
-    method, settings = federation.method, federation.config.instruction
-    personal_steps = min(settings.personal_steps, settings.local_steps - 1)  # one is always left for what goes up
-    if not personal_steps or not method.personal or not method.uploads:
-        return method.trains
-    return method.personal if local < personal_steps else method.uploads
+def priced_bits(federation: Federation, stage: Stage, server: Server) -> int:
+    """Bits that one client uploads a round: counted from the tensors, or the paper's models' where so priced."""
+    config, numbers = federation.config, server.numbers
+    if config.price_as != "backbone" and stage == "reward":
+        numbers = reward_numbers(federation.method, config)
+    elif config.price_as != "backbone":
+        numbers = sum(upload_numbers(federation.method, federation.geometry, config).values())
+    return numbers * config.float_bits
 
 
-@torch.no_grad()
-def aggregate(federation: Federation, delivered: np.ndarray) -> None:
-    """Average what arrived, weighted by examples; every client goes on from the server's copy."""
-    weights = torch.tensor([float(len(mine.train)) for mine in federation.splits]) * torch.from_numpy(delivered)
-    for group, held in federation.server.items():
-        for name, copy in held.items():
-            stacks: list[Tensor] = [cohort.tensors[group][name] for cohort in federation.cohorts]
-            if weights.any():
-                copy.copy_(weighted_mean(torch.cat(stacks), weights.to(copy.device)))
-            for stack in stacks:
-                stack.copy_(copy.expand_as(stack))
+def _why_ended(federation: Federation, records: Sequence[RoundRecord]) -> str:
+    """Why a stage ends after these rounds of it; "" while it goes on."""
+    stage, played = records[-1].stage, len(records)
+    metric, better = CRITERION[stage]
+    patience: int = getattr(federation.config, stage).patience
+    history = [getattr(record, metric) for record in records]
+    if converged(history, patience, better):
+        return f"{METRICS[metric].label} has not improved for {patience} rounds."
+    return f"All {played} rounds are played." if played == federation.rounds[stage] else ""
 
 
-def evaluate(federation: Federation) -> list[instruction.Score]:
-    """Every client's model on the client's own held-out examples."""
-    padding = federation.backbone.tokenizer.eos_token_id
-    scores: list[instruction.Score] = []
-    for index, cohort in enumerate(federation.cohorts):
-        rows = [federation.splits[k].held_out for k in federation.members(index)]
-        if federation.method.pooled:
-            scores += [instruction.evaluate(cohort, [mine], padding)[0] for mine in rows]
-        else:
-            scores += instruction.evaluate(cohort, rows, padding)
-    return scores
+def _check(measured: Sequence[Mapping[str, float | None]], stage: Stage, number: int) -> None:
+    for client, mine in enumerate(measured):
+        loss = mine.get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise diverged(f"held-out loss of client {client}", f"stage {stage}, round {number}")
 
 
 def _record(
-    federation: Federation, number: int, sent: Transfer, scores: Sequence[instruction.Score], wall_s: float
-) -> RoundRecord:
-    uploads = federation.bits > 0
+    federation: Federation, stage: Stage, number: int, server: Server, sent: Transfer,
+    measured: Sequence[Mapping[str, float | None]],
+) -> RoundRecord:  # fmt: skip
+    bits = priced_bits(federation, stage, server)
     clients = tuple(
-        ClientRecord(
-            client=client,
-            helpfulness_weight=federation.weights[client],
-            accuracy=score.accuracy(),
-            knowledge_accuracy=score.accuracy("knowledge"),
-            style_accuracy=score.accuracy("style"),
-            loss=score.mean_loss(),
-            snr_db=float(sent.snr_db[client]) if uploads else None,
-            rate_bps=float(sent.rate_bps[client]) if uploads else None,
-            uplink_bits=federation.bits,
-            delay_s=float(sent.delay_s[client]),
-            energy_j=float(sent.energy_j[client]),
-            delivered=bool(sent.delivered[client]),
-            lora_modules=federation.lora_modules(client),
-            examples=len(federation.splits[client].train),
+        ClientRecord.model_validate(
+            {
+                "client": client,
+                "helpfulness_weight": federation.clients.weights[client],
+                "snr_db": float(sent.snr_db[client]) if bits else None,
+                "rate_bps": float(sent.rate_bps[client]) if bits else None,
+                "uplink_bits": bits,
+                "delay_s": float(sent.delay_s[client]),
+                "energy_j": float(sent.energy_j[client]),
+                "delivered": bool(sent.delivered[client]),
+                "lora_modules": federation.lora_modules(client),
+                "examples": len(federation.clients.splits[client].train),
+                **mine,
+            }
         )
-        for client, score in enumerate(scores)
+        for client, mine in enumerate(measured)
     )
-    return RoundRecord(
+    whole = RoundRecord(
         run=federation.run_id,
         method=federation.method.id,
-        stage="instruction",
+        stage=stage,
         round=number,
-        accuracy=_mean([client.accuracy for client in clients]),
-        knowledge_accuracy=_mean([client.knowledge_accuracy for client in clients]),
-        style_accuracy=_mean([client.style_accuracy for client in clients]),
-        loss=_mean([client.loss for client in clients]),
         delay_s=max(client.delay_s for client in clients),
         energy_j=sum(client.energy_j for client in clients),
         uplink_bits=sum(client.uplink_bits for client in clients),
-        wall_s=wall_s,
         clients=clients,
     )
+    return whole.model_copy(update={name: _mean([getattr(client, name) for client in clients]) for name in MEASURES})
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -15,9 +15,11 @@ from typing import Annotated, Any, get_args
 from tyro.conf import Positional, arg
 
 from pwff_core.config import Knob, PresetId, RunConfig, knobs, load_toml, preset_config, with_changes
+from pwff_core.conversation import When
 from pwff_core.errors import ConfigError
 from pwff_core.paths import STORE_VARIABLE
 
+EXPORTS = ("tables", "peft")
 _KIND_WORDS = {"switch": "true|false", "integer": "N", "number": "X", "list": "X X …", "text": "TEXT"}
 
 
@@ -107,11 +109,35 @@ class Runs:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write a run's tables and settings to files: rounds.csv, clients.csv, run.json."""
+    """Write a run's tables and settings to files (rounds.csv, clients.csv, run.json), or one client's model."""
 
     run: Annotated[Positional[str], arg(metavar="RUN", help="A run's id, the start of one, or latest.")] = "latest"
     to: Annotated[
-        Path | None, arg(metavar="DIR", help="Folder to write to.", help_behavior_hint="(default: ./RUN)")
+        Path | None,
+        arg(
+            metavar="DIR",
+            help="Folder to write to.",
+            help_behavior_hint="(default: ./RUN, for a model ./RUN-client-N)",
+        ),
+    ] = None
+    as_: Annotated[
+        str,
+        arg(
+            name="as",
+            metavar="|".join(EXPORTS),
+            help="peft: a client's model as a LoRA folder that peft loads, with its adapters beside it.",
+        ),
+    ] = "tables"
+    client: Annotated[
+        int | None, arg(metavar="N", help="With --as peft: whose model.", help_behavior_hint="(needed there)")
+    ] = None
+    when: Annotated[
+        str | None,
+        arg(
+            metavar="|".join(get_args(When)),
+            help="With --as peft: from before or after alignment.",
+            help_behavior_hint="(default: after)",
+        ),
     ] = None
     store: StorePath = None
 
@@ -173,7 +199,8 @@ def unknown_flag(command: str, word: str, settings: Any) -> ConfigError:
     name = word.partition("=")[0]
     if not name.startswith("-"):
         return ConfigError(f"`pwff {command}` does not take {word!r}; a flag takes its value as --flag value.")
-    shown = sorted(f"--{path.replace('_', '-')}" for path in _paths(settings))
+    # a flag that is a word of Python has a trailing underscore in its field's name
+    shown = sorted(f"--{path.rstrip('_').replace('_', '-')}" for path in _paths(settings))
     close = difflib.get_close_matches(name.replace("_", "-"), shown, n=1, cutoff=0.5)
     guess = f"; did you mean {close[0]}?" if close else "."
     return ConfigError(f"Unknown flag {name}{guess} `pwff {command} --help` lists all flags.")

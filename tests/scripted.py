@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import pwff_core
 from pwff_core.config import RunConfig
-from pwff_core.records import ClientProfile, ClientRecord, RoundRecord
+from pwff_core.records import METRICS, ClientProfile, ClientRecord, RoundRecord, Stage
 
 CLIENTS = 2
 
@@ -73,3 +73,61 @@ def install(module: ModuleType) -> None:
 def install_slow(seconds: float) -> None:
     """Rounds that each take so long."""
     install(federation(lambda number: time.sleep(seconds)))
+
+
+# ---- a whole run of three stages, by formula --------------------------------------------------------------------
+
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # on helpfulness, a client
+
+
+def whole_run(
+    run_id: str = "", *, rounds: Mapping[Stage, int] | None = None, weights: Sequence[float] = WEIGHTS, **ends: str
+) -> list[RoundRecord]:
+    """The records of a run as the real engine writes them, with numbers as a good run has them.
+
+    `rounds` of each stage (default 3, 2, 4); `ends`: why a stage ended, by stage. Before alignment every client scores
+    0 on both axes and refuses half of the delicate prompts; after the last of N rounds a client of weight λ has
+    helpfulness λ, harmlessness 1 − λ and refuses 1 − λ.
+    """
+    script = []
+    for stage, count in (rounds or {"instruction": 3, "reward": 2, "alignment": 4}).items():
+        for number in range(1, count + 1):
+            clients = tuple(_client(k, weight, stage, number, count) for k, weight in enumerate(weights))
+            script.append(_round(run_id, stage, number, clients, ends.get(stage, "") if number == count else ""))
+    return script
+
+
+def _client(client: int, weight: float, stage: Stage, number: int, count: int) -> ClientRecord:
+    """A client after a round: what the stage measures of it, and its upload of 1 + client / 10 seconds at 1 W."""
+    measured: dict[str, Any] = {"delay_s": 1 + client / 10, "energy_j": 1 + client / 10, "uplink_bits": 1000}
+    if stage == "reward":
+        measured |= {"helpfulness_accuracy": 1 - 0.4 / number, "harmlessness_accuracy": 1 - 0.2 / number}
+    else:
+        accuracy = 0.9 - 0.4 / number if stage == "instruction" else 0.9 - 0.01 * number
+        measured |= {"accuracy": accuracy - client / 100, "knowledge_accuracy": accuracy - 0.2, "loss": 2 - accuracy}
+        measured |= {"style_accuracy": min(accuracy + 0.05, 1.0)}
+    if stage == "alignment" or (stage == "reward" and number == count):
+        gone = number / count if stage == "alignment" else 0.0
+        helpfulness, harmlessness = gone * weight, gone * (1 - weight)
+        measured |= {
+            "helpfulness": helpfulness, "harmlessness": harmlessness, "response_tokens": 20 + 4 * gone * weight,
+            "reward": weight * helpfulness + (1 - weight) * harmlessness, "refusal_rate": 0.5 + gone * (0.5 - weight),
+        }  # fmt: skip
+        if stage == "alignment":
+            measured |= {"kl": 2 * gone, "training_reward": 1.5 * gone}
+    return ClientRecord(client=client, helpfulness_weight=weight, lora_modules=4, examples=8, **measured)
+
+
+def _round(run_id: str, stage: Stage, number: int, clients: tuple[ClientRecord, ...], end: str) -> RoundRecord:
+    """Means over clients; delay the slowest client's; energy and bits summed."""
+    means = {
+        name: [getattr(client, name) for client in clients] for name in METRICS if name in ClientRecord.model_fields
+    }
+    known: dict[str, Any] = {name: sum(of) / len(of) for name, of in means.items() if None not in of}
+    known |= {
+        "delay_s": max(means["delay_s"]), "energy_j": sum(means["energy_j"]), "uplink_bits": sum(means["uplink_bits"]),
+        "wall_s": {"instruction": 1.5, "reward": 0.5, "alignment": 4.0}[stage],
+    }  # fmt: skip
+    return RoundRecord(
+        run=run_id, method="pwff", stage=stage, round=number, stage_end=end, clients=clients, **known
+    )  # fmt: skip

@@ -23,7 +23,8 @@ from pwff_core.store import RunStatus, Store
 from tests.scripted import federation, record
 
 ROOT = Path(__file__).resolve().parent.parent
-SHORT = ("--clients", "2", "--instruction.rounds", "3")
+SHORT = ("--clients", "2", "--instruction.rounds", "3", "--reward.rounds", "0", "--alignment.rounds", "0")
+NO_MODEL_MEANT = "--client and --when choose a model; add --as peft, or leave them out for the run's tables."
 
 
 @pytest.fixture
@@ -167,7 +168,8 @@ def test_a_flag_without_its_value_is_an_error(capsys: pytest.CaptureFixture[str]
         ),
         (
             "--method pwf",
-            "method: 'pwf' is not one of pwff, vanilla_fl, fedada, fedlora, local, centralised. Did you mean 'pwff'?",
+            "method: 'pwf' is not one of pwff, vanilla_fl, fedada, fedlora, sfl, pfl, shepherd, local, centralised. "
+            "Did you mean 'pwff'?",
         ),
         ("--data.personal-styles maybe", "data.personal_styles: 'maybe' is not allowed; give true or false."),
         (
@@ -372,12 +374,12 @@ def test_runs_lists_newest_first(path: Path, capsys: pytest.CaptureFixture[str])
     assert cli.main(["runs"]) == 0
     assert capsys.readouterr().out.startswith(f"No runs yet in {path};")
     store = Store(path)
-    first = store.create_run(RunConfig(clients=3, instruction=InstructionConfig(rounds=7)), "one")
+    first = store.create_run(RunConfig(method="fedada", clients=3, instruction=InstructionConfig(rounds=7)), "one")
     second = store.create_run(RunConfig(method="local"))
     assert cli.main(["runs"]) == 0
     lines = capsys.readouterr().out.splitlines()[2:]
     assert [line.split()[0] for line in lines] == [second, first]
-    assert lines[1].split()[3:] == ["pwff", "3", "5", "dB", "0/7", "queued", "one"]
+    assert lines[1].split()[3:] == ["fedada", "3", "5", "dB", "0/7", "queued", "one"]
     assert cli.main(["runs", "--json"]) == 0
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [second, first]
 
@@ -424,6 +426,51 @@ def test_the_start_of_several_runs_is_not_enough(path: Path, capsys: pytest.Capt
         connection.close()
     said = sentence(capsys, "export", "ab")
     assert said == "'ab' is the start of several runs: abd23456, abc23456; give more letters."
+
+
+def test_export_as_peft_asks_for_the_model_that_is_meant(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def export_model(store: Store, *wanted: object) -> list[Path]:
+        asked.append(wanted)
+        return [tmp_path / "README.md"]
+
+    monkeypatch.setattr("pwff_core.export.export_model", export_model)
+    run_id = Store(path).create_run(RunConfig())
+    assert cli.main(["export", "latest", "--as", "peft", "--client", "3"]) == 0
+    assert cli.main(["export", run_id, "--client", "0", "--as", "peft", "--when", "before", "--to", "there"]) == 0
+    assert asked == [
+        (run_id, 3, "after", Path(f"{run_id}-client-3")),
+        (run_id, 0, "before", Path("there")),
+    ]
+    assert capsys.readouterr().out == f"{tmp_path / 'README.md'}\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--as", "peft"], "--as peft writes one client's model; say whose with --client 0 or another number."),
+        (["--as", "pfet", "--client", "1"], "--as: 'pfet' is not one of tables, peft."),
+        (["--as", "peft", "--client", "1", "--when", "during"], "--when: 'during' is not one of before, after."),
+        (["--client", "1"], NO_MODEL_MEANT),
+        (["--when", "before"], NO_MODEL_MEANT),
+        (["--clinet", "1"], "Unknown flag --clinet; did you mean --client? `pwff export --help` lists all flags."),
+        (["--ass", "peft"], "Unknown flag --ass; did you mean --as? `pwff export --help` lists all flags."),
+    ],
+)  # fmt: skip
+def test_flags_of_export_that_disagree_are_a_sentence(
+    path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    Store(path).create_run(RunConfig())
+    assert sentence(capsys, "export", "latest", *words) == said
+
+
+def test_export_of_models_that_are_not_kept_is_a_sentence(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = Store(path).create_run(RunConfig())
+    said = sentence(capsys, "export", run_id, "--as", "peft", "--client", "3")
+    assert said.startswith(f"There are no models in {path.parent / 'models' / run_id};")
 
 
 # app

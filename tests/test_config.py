@@ -20,6 +20,7 @@ from pwff_core.config import (
     knobs,
     load_toml,
     preset_config,
+    stage_rounds,
     with_changes,
 )
 from pwff_core.errors import ConfigError
@@ -111,7 +112,7 @@ def test_what_a_knob_takes_in_words() -> None:
         ("channel.deadline_s", math.nan, "channel.deadline_s: nan is not allowed; give a number of at least 0.001 s, or inf."),
         ("instruction.rounds", True, "instruction.rounds: true is not allowed; give a whole number from 0 to 10,000."),
         ("seed", -1, "seed: -1 is not allowed; give a whole number from 0 to 2,147,483,647."),
-        ("method", "pwf", "method: 'pwf' is not one of pwff, vanilla_fl, fedada, fedlora, local, centralised. Did you mean 'pwff'?"),
+        ("method", "pwf", "method: 'pwf' is not one of pwff, vanilla_fl, fedada, fedlora, sfl, pfl, shepherd, local, centralised. Did you mean 'pwff'?"),
         ("channel.fading", "rician", "channel.fading: 'rician' is not one of rayleigh, awgn."),
         ("float_bits", 8, "float_bits: 8 is not one of 16, 32."),
         ("float_bits", "32", "float_bits: '32' is not one of 16, 32."),
@@ -184,14 +185,30 @@ def test_problems_are_told_by_the_knob_they_belong_to() -> None:
 @pytest.mark.parametrize("knob", [knob for knob in KNOBS.values() if knob.low is not None], ids=lambda knob: knob.path)
 def test_bounds_are_the_bounds(knob: Knob) -> None:
     assert knob.low is not None
+    base = with_changes(RunConfig(), {"alignment.rounds": 0})  # which needs reward.rounds
     cast = int if knob.kind == "integer" else float
     for bound in (knob.low, knob.high):
         if bound is not None:
-            assert knobs(with_changes(RunConfig(), {knob.path: cast(bound)}))[knob.path].default == bound
+            assert knobs(with_changes(base, {knob.path: cast(bound)}))[knob.path].default == bound
     step = 1 if knob.kind == "integer" else abs(knob.low) * 1e-6 + 1e-12
     assert knob.path in refused({knob.path: cast(knob.low - step)})
     if knob.high is not None:
         assert knob.path in refused({knob.path: cast(knob.high + max(step, knob.high * 1e-6))})
+
+
+def test_alignment_needs_reward_models() -> None:
+    assert refused({"reward.rounds": 0}) == (
+        "alignment needs reward models: set reward.rounds to 1 or more, or skip alignment too (alignment.rounds = 0)."
+    )
+    assert stage_rounds(with_changes(RunConfig(), {"reward.rounds": 0, "alignment.rounds": 0})) == {"instruction": 16}
+    with_changes(RunConfig(), {"method": "fedada", "reward.rounds": 0})  # a method without rewards has no such stages
+
+
+def test_stages_follow_from_the_method_s_row() -> None:
+    changes = {"instruction.rounds": 3, "reward.rounds": 2, "alignment.rounds": 0}
+    assert stage_rounds(with_changes(RunConfig(), changes)) == {"instruction": 3, "reward": 2}
+    assert stage_rounds(with_changes(RunConfig(), {"method": "fedlora"})) == {"instruction": 16}
+    assert list(stage_rounds(RunConfig())) == ["instruction", "reward", "alignment"]
 
 
 def test_a_config_is_frozen() -> None:
@@ -292,6 +309,8 @@ CHANGES = st.fixed_dictionaries(
 def test_a_config_survives_json(changes: dict[str, Any], data: st.DataObject) -> None:
     if changes.get("channel.coherence_time_s") == math.inf and changes["channel.deadline_s"] == math.inf:
         changes["channel.deadline_s"] = 1.0
+    if changes.get("reward.rounds") == 0:
+        changes["alignment.rounds"] = 0
     clients = changes.get("clients", 10)
     if clients <= 20 and data.draw(st.booleans()):
         weights = data.draw(st.lists(st.floats(0, 1), min_size=clients, max_size=clients))

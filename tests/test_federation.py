@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from pwff_core import federation as engine
+from pwff_core.aggregation import Server
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.data.encoding import KINDS, PROMPT
 from pwff_core.errors import TrainingError
-from pwff_core.federation import Federation, play, play_round, prepare, run
+from pwff_core.federation import Federation, play, play_stage, prepare, run
 from pwff_core.methods import METHODS
-from pwff_core.records import RoundRecord
+from pwff_core.records import RoundRecord, Stage
+from pwff_core.stages.instruction import InstructionStage, trained
 
 ANY_METHOD = pytest.mark.parametrize("method", METHODS)
 
@@ -27,8 +28,31 @@ def config(tiny_backbone: Path) -> RunConfig:
             "backbone": str(tiny_backbone), "clients": 3, "data.train_examples": 8, "data.test_examples": 4,
             "data.max_length": 64, "instruction.rounds": 2, "instruction.local_steps": 2, "instruction.batch_size": 2,
             "instruction.personal_steps": 1, "instruction.learning_rate": 1e-2, "device": "cpu",
+            "reward.rounds": 0, "alignment.rounds": 0,
         },
     )  # fmt: skip
+
+
+@pytest.fixture
+def whole(config: RunConfig) -> RunConfig:
+    """All three stages, as short as can be."""
+    return with_changes(
+        config,
+        {
+            "reward.rounds": 2, "reward.local_steps": 3, "reward.train_pairs": 8, "reward.test_pairs": 6,
+            "alignment.rounds": 2, "alignment.batch_size": 4, "alignment.test_prompts": 4,
+            "alignment.max_new_tokens": 6, "alignment.critic_warmup": 2, "alignment.critic_steps": 2,
+        },
+    )  # fmt: skip
+
+
+def one_round(federation: Federation, stage: Stage = "instruction") -> RoundRecord:
+    return next(play_stage(federation, stage))
+
+
+def server_of(federation: Federation) -> Server:
+    stage = federation.stages["instruction"]
+    return Server(stage.shared(), stage.amounts)
 
 
 def same(config: RunConfig) -> list[RoundRecord]:
@@ -48,6 +72,8 @@ def test_every_row_learns_on_the_embedded_backbone(method: str) -> None:
         "instruction.rounds": 4,
         "data.train_examples": 32,
         "data.test_examples": 8,
+        "reward.rounds": 0,
+        "alignment.rounds": 0,
         "method": method,
     }
     records = list(run(with_changes(RunConfig(), small)))
@@ -61,9 +87,9 @@ def test_every_row_learns_on_the_embedded_backbone(method: str) -> None:
 def test_uplink_bits_are_those_of_the_uploaded_tensors(config: RunConfig, method: str) -> None:
     prepared = prepare(with_changes(config, {"method": method}))
     uploaded = sum(
-        tensor[0].numel() for group in METHODS[method].uploads for tensor in prepared.cohorts[0].tensors[group].values()
+        tensor[0].numel() for group in METHODS[method].uploads for tensor in prepared.clients.cohorts[0].tensors[group].values()
     )
-    record = play_round(prepared, 1)
+    record = one_round(prepared)
     assert [client.uplink_bits for client in record.clients] == [32 * uploaded] * 3
     assert record.uplink_bits == 3 * 32 * uploaded
     assert (uploaded > 0) == bool(METHODS[method].uploads)
@@ -74,8 +100,8 @@ def test_uplink_bits_are_those_of_the_uploaded_tensors(config: RunConfig, method
 @ANY_METHOD
 def test_uploads_end_equal_and_the_rest_stays_personal(config: RunConfig, method: str) -> None:
     prepared = prepare(with_changes(config, {"method": method}))
-    play_round(prepared, 1)
-    (cohort,) = prepared.cohorts
+    one_round(prepared)
+    (cohort,) = prepared.clients.cohorts
     for group, tensors in cohort.tensors.items():
         trained = [tensor for name, tensor in tensors.items() if name.endswith(("up", "lora_b"))]
         assert any(tensor.any() for tensor in trained)
@@ -91,25 +117,27 @@ def test_uploads_end_equal_and_the_rest_stays_personal(config: RunConfig, method
 
 def test_the_average_is_weighted_by_examples(config: RunConfig) -> None:
     prepared = prepare(config)
-    engine.train(prepared, 1)
+    server = server_of(prepared)
+    prepared.stages["instruction"].train(1)
     name = "h.1.block_out.up"
-    before = prepared.cohorts[0].tensors["adapters"][name].detach().numpy().copy()
+    before = prepared.clients.cohorts[0].tensors["adapters"][name].detach().numpy().copy()
     counts = np.array([profile.train_examples for profile in prepared.profiles])
     assert len(set(counts)) > 1
-    engine.aggregate(prepared, np.array([True, True, True]))
+    server.average(np.array([True, True, True]))
     expected = sum(n * row for n, row in zip(counts, before, strict=True)) / counts.sum()
-    np.testing.assert_allclose(prepared.server["adapters"][name].numpy(), expected, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(server.copy[name].numpy(), expected, rtol=1e-5, atol=1e-8)
 
 
 def test_a_lost_upload_is_left_out_of_the_average(config: RunConfig) -> None:
     prepared = prepare(config)
-    engine.train(prepared, 1)
+    server = server_of(prepared)
+    prepared.stages["instruction"].train(1)
     name = "h.1.block_out.up"
-    before = prepared.cohorts[0].tensors["adapters"][name].detach().clone()
-    engine.aggregate(prepared, np.array([False, True, False]))
-    torch.testing.assert_close(prepared.server["adapters"][name], before[1])
-    engine.aggregate(prepared, np.array([False, False, False]))
-    torch.testing.assert_close(prepared.server["adapters"][name], before[1])
+    before = prepared.clients.cohorts[0].tensors["adapters"][name].detach().clone()
+    server.average(np.array([False, True, False]))
+    torch.testing.assert_close(server.copy[name], before[1])
+    server.average(np.array([False, False, False]))
+    torch.testing.assert_close(server.copy[name], before[1])
 
 
 def test_losses_on_the_air_are_told(config: RunConfig) -> None:
@@ -123,7 +151,7 @@ def test_losses_on_the_air_are_told(config: RunConfig) -> None:
 def test_clients_in_several_cohorts_learn_the_same(config: RunConfig) -> None:
     together = list(run(config))
     prepared = Federation(config, cohort_size=2)
-    assert [cohort.clients for cohort in prepared.cohorts] == [2, 1]
+    assert [cohort.clients for cohort in prepared.clients.cohorts] == [2, 1]
     for one, several in zip(together, play(prepared), strict=True):
         assert several.loss == pytest.approx(one.loss, rel=1e-4)
         assert several.delay_s == one.delay_s
@@ -131,8 +159,8 @@ def test_clients_in_several_cohorts_learn_the_same(config: RunConfig) -> None:
 
 def test_pooled_training_is_one_model_for_all(config: RunConfig) -> None:
     prepared = prepare(with_changes(config, {"method": "centralised"}))
-    assert [cohort.clients for cohort in prepared.cohorts] == [1]
-    record = play_round(prepared, 1)
+    assert [cohort.clients for cohort in prepared.clients.cohorts] == [1]
+    record = one_round(prepared)
     assert len({client.loss for client in record.clients}) == 3
     assert record.uplink_bits == 0
 
@@ -140,13 +168,13 @@ def test_pooled_training_is_one_model_for_all(config: RunConfig) -> None:
 def test_accuracy_by_hand(config: RunConfig) -> None:
     """One client's accuracy, counted row by row on its own model without batches or padding."""
     prepared = prepare(config)
-    record = play_round(prepared, 1)
-    (cohort,) = prepared.cohorts
+    record = one_round(prepared)
+    (cohort,) = prepared.clients.cohorts
     right, total, loss = 0, 0, 0.0
-    for row in prepared.splits[1].held_out:
+    for row in prepared.clients.splits[1].held_out:
         with cohort.attached(), torch.no_grad():
             tokens = torch.from_numpy(row.tokens)
-            logits = prepared.backbone.logits(prepared.backbone.hidden(tokens.repeat(3, 1)))[1]
+            logits = prepared.clients.backbone.logits(prepared.clients.backbone.hidden(tokens.repeat(3, 1)))[1]
         for position in range(1, len(row.tokens)):
             if row.kinds[position] != PROMPT:
                 right += int(logits[position - 1].argmax() == tokens[position])
@@ -160,8 +188,8 @@ def test_what_stays_learns_first_then_what_goes(config: RunConfig) -> None:
     for method, row in METHODS.items():
         prepared = prepare(with_changes(config, {"method": method}))  # one personal step of two
         split = bool(row.personal and row.uploads)
-        assert engine.trained(prepared, 0) == (row.personal if split else row.trains)
-        assert engine.trained(prepared, 1) == (row.uploads if split else row.trains)
+        assert trained(prepared.clients, 0) == (row.personal if split else row.trains)
+        assert trained(prepared.clients, 1) == (row.uploads if split else row.trains)
 
 
 @pytest.mark.parametrize(
@@ -171,16 +199,18 @@ def test_optimiser_steps_of_each_group_in_a_round(
     config: RunConfig, local: int, personal: int, lora_steps: int, adapter_steps: int
 ) -> None:
     prepared = prepare(with_changes(config, {"instruction.local_steps": local, "instruction.personal_steps": personal}))
-    engine.train(prepared, 1)
-    (cohort,), (optimiser,) = prepared.cohorts, prepared.optimisers
+    stage = prepared.stages["instruction"]
+    assert isinstance(stage, InstructionStage)
+    stage.train(1)
+    (cohort,), (optimiser,) = prepared.clients.cohorts, stage.optimisers
     for group, steps in (("lora", lora_steps), ("adapters", adapter_steps)):
         assert {int(optimiser.state[tensor]["step"]) for tensor in cohort.tensors[group].values()} == {steps}
 
 
 def test_knowledge_and_style_tokens_are_scored_apart(config: RunConfig) -> None:
     prepared = prepare(config)
-    kinds = np.concatenate([row.kinds for row in prepared.splits[0].held_out])
-    record = play_round(prepared, 1).clients[0]
+    kinds = np.concatenate([row.kinds for row in prepared.clients.splits[0].held_out])
+    record = one_round(prepared).clients[0]
     assert (record.style_accuracy is not None) == bool((kinds == KINDS.index("style")).any())
     assert (record.knowledge_accuracy is not None) == bool((kinds == KINDS.index("knowledge")).any())
 
@@ -191,9 +221,9 @@ def test_training_that_breaks_says_where_and_keeps_its_rounds(config: RunConfig)
     rounds = play(prepared)
     assert next(rounds).round == 1
     with torch.no_grad():
-        prepared.cohorts[0].tensors["lora"]["h.0.attn.v.lora_b"][1] = float("nan")
+        prepared.clients.cohorts[0].tensors["lora"]["h.0.attn.v.lora_b"][1] = float("nan")
     with pytest.raises(
-        TrainingError, match=r"client 1 .*stage instruction, round 2, local step 1.*smaller learning rate"
+        TrainingError, match=r"client 1 .*stage instruction, round 2, step 1.*smaller learning rate"
     ):
         next(rounds)
 
@@ -202,13 +232,13 @@ def test_training_that_breaks_says_where_and_keeps_its_rounds(config: RunConfig)
 def test_a_model_that_broke_in_the_last_step_is_found_too(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(config)
 
-    def breaks(federation: Federation, number: int) -> None:
+    def breaks(number: int) -> None:
         with torch.no_grad():
-            federation.cohorts[0].tensors["lora"]["h.0.attn.v.lora_b"][2] = float("inf")
+            prepared.clients.cohorts[0].tensors["lora"]["h.0.attn.v.lora_b"][2] = float("inf")
 
-    monkeypatch.setattr(engine, "train", breaks)
+    monkeypatch.setattr(prepared.stages["instruction"], "train", breaks)
     with pytest.raises(TrainingError, match="held-out loss of client 2 .*stage instruction, round 1"):
-        play_round(prepared, 1)
+        one_round(prepared)
 
 
 def test_profiles_tell_who_a_client_is(config: RunConfig) -> None:

@@ -25,19 +25,25 @@ def test_a_row_uploads_only_what_it_trains(method: Method) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "trains", "uploads", "personal"),
+    ("name", "trains", "uploads", "personal", "rewards"),
     [
-        ("pwff", {"adapters", "lora"}, {"adapters"}, {"lora"}),
-        ("vanilla_fl", {"adapters", "lora"}, {"adapters", "lora"}, set()),
-        ("fedada", {"adapters"}, {"adapters"}, set()),
-        ("fedlora", {"lora"}, {"lora"}, set()),
-        ("local", {"adapters", "lora"}, set(), {"adapters", "lora"}),
-        ("centralised", {"adapters", "lora"}, set(), {"adapters", "lora"}),
+        ("pwff", {"adapters", "lora"}, {"adapters"}, {"lora"}, {"helpfulness", "harmlessness"}),
+        ("vanilla_fl", {"adapters", "lora"}, {"adapters", "lora"}, set(), set()),
+        ("fedada", {"adapters"}, {"adapters"}, set(), set()),
+        ("fedlora", {"lora"}, {"lora"}, set(), set()),
+        ("sfl", {"adapters", "lora"}, {"adapters"}, {"lora"}, {"helpfulness"}),
+        ("pfl", {"adapters", "lora"}, {"adapters", "lora"}, set(), {"helpfulness", "harmlessness"}),
+        ("shepherd", {"lora"}, {"lora"}, set(), {"helpfulness"}),
+        ("local", {"adapters", "lora"}, set(), {"adapters", "lora"}, {"helpfulness", "harmlessness"}),
+        ("centralised", {"adapters", "lora"}, set(), {"adapters", "lora"}, {"helpfulness", "harmlessness"}),
     ],
 )
-def test_the_rows_are_the_paper_s(name: MethodId, trains: set[str], uploads: set[str], personal: set[str]) -> None:
+def test_the_rows_are_the_paper_s(
+    name: MethodId, trains: set[str], uploads: set[str], personal: set[str], rewards: set[str]
+) -> None:
     row = METHODS[name]
     assert (set(row.trains), set(row.uploads), set(row.personal)) == (trains, uploads, personal)
+    assert set(row.rewards) == rewards
 
 
 def test_labels_tell_the_methods_apart() -> None:

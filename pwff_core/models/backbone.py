@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +51,11 @@ class Backbone(NamedTuple):
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Vocabulary scores (…, V) of hidden states (…, d)."""
         return self.model.get_output_embeddings()(hidden)  # type: ignore[no-any-return]
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Matrix products in bfloat16 where the frozen weights are; nothing changes where they are float32."""
+        half = self.attention[0][0].module.weight.dtype == torch.bfloat16
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -77,6 +77,16 @@ class Cohort:
             f"{projection.name}.lora_b": torch.zeros(rank, projection.outputs),
         }
 
+    def frozen_copy(self) -> Cohort:
+        """These clients' models as they are now, which no training changes."""
+        copy = object.__new__(Cohort)
+        copy.backbone, copy.clients, copy.placed, copy.scale = self.backbone, self.clients, self.placed, self.scale
+        copy.tensors = {
+            group: {name: nn.Parameter(t.detach().clone(), requires_grad=False) for name, t in named.items()}
+            for group, named in self.tensors.items()
+        }
+        return copy
+
     def parameters(self) -> list[nn.Parameter]:
         """All stacked tensors, in a fixed order."""
         return [tensor for named in self.tensors.values() for tensor in named.values()]

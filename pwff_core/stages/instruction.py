@@ -1,12 +1,12 @@
 """Stage 1, federated instruction tuning: supervised steps on response tokens, and how well a client's model answers.
 
-The loss of a batch is the sum over clients of each client's own mean cross entropy, over response tokens alone.
+`InstructionStage` is the stage as the round loop plays it, the functions below it are its parts. The loss of a batch
+is the sum over clients of each client's own mean cross entropy, over response tokens alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +17,11 @@ from torch.nn import functional as F
 
 from pwff_core.data.corpus import Kind
 from pwff_core.data.encoding import KINDS, Encoded
+from pwff_core.errors import TrainingError
 from pwff_core.methods import Group
 from pwff_core.models.cohort import Cohort
-from pwff_core.stages.batches import Batch, collate, evaluation_rows
+from pwff_core.stages.batches import Batch, collate, evaluation_rows, training_rows
+from pwff_core.stages.clients import Clients
 
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.95), 1e-8
 EVALUATION_ROWS = 5  # rows of every client in an evaluation batch; with few, little of it is padding
@@ -43,6 +45,97 @@ class Score(NamedTuple):
         return float(self.loss / self.tokens.sum())
 
 
+class InstructionStage:
+    """Federated instruction tuning of all clients."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        config, method = clients.config, clients.method
+        self.learning_rate = config.instruction.learning_rate or method.learning_rate
+        ratio = config.lora.rate_ratio if "adapters" in method.trains else 1.0
+        self.optimisers = [new_optimiser(cohort, self.learning_rate, ratio) for cohort in clients.cohorts]
+        self.amounts = [float(len(mine.train)) for mine in clients.splits]  # what the average is weighted by
+
+    def train(self, number: int) -> None:
+        """The local steps of round `number` (1 …), of every client. TrainingError when a loss is no longer finite."""
+        clients, settings = self._clients, self._clients.config.instruction
+        for index, (cohort, optimiser) in enumerate(zip(clients.cohorts, self.optimisers, strict=True)):
+            for local in range(settings.local_steps):
+                step = (number - 1) * settings.local_steps + local
+                rows = [
+                    training_rows(clients.splits[k].train, clients.config.seed, k, step, settings.batch_size)
+                    for k in clients.members(index)
+                ]
+                if clients.method.pooled:
+                    rows = [[row for mine in rows for row in mine]]
+                batch = collate(rows, clients.padding, clients.backbone.device)
+                losses = train_step(cohort, optimiser, batch, settings.gradient_clip, trained(clients, local))
+                check_finite(losses, clients.members(index), f"stage instruction, round {number}, step {local + 1}")
+
+    def shared(self) -> list[dict[str, Tensor]]:
+        """What goes up, stacked by client, a dict a cohort."""
+        return uploaded(self._clients)
+
+    def measure(self) -> list[dict[str, float | None]]:
+        """Every client's model on the client's own held-out examples."""
+        return accuracies(self._clients)
+
+
+def uploaded(clients: Clients) -> list[dict[str, Tensor]]:
+    """The tensors of the policies that the method uploads, stacked by client, a dict a cohort."""
+    return [
+        {name: tensor for group in clients.method.uploads for name, tensor in cohort.tensors[group].items()}
+        for cohort in clients.cohorts
+    ]
+
+
+def accuracies(clients: Clients) -> list[dict[str, float | None]]:
+    """Accuracy and loss of every client's model on the client's own held-out examples."""
+    scores: list[Score] = []
+    for index, cohort in enumerate(clients.cohorts):
+        rows = [clients.splits[k].held_out for k in clients.members(index)]
+        if clients.method.pooled:
+            scores += [evaluate(cohort, [mine], clients.padding)[0] for mine in rows]
+        else:
+            scores += evaluate(cohort, rows, clients.padding)
+    return [
+        {
+            "accuracy": score.accuracy(),
+            "knowledge_accuracy": score.accuracy("knowledge"),
+            "style_accuracy": score.accuracy("style"),
+            "loss": score.mean_loss(),
+        }
+        for score in scores
+    ]
+
+
+def trained(clients: Clients, local: int) -> tuple[Group, ...]:
+    """What a local step trains: first what stays at home, on top of the average just received, then what goes up.
+
+    Together, each hides from the other what it has learned already, and the average then takes half of it away. The
+    order is FedRep's (Collins et al., arXiv 2102.07078). Where nothing stays, or nothing goes, all is trained together.
+    """
+    method, settings = clients.method, clients.config.instruction
+    personal_steps = min(settings.personal_steps, settings.local_steps - 1)  # one is always left for what goes up
+    if not personal_steps or not method.personal or not method.uploads:
+        return method.trains
+    return method.personal if local < personal_steps else method.uploads
+
+
+def check_finite(losses: Tensor, members: Sequence[int], where: str) -> None:
+    """TrainingError that names the first client whose loss (K,) is no longer a number."""
+    broken = torch.nonzero(~torch.isfinite(losses))
+    if len(broken):
+        raise diverged(f"training loss of client {members[int(broken[0])]}", where)
+
+
+def diverged(what: str, where: str) -> TrainingError:
+    """The error of a training that left the numbers."""
+    return TrainingError(
+        f"The {what} is no longer a number ({where}). The rounds before are kept. Try a smaller learning rate."
+    )
+
+
 def new_optimiser(cohort: Cohort, learning_rate: float, lora_ratio: float = 1.0) -> torch.optim.AdamW:
     """AdamW without decay over the stack: a private optimiser a client. LoRA's rate is `lora_ratio` × the adapters'."""
     rates = {"adapters": learning_rate, "lora": learning_rate * lora_ratio}
@@ -55,19 +148,13 @@ def client_losses(cohort: Cohort, batch: Batch) -> tuple[Tensor, Tensor]:
 
     Vocabulary scores are computed at response positions alone.
     """
-    with cohort.attached(), _precision(cohort):
+    with cohort.attached(), cohort.backbone.autocast():
         hidden = cohort.backbone.hidden(batch.tokens)
         logits = cohort.backbone.logits(hidden.reshape(-1, hidden.shape[-1])[batch.at]).float()
     losses = F.cross_entropy(logits, batch.labels, reduction="none")
     sums = losses.new_zeros(cohort.clients).index_add(0, batch.owner, losses)
     counts = torch.bincount(batch.owner, minlength=cohort.clients).clamp(min=1)
     return sums / counts, logits.detach().argmax(-1) == batch.labels
-
-
-def _precision(cohort: Cohort) -> AbstractContextManager[None]:
-    """Autocast to bfloat16 where the frozen weights are."""
-    half = cohort.backbone.attention[0][0].module.weight.dtype == torch.bfloat16
-    return torch.autocast(cohort.backbone.device.type, dtype=torch.bfloat16, enabled=half)
 
 
 def clip_per_client(parameters: Sequence[Tensor], most: float) -> Tensor:

@@ -28,6 +28,7 @@ class Geometry(NamedTuple):
 
 
 GPT2_SMALL = Geometry(12, 768, 768, 768, 768)
+DISTILBERT_NUMBERS, DISTILBERT_WIDTH = 66_362_880, 768  # distilbert-base-uncased without its heads
 
 
 def geometry_of(backbone: str) -> Geometry | None:
@@ -103,3 +104,16 @@ def upload_numbers(method: Method, geometry: Geometry, config: RunConfig) -> dic
 def uplink_bits(numbers: Mapping[Group, int], float_bits: int) -> int:
     """Bits of one client's upload: S = bits a number × numbers uploaded."""
     return float_bits * sum(numbers.values())
+
+
+def head_numbers(width: int, hidden: int) -> int:
+    """Numbers of a reward model's head: 2·width inputs, `hidden` inner units, one output."""
+    return (2 * width + 1) * hidden + hidden + 1
+
+
+def reward_numbers(method: Method, config: RunConfig) -> int:
+    """Numbers that one client uploads in a round of reward learning, priced as if its encoder were DistilBERT."""
+    if not method.uploads:
+        return 0
+    encoder = DISTILBERT_NUMBERS if config.reward.trainable == "all" else 0
+    return len(method.rewards) * (head_numbers(DISTILBERT_WIDTH, config.reward.hidden) + encoder)

@@ -23,7 +23,7 @@ from pwff_core.wireless.link import estimate
 from pwff_core.wireless.payload import GPT2_SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = str(ROOT / "pages" / "live.py")
+PAGE = str(ROOT / "app.py")  # the router: only there are links to other pages known
 GPT2_PRICE = with_changes(RunConfig(), {"price_as": "gpt2"})
 
 

@@ -15,13 +15,16 @@ from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
 from pwff_core.config import RunConfig, preset_config, with_changes
 from pwff_core.methods import METHODS
 from pwff_core.paths import assets_dir
+from pwff_core.wireless.link import ergodic_rate_bps
 from pwff_core.wireless.payload import (
     GPT2_SMALL,
     Geometry,
     adapter_numbers,
     geometry_of,
+    head_numbers,
     lora_numbers,
     pricing_geometry,
+    reward_numbers,
     uplink_bits,
     upload_numbers,
 )
@@ -179,3 +182,19 @@ def test_an_unknown_backbone_is_known_only_once_loaded(tmp_path: Path) -> None:
     assert geometry_of(str(tmp_path / "missing")) is None
     (tmp_path / "file").write_text(json.dumps({}), encoding="utf-8")
     assert geometry_of(str(tmp_path / "file")) is None
+
+
+def test_a_reward_model_s_head_by_hand() -> None:
+    # 2·768 inputs and a bias to 64 units, 64 weights and a bias to the score
+    assert head_numbers(768, 64) == 1537 * 64 + 64 + 1 == 98_433
+
+
+def test_reward_payload_follows_the_row_and_what_is_trained() -> None:
+    both = with_changes(RunConfig(), {"reward.hidden": 64})
+    assert reward_numbers(METHODS["pwff"], both) == 2 * 98_433
+    assert reward_numbers(METHODS["sfl"], both) == 98_433  # helpfulness alone
+    assert reward_numbers(METHODS["local"], both) == 0
+    whole = with_changes(RunConfig(), {"reward.trainable": "all"})
+    # one whole reward model at 5 dB and 1 MHz: about twenty minutes on the air
+    seconds = 32 * reward_numbers(METHODS["sfl"], whole) / ergodic_rate_bps(10**0.5, 1e6)
+    assert seconds == pytest.approx(1239, abs=2)

@@ -1,0 +1,174 @@
+"""Fig. 5 on the demo: what alignment makes of the clients' models, method by method.
+
+    python benchmarks/figure5.py [--jobs 2] [--to benchmarks/figure5.json]
+
+1. Search: every method gets the same grid of alignment learning rates, judged by the clients' weighted reward on
+   validation prompts, with a seed of its own.
+2. Test: the chosen rate, on test prompts, with seeds that were not searched on; 32 of each client's 48 are delicate.
+3. Control: PWFF with equal wishes for all.
+
+The yardstick is the same for all: the judge, two reward models that no method trains with. A run's instruction tuning
+is played once for all methods that share it. Finished runs are kept in the results file, so an interrupted measurement
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import spearmanr
+
+from pwff_core.config import RunConfig, with_changes
+from pwff_core.methods import METHODS
+from pwff_core.records import RoundRecord
+
+ALIGNED = [row.id for row in METHODS.values() if row.rewards]
+RATES = (5e-4, 1e-3, 2e-3)
+SEARCH_SEEDS, TEST_SEEDS = (100,), (1, 2, 3)
+TEST_PROMPTS = 48
+SPREAD = tuple(k / 9 for k in range(10))
+EQUAL = (0.5,) * 10
+
+
+def play(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Runs that share their instruction tuning, on one core; what came of each, by key."""
+    import torch
+
+    from pwff_core.federation import Federation, play_stage, prepare
+
+    torch.set_num_threads(1)
+    tuned: Federation | None = None
+    results = {}
+    for key, changes in variants.items():
+        federation = prepare(with_changes(RunConfig(), changes))
+        if tuned is None:
+            tuned = federation
+            for _ in play_stage(federation, "instruction"):
+                pass
+            start = [
+                {group: {name: t.detach().clone() for name, t in named.items()} for group, named in c.tensors.items()}
+                for c in federation.clients.cohorts
+            ]
+        with torch.no_grad():
+            for cohort, tensors in zip(federation.clients.cohorts, start, strict=True):
+                for group, named in cohort.tensors.items():
+                    for name, tensor in named.items():
+                        tensor.copy_(tensors[group][name])
+        results[key] = summary([r for stage in ("reward", "alignment") for r in play_stage(federation, stage)])
+    return results
+
+
+def summary(records: list[RoundRecord]) -> dict[str, Any]:
+    """Before and after alignment, by client and as means; energy of all its rounds."""
+    before = next(record for record in reversed(records) if record.stage == "reward")
+    aligned = [record for record in records if record.stage == "alignment"]
+    after = aligned[-1]
+    wishes = [client.helpfulness_weight for client in after.clients]
+    told: dict[str, Any] = {
+        "wishes": wishes,
+        "pairs": [before.helpfulness_accuracy, before.harmlessness_accuracy],
+        "energy_j": sum(record.energy_j for record in aligned),
+        "accuracy": [aligned[0].accuracy, after.accuracy],
+        "training_reward": [aligned[0].training_reward, after.training_reward],
+        "kl": after.kl,
+    }
+    for name in ("reward", "helpfulness", "harmlessness", "refusal_rate", "response_tokens"):
+        told[name] = [getattr(record, name) for record in (before, after)]
+        told[f"{name}_of_clients"] = [[getattr(c, name) for c in record.clients] for record in (before, after)]
+    if len(set(wishes)) > 1:
+        harmless = [1.0 - wish for wish in wishes]
+        told["spearman"] = [float(spearmanr(harmless, told["refusal_rate_of_clients"][i]).statistic) for i in (0, 1)]
+    told["spread"] = [statistics.pstdev(told["refusal_rate_of_clients"][i]) for i in (0, 1)]
+    return told
+
+
+def measure(jobs: int, path: Path, wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The wanted runs by key, from the file where they are there already."""
+    results: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    groups: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for key, changes in wanted.items():
+        if key not in results:
+            row = METHODS[changes["method"]]
+            tuning = (row.trains, row.uploads, row.learning_rate, changes["seed"], changes["data.evaluate_on"])
+            groups.setdefault(tuning, {})[key] = changes
+    with ProcessPoolExecutor(jobs) as pool:
+        for future in as_completed([pool.submit(play, variants) for variants in groups.values()]):
+            for key, told in future.result().items():
+                results[key] = told
+                print(f"{key}: reward {told['reward'][0]:.3f} -> {told['reward'][1]:.3f}", flush=True)
+            path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    return results
+
+
+def settings(method: str, seed: int, rate: float, split: str, wishes: tuple[float, ...] = SPREAD) -> dict[str, Any]:
+    """The changes from the demo that make one run."""
+    return {
+        "method": method, "seed": seed, "alignment.learning_rate": rate, "data.evaluate_on": split,
+        "alignment.test_prompts": TEST_PROMPTS, "preferences.helpfulness_weights": wishes,
+    }  # fmt: skip
+
+
+def searches() -> dict[str, dict[str, Any]]:
+    """Every learning rate of the grid for every method, on validation prompts."""
+    return {
+        f"search | {method} | {rate:g} | {seed}": settings(method, seed, rate, "validation")
+        for method, rate, seed in itertools.product(ALIGNED, RATES, SEARCH_SEEDS)
+    }
+
+
+def chosen(results: dict[str, dict[str, Any]], method: str) -> float:
+    """The rate with the best weighted reward on validation prompts."""
+
+    def score(rate: float) -> float:
+        return statistics.mean(results[f"search | {method} | {rate:g} | {s}"]["reward"][1] for s in SEARCH_SEEDS)
+
+    return max(RATES, key=score)
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Mean ± standard deviation."""
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--to", type=Path, default=Path(__file__).with_name("figure5.json"))
+    options = parser.parse_args()
+    results = measure(options.jobs, options.to, searches())
+    tests = {
+        f"test | {method} | {seed}": settings(method, seed, chosen(results, method), "test")
+        for seed, method in itertools.product(TEST_SEEDS, ALIGNED)
+    }
+    tests |= {
+        f"equal | pwff | {seed}": settings("pwff", seed, chosen(results, "pwff"), "test", EQUAL) for seed in TEST_SEEDS
+    }
+    results = measure(options.jobs, options.to, tests)
+    print(f"\nafter alignment, mean ± sd over seeds {TEST_SEEDS}")
+    print("| method | rate | helpful + harmless | weighted | before | refusals Spearman | accuracy % | KL | energy J |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in [*ALIGNED, "equal"]:
+        row = "pwff" if name == "equal" else name
+        found = [results[f"{'equal' if name == 'equal' else 'test'} | {row} | {seed}"] for seed in TEST_SEEDS]
+        cells = [
+            "PWFF, equal wishes" if name == "equal" else METHODS[row].label,
+            f"{chosen(results, row):g}",
+            spread([told["helpfulness"][1] + told["harmlessness"][1] for told in found]),
+            spread([told["reward"][1] for told in found]),
+            spread([told["reward"][0] for told in found]),
+            spread([told["spearman"][1] for told in found]) if "spearman" in found[0] else "–",
+            spread([100 * told["accuracy"][1] for told in found], 1),
+            spread([told["kl"] for told in found], 1),
+            spread([told["energy_j"] for told in found], 1),
+        ]
+        print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

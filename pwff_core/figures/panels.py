@@ -1,0 +1,175 @@
+"""What the charts show: a row a chart. Lines differ in colour, dash and marker, never in colour alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pwff_core.figures.frames import STAGE_LABELS, Span, value_text
+from pwff_core.figures.theme import BLUE, GREEN, PURPLE, VERMILLION
+from pwff_core.records import METRICS, Stage
+
+PanelId = Literal["accuracy", "reward", "delay", "energy", "refusals", "kl", "pairs", "loss"]
+
+
+class Line(NamedTuple):
+    """One line of a panel: a column of `round_frame` and how it looks."""
+
+    column: str
+    name: str
+    colour: str
+    dash: str
+    marker: str
+    band: str = ""  # metric whose lowest and highest client are drawn as a band around the line
+    thin: bool = False
+
+
+class Level(NamedTuple):
+    """A level to read a panel's lines against."""
+
+    value: float  # [unit of the panel]
+    name: str
+
+
+class Panel(NamedTuple):
+    """One chart: its title, the metric that gives unit and meaning, and its lines."""
+
+    title: str
+    metric: str  # key of METRICS
+    lines: tuple[Line, ...]
+    limits: tuple[float, float] | None = None  # y axis [unit of the metric]; None: from zero, as high as it needs
+    stages: tuple[Stage, ...] = ("instruction", "reward", "alignment")  # a run without any of these has no such panel
+    waits: str = ""  # when its first number comes, where that is not the run's first round
+    level: Level | None = None
+    name: str = ""  # of what it measures; "": the metric's label
+
+    @property
+    def unit(self) -> str:
+        """Unit of its numbers as they are drawn."""
+        return METRICS[self.metric].unit
+
+    @property
+    def label(self) -> str:
+        """What it measures, in a word or two."""
+        return self.name or METRICS[self.metric].label
+
+    @property
+    def clients(self) -> str:
+        """The metric of single clients that it can show, "" for none."""
+        return next((line.band for line in self.lines if line.band), "")
+
+    def scaled(self, column: pd.Series) -> NDArray[np.float64]:
+        """A column of `round_frame` in the panel's unit."""
+        return np.asarray(column, dtype=np.float64) * (100.0 if self.unit == "%" else 1.0)
+
+    def measured(self, frame: pd.DataFrame) -> list[Line]:
+        """The lines that have any number."""
+        return [line for line in self.lines if frame[line.column].notna().any()]
+
+
+_BEFORE_ALIGNMENT = "Begins when reward learning is done:<br>its first point is the models before alignment."
+
+PANELS: dict[PanelId, Panel] = {
+    "accuracy": Panel(
+        "Accuracy on each client's own data", "accuracy",
+        (
+            Line("accuracy", "whole", BLUE, "solid", "circle", band="accuracy"),
+            Line("knowledge_accuracy", "knowledge", VERMILLION, "dash", "square"),
+            Line("style_accuracy", "style", GREEN, "dot", "diamond"),
+        ),
+        limits=(0.0, 100.0),
+    ),
+    "reward": Panel(
+        "Reward for answers to held-out prompts", "reward",
+        (
+            Line("reward", "weighted", BLUE, "solid", "circle", band="reward"),
+            Line("helpfulness", "helpfulness", VERMILLION, "dash", "square"),
+            Line("harmlessness", "harmlessness", GREEN, "dot", "diamond"),
+            Line("training_reward", "in training", PURPLE, "dashdot", "triangle-up", thin=True),
+        ),
+        stages=("alignment",), waits=_BEFORE_ALIGNMENT,
+        level=Level(0.0, "reference"),
+    ),
+    "delay": Panel(
+        "Delay of a round", "delay_s",
+        (
+            Line("delay_s", "slowest client", BLUE, "solid", "circle"),
+            Line("delay_s_mean", "mean client", VERMILLION, "dash", "square", band="delay_s"),
+        ),
+    ),
+    "energy": Panel("Energy of a round", "energy_j", (Line("energy_j", "all clients", BLUE, "solid", "circle"),)),
+    "refusals": Panel(
+        "Delicate prompts that are refused", "refusal_rate",
+        (Line("refusal_rate", "mean client", BLUE, "solid", "circle", band="refusal_rate"),),
+        limits=(0.0, 100.0), stages=("alignment",),
+        waits=_BEFORE_ALIGNMENT,
+    ),
+    "kl": Panel(
+        "KL from the models before alignment", "kl",
+        (Line("kl", "mean client", BLUE, "solid", "circle", band="kl"),),
+        stages=("alignment",), waits="Begins with the first round of alignment.",
+    ),
+    "pairs": Panel(
+        "Reward models: held-out pairs ranked right", "helpfulness_accuracy",
+        (
+            Line("helpfulness_accuracy", "helpfulness", VERMILLION, "dash", "square"),
+            Line("harmlessness_accuracy", "harmlessness", GREEN, "dot", "diamond"),
+        ),
+        limits=(0.0, 100.0), stages=("reward",), waits="Begins with the first round of reward learning.",
+        level=Level(50.0, "chance"), name="Pairs ranked right",
+    ),
+    "loss": Panel(
+        "Loss on each client's own data", "loss",
+        (
+            Line("loss", "answers, mean client", BLUE, "solid", "circle", band="loss"),
+            Line("pair_loss", "pairs, reward models", VERMILLION, "dash", "square"),
+        ),
+    ),
+}  # fmt: skip
+
+
+def panels_of(stages: Iterable[Stage]) -> list[PanelId]:
+    """The panels of a run that goes through these stages."""
+    through = set(stages)
+    return [panel_id for panel_id, panel in PANELS.items() if through & set(panel.stages)]
+
+
+def panel_words(panel_id: PanelId, frame: pd.DataFrame, spans: Sequence[Span]) -> str:
+    """What a chart shows now, in a sentence: its text for people who do not see it."""
+    panel = PANELS[panel_id]
+    if not panel.measured(frame):
+        return f"{panel.title}: no number yet. {panel.waits.replace('<br>', ' ')}".rstrip()
+    rows = frame[frame[[line.column for line in panel.lines]].notna().any(axis=1)]
+
+    def state(row: pd.Series) -> str:
+        lines = [line for line in panel.lines if not math.isnan(row[line.column])]
+        return ", ".join(f"{line.name} {value_text(row[line.column], panel.unit)}" for line in lines)
+
+    total = max(spans[-1].last if spans else 0, len(frame))
+    now = f"{panel.title} after round {rows.index[-1]} of {total}: {state(rows.iloc[-1])}."
+    return now if len(rows) == 1 else f"{now} After round {rows.index[0]}: {state(rows.iloc[0])}."
+
+
+def panel_table(panel_id: PanelId, frame: pd.DataFrame) -> pd.DataFrame:
+    """The numbers behind a chart, in the chart's unit, columns named as its legend and by their unit.
+
+    Rounds that did not measure any of it are left out; a run of several stages has the stage beside the round.
+    """
+    panel = PANELS[panel_id]
+    rows = frame[frame[[line.column for line in panel.lines]].notna().any(axis=1)]
+    table = pd.DataFrame({"Round": rows.index.to_numpy()})
+    if frame["stage"].nunique() > 1:
+        table["Stage"] = [
+            f"{STAGE_LABELS[stage]} {number}" for stage, number in zip(rows["stage"], rows["round"], strict=True)
+        ]
+    for line in panel.measured(rows):
+        table[f"{line.name} [{panel.unit}]"] = panel.scaled(rows[line.column])
+        if line.band:
+            table[f"lowest client [{panel.unit}]"] = panel.scaled(rows[f"{line.band}_low"])
+            table[f"highest client [{panel.unit}]"] = panel.scaled(rows[f"{line.band}_high"])
+    return table

@@ -1,0 +1,128 @@
+"""Critics: the reward models' weights under a causal mask, which value every prefix of a response.
+
+A reward model sees a whole text at once; valuing each prefix with it would take a pass a token. Under a causal mask a
+state knows what is left of it alone, so one pass gives the features of every prefix: the running mean of the states so
+far, and the state itself. At first such a value is biased, for the reward model has never read an unfinished text; it
+is trainable, and alignment warms it up. Actor and critic: Schulman et al., arXiv 1707.06347.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pwff_core.methods import Axis
+from pwff_core.models.encoder import Encoder, by_length
+from pwff_core.models.stacked import Named, encoder_states, head_scores, trains_encoder
+
+
+class CriticBatch(NamedTuple):
+    """Responses of K clients, n of each, at most R tokens long."""
+
+    ids: Tensor  # (K, n, T) the encoder's tokens of prompt and response, padded on the right
+    at: Tensor  # (K, n, R) the encoder token whose state values what stands before response token i
+    features: Tensor | None  # (K, n, R, 2d) of the frozen encoder; None where the critics have encoders of their own
+
+
+class Critics:
+    """A critic a client and axis: trainable copies of calibrated reward models."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        tensors: Mapping[Axis, Mapping[str, Tensor]],
+        mean: Mapping[Axis, Tensor],
+        sd: Mapping[Axis, Tensor],
+    ) -> None:
+        self.encoder = encoder
+        self.tensors: dict[Axis, Named] = {
+            axis: {name: nn.Parameter(tensor.detach().clone()) for name, tensor in named.items()}
+            for axis, named in tensors.items()
+        }
+        self.mean, self.sd = dict(mean), dict(sd)  # (K,) each
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All stacked tensors, in a fixed order."""
+        return [tensor for named in self.tensors.values() for tensor in named.values()]
+
+    def prepare(
+        self, prompts: Sequence[Sequence[str]], pieces: Sequence[Sequence[Sequence[str]]], length: int
+    ) -> CriticBatch:
+        """What valuing K × n responses needs. `pieces`: the text that each response token adds, the end token none.
+
+        `length` is R: a shorter response is valued at its end again and again. The frozen encoder reads here, once.
+        """
+        flat = [(prompt, list(parts)) for mine, told in zip(prompts, pieces, strict=True)
+                for prompt, parts in zip(mine, told, strict=True)]  # fmt: skip
+        rows, at = _prefixes(self.encoder, flat, length)
+        ids, _ = self.encoder.padded(rows)
+        shape = (len(prompts), -1)
+        own = any(trains_encoder(named) for named in self.tensors.values())
+        features = None if own else _frozen_features(self.encoder, rows, at).unflatten(0, shape)
+        return CriticBatch(ids.unflatten(0, shape), at.unflatten(0, shape), features)
+
+    def values(self, axis: Axis, batch: CriticBatch, rows: slice | Tensor | None = None) -> Tensor:
+        """Values (K, n, R) before each response token, in calibrated units; differentiable.
+
+        `rows` picks some of the n responses, the same ones of every client.
+        """
+        chosen = slice(None) if rows is None else rows
+        if batch.features is not None:
+            features = batch.features[:, chosen]
+        else:
+            ids, at = batch.ids[:, chosen], batch.at[:, chosen]
+            states = encoder_states(self.encoder, self.tensors[axis], ids, _causal(ids))
+            features = _at(_running(states), at)
+        raw = head_scores(self.tensors[axis], features.flatten(1, 2)).view(features.shape[:3])
+        return (raw - self.mean[axis][:, None, None]) / self.sd[axis][:, None, None]
+
+
+def _prefixes(
+    encoder: Encoder, flat: Sequence[tuple[str, list[str]]], length: int
+) -> tuple[list[NDArray[np.int64]], Tensor]:
+    """Token ids of each prompt + response, and for each response token i the place (n, R) of the last token whose text
+    ends at or before prompt + pieces[:i]; the start token where there is none."""
+    full = [prompt + "".join(parts) for prompt, parts in flat]
+    coded = encoder.tokenizer(full, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    rows, at = [], np.zeros((len(flat), length), dtype=np.int64)
+    for index, (prompt, parts) in enumerate(flat):
+        ends = np.array([end for _, end in coded["offset_mapping"][index]], dtype=np.int64)
+        known = len(prompt) + np.cumsum([0, *(len(part) for part in parts)])[:-1]  # characters before response token i
+        lost = max(0, len(ends) + 1 - encoder.context)  # too long: cut from the left, as a text that is scored
+        places = (np.searchsorted(ends, known, side="right") - lost).clip(min=0)
+        at[index, : len(places)] = places
+        at[index, len(places) :] = places[-1] if len(places) else max(0, len(ends) - lost)
+        rows.append(np.array([encoder.tokenizer.cls_token_id, *coded["input_ids"][index][lost:]], dtype=np.int64))
+    return rows, torch.from_numpy(at).to(encoder.device)
+
+
+@torch.no_grad()
+def _frozen_features(encoder: Encoder, rows: Sequence[NDArray[np.int64]], at: Tensor) -> Tensor:
+    """Causal features (n, R, 2d) of the frozen encoder at the places `at` (n, R)."""
+    features = torch.empty(*at.shape, 2 * encoder.width, device=encoder.device)
+    for places in by_length(rows):
+        ids, _ = encoder.padded([rows[place] for place in places])
+        features[places] = _at(_running(encoder.states(ids, _causal(ids))), at[places])
+    return features
+
+
+def _causal(ids: Tensor) -> Tensor:
+    """(1, 1, T, T), true where a key stands at or before the query; padding on the right is never seen."""
+    length = ids.shape[-1]
+    return torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()[None, None]
+
+
+def _running(states: Tensor) -> Tensor:
+    """Features (…, T, 2d) of every prefix: the mean of the states (…, T, d) up to t, and state t."""
+    counts = torch.arange(1, states.shape[-2] + 1, device=states.device).unsqueeze(-1)
+    return torch.cat([states.cumsum(-2) / counts, states], dim=-1)
+
+
+def _at(features: Tensor, at: Tensor) -> Tensor:
+    """The features (…, R, 2d) at the places (…, R)."""
+    return features.take_along_dim(at.unsqueeze(-1), dim=-2)

@@ -1,0 +1,162 @@
+"""The frozen text encoder under all reward models and critics, and texts as it reads them.
+
+A text is read as `<cls> prompt response <end>`, the end token only where the response really ended. What a scorer sees
+of it are its features: the mean of all states and the last state.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pwff_core.errors import ModelError
+from pwff_core.models.backbone import pick_device
+from pwff_core.paths import assets_dir
+
+READ_TOKENS = 2048  # tokens, padding included, that the frozen encoder reads at once: more only adds padding
+
+
+class Text(NamedTuple):
+    """A prompt and the response to it."""
+
+    prompt: str  # as the policy reads it
+    response: str  # as it follows the prompt, so usually with a space first
+    ended: bool = True  # False: the response ran out of room before its end
+
+
+class Encoder(NamedTuple):
+    """A loaded DistilBERT-family model: frozen weights and tokenizer."""
+
+    model: Any  # transformers' DistilBertModel
+    tokenizer: Any  # a fast tokenizer with start (cls), end (sep) and padding tokens
+    context: int  # most tokens of a text
+    width: int  # d, of a state; features are 2d wide
+    device: torch.device
+
+    def tokenise(self, texts: Sequence[Text]) -> tuple[list[NDArray[np.int64]], int]:
+        """Each text's token ids, and how many texts were too long and lost their beginning."""
+        plain = [text.prompt + text.response for text in texts]
+        coded = self.tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"] if plain else []
+        start, end = [self.tokenizer.cls_token_id], [self.tokenizer.sep_token_id]
+        rows, cut = [], 0
+        for text, ids in zip(texts, coded, strict=True):
+            inner = ids + end if text.ended else ids
+            cut += len(inner) > self.context - 1
+            rows.append(np.array(start + inner[-(self.context - 1) :], dtype=np.int64))
+        return rows, cut
+
+    def padded(self, rows: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+        """Token ids (n, T) padded on the right, and which of them are real (n, T)."""
+        lengths = np.array([len(row) for row in rows])
+        ids = np.full((len(rows), lengths.max()), self.tokenizer.pad_token_id, dtype=np.int64)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+        real = np.arange(lengths.max()) < lengths[:, None]
+        return torch.from_numpy(ids).to(self.device), torch.from_numpy(real).to(self.device)
+
+    def states(self, ids: Tensor, seen: Tensor) -> Tensor:
+        """The frozen encoder's last states (n, T, d); `seen` is (n, T), or (n or 1, 1, T, T) query by key."""
+        return self.model(input_ids=ids, attention_mask=seen).last_hidden_state  # type: ignore[no-any-return]
+
+
+def pooled(states: Tensor, real: Tensor) -> Tensor:
+    """Features (…, 2d) of states (…, T, d): the mean over real tokens (…, T), and the last real token's state."""
+    counts = real.sum(-1, keepdim=True)  # (…, 1)
+    mean = (states * real.unsqueeze(-1)).sum(-2) / counts
+    last = states.take_along_dim((counts - 1).unsqueeze(-1), dim=-2).squeeze(-2)
+    return torch.cat([mean, last], dim=-1)
+
+
+def by_length(rows: Sequence[NDArray[np.int64]], most: int = READ_TOKENS) -> Iterator[list[int]]:
+    """Batches of indices, longest rows first, each of at most `most` tokens with its padding (or of a single row)."""
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
+    start = 0
+    while start < len(order):
+        count = max(1, most // len(rows[order[start]]))
+        yield order[start : start + count]
+        start += count
+
+
+class Reading:
+    """Texts of K clients, n of each, as an encoder reads them.
+
+    Every different text is tokenised once, and the frozen encoder reads it at most once, however often and by whomever
+    it is scored.
+    """
+
+    def __init__(self, encoder: Encoder, texts: Sequence[Sequence[Text]]) -> None:
+        places = {text: place for place, text in enumerate(dict.fromkeys(text for mine in texts for text in mine))}
+        self.encoder = encoder
+        self.rows, self.cut = encoder.tokenise(list(places))  # cut: different texts that lost their beginning
+        index = [[places[text] for text in mine] for mine in texts]
+        self.index = torch.tensor(index, dtype=torch.int64, device=encoder.device)  # (K, n) into rows
+
+    @functools.cached_property
+    def features(self) -> Tensor:
+        """The frozen encoder's features (rows, 2d) of every different text."""
+        features = torch.empty(len(self.rows), 2 * self.encoder.width, device=self.encoder.device)
+        with torch.no_grad():
+            for places in by_length(self.rows):
+                ids, real = self.encoder.padded([self.rows[place] for place in places])
+                features[places] = pooled(self.encoder.states(ids, real), real)
+        return features
+
+    def tokens(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids (K, n, T) of the rows at `index` (K, n), and which of them are real."""
+        ids, real = self.encoder.padded([self.rows[place] for place in index.flatten().tolist()])
+        return ids.view(*index.shape, -1), real.view(*index.shape, -1)
+
+
+def load_encoder(name: str, device: str = "auto") -> Encoder:
+    """Load and freeze a DistilBERT-family encoder: `demo`, a folder, or a Hub id. Weights come from safetensors alone.
+
+    ModelError if it cannot be had, is of another family, lacks weights, or has no tokenizer that fits.
+    """
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    source = str(assets_dir() / "encoder") if name == "demo" else name
+    verbosity = transformers.utils.logging.get_verbosity()
+    # a language-model head that comes with the encoder is left over, on purpose; what is missing is looked at below
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        model, report = transformers.AutoModel.from_pretrained(
+            source, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, use_fast=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(_why_not(name, error)) from None
+    finally:
+        transformers.utils.logging.set_verbosity(verbosity)
+    if model.config.model_type != "distilbert":
+        raise ModelError(f"{name} is a {model.config.model_type} model; DistilBERT-family encoders are supported.")
+    if report["missing_keys"]:
+        raise ModelError(
+            f"{name} lacks weights of a DistilBERT encoder, such as {min(report['missing_keys'])}. Give a complete one."
+        )
+    if not tokenizer.is_fast or None in (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id):
+        raise ModelError(
+            f"The tokenizer of {name} lacks a cls, sep or pad token or a fast version (tokenizer.json); add one."
+        )
+    model.requires_grad_(False).eval().to(pick_device(device))
+    return Encoder(model, tokenizer, model.config.max_position_embeddings, model.config.dim, model.device)
+
+
+def _why_not(name: str, error: Exception) -> str:
+    if Path(name).exists():
+        return f"{name} cannot be loaded as an encoder with safetensors weights: {str(error).splitlines()[0]}"
+    if name == "demo":
+        return (
+            f"The embedded encoder is missing from {assets_dir()}. Get a complete checkout, or run `make foundation`."
+        )
+    return (
+        f"The encoder {name!r} is neither a folder here nor in the Hub's local cache, and it could not be fetched. "
+        "Check the name and the network, or use the embedded default: --reward.encoder demo."
+    )

@@ -1,0 +1,231 @@
+"""Stage 3, federated alignment: PPO with two reward models and two critics, weighted by each owner's wishes.
+
+A round of a client: answer prompts (a rollout), let the frozen reward models score the answers, estimate each token's
+advantage for each preference with that preference's critic, add the two up by the owner's weights, improve adapters,
+LoRA and critics. The reference is the client's own model as instruction tuning left it. `ppo.py` has the formulas,
+`rollouts.py` the answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pwff_core import seeds
+from pwff_core.data.preferences import ClientPreferences, refuses
+from pwff_core.methods import AXES, Axis
+from pwff_core.models.critics import CriticBatch
+from pwff_core.models.scorers import RewardModels
+from pwff_core.stages import ppo
+from pwff_core.stages.clients import Clients
+from pwff_core.stages.instruction import (
+    ADAM_BETAS,
+    ADAM_EPSILON,
+    accuracies,
+    check_finite,
+    clip_per_client,
+    new_optimiser,
+    uploaded,
+)
+from pwff_core.stages.rollouts import Rollouts, answer, log_probs
+
+
+class Experience(NamedTuple):
+    """What a round's rollouts teach; every tensor (M, n, R) for M models."""
+
+    log_probs: Tensor  # of the policy that answered
+    values: dict[Axis, Tensor]
+    returns: dict[Axis, Tensor]
+    advantages: Tensor  # weighted by the owners' wishes, whitened
+
+
+class AlignmentStage:
+    """Federated alignment of all clients. M, the number of models, is K, or 1 where everybody's data are pooled."""
+
+    def __init__(
+        self, clients: Clients, preferences: Sequence[ClientPreferences], rewards: RewardModels, judge: RewardModels
+    ) -> None:
+        self._clients, self._preferences, self._rewards, self._judge = clients, preferences, rewards, judge
+        settings, pooled = clients.config.alignment, clients.method.pooled
+        self._wishes = torch.tensor([float(np.mean(clients.weights))] if pooled else clients.weights)  # (M,)
+        self.references = [cohort.frozen_copy() for cohort in clients.cohorts]
+        self._optimisers = [
+            new_optimiser(cohort, settings.learning_rate, settings.lora_rate_ratio) for cohort in clients.cohorts
+        ]
+        self._critics = rewards.critics()
+        self._critic_optimiser = torch.optim.AdamW(
+            self._critics.parameters(), settings.critic_learning_rate, ADAM_BETAS, ADAM_EPSILON, 0.0, fused=True
+        )
+        self._training_rewards = [math.nan] * clients.config.clients
+        self.amounts = [1.0] * clients.config.clients  # every client answers as many prompts
+
+    def shared(self) -> list[dict[str, Tensor]]:
+        """What goes up, stacked by client, a dict a cohort. Critics stay at home."""
+        return uploaded(self._clients)
+
+    def train(self, number: int) -> None:
+        """Round `number` (1 …) of PPO for every client. TrainingError when a loss is no longer finite."""
+        config, settings = self._clients.config, self._clients.config.alignment
+        rollouts = answer(self._clients, self.prompts(number), "rollouts", number)
+        seen = self._critics.prepare(rollouts.prompts, rollouts.pieces, rollouts.mask.shape[-1])
+        rewards, old = self._rewarded(rollouts)
+        if number == 1:
+            self._warm_up(seen, rewards, rollouts.mask)
+        experience = self._experience(seen, rewards, old, rollouts.mask)
+        for epoch in range(settings.local_steps):
+            order = seeds.generator(config.seed, "minibatches", number, epoch)
+            self._improve_policies(rollouts, experience, order, f"stage alignment, round {number}")
+            self._improve_critics(seen, experience, rollouts.mask)
+
+    def prompts(self, number: int) -> list[list[str]]:
+        """Round `number`'s prompts of every model: the next ones of each client's lists."""
+        settings = self._clients.config.alignment
+        delicate = round(settings.batch_size * settings.delicate_share)
+        return self._by_model(
+            [
+                _turn(mine.delicate, delicate, number) + _turn(mine.ordinary, settings.batch_size - delicate, number)
+                for mine in self._preferences
+            ]
+        )
+
+    def test_prompts(self) -> tuple[list[list[str]], int]:
+        """The held-out prompts of every model, and how many of a client's, which come first, are delicate."""
+        settings = self._clients.config.alignment
+        delicate = round(settings.test_prompts * settings.delicate_share)
+        asked = [
+            _turn(mine.test_delicate, delicate, 1) + _turn(mine.test_ordinary, settings.test_prompts - delicate, 1)
+            for mine in self._preferences
+        ]
+        return self._by_model(asked), delicate
+
+    def _by_model(self, prompts: list[list[str]]) -> list[list[str]]:
+        """K × n prompts as M × n': the one model of pooled training answers everybody's."""
+        return [sum(prompts, [])] if self._clients.method.pooled else prompts
+
+    @torch.no_grad()
+    def _rewarded(self, rollouts: Rollouts) -> tuple[dict[Axis, Tensor], Tensor]:
+        """Rewards a token of each axis, and the log probabilities (M, n, R) of the policies that answered."""
+        clients, settings = self._clients, self._clients.config.alignment
+        old = log_probs(clients.cohorts, rollouts, settings.temperature)
+        ratio = old - log_probs(self.references, rollouts, settings.temperature)
+        scores = {axis: self._rewards.score(axis, rollouts.texts) for axis in clients.method.rewards}
+        whole = ppo.weighted({axis: score[..., None] for axis, score in scores.items()}, self._wishes)
+        self._training_rewards = whole.view(clients.config.clients, -1).mean(1).tolist()
+        rewards = {
+            axis: ppo.token_rewards(score, ratio, rollouts.mask, settings.kl_coefficient)
+            for axis, score in scores.items()
+        }
+        return rewards, old
+
+    @torch.no_grad()
+    def _experience(self, seen: CriticBatch, rewards: dict[Axis, Tensor], old: Tensor, mask: Tensor) -> Experience:
+        settings = self._clients.config.alignment
+        values, returns, advantages = {}, {}, {}
+        for axis, reward in rewards.items():
+            values[axis] = self._critics.values(axis, seen)
+            advantages[axis], returns[axis] = ppo.gae(
+                reward, values[axis], mask, settings.discount, settings.gae_lambda
+            )
+        whole = ppo.weighted(advantages, self._wishes)
+        return Experience(old, values, returns, ppo.whiten(whole, mask))
+
+    def _improve_policies(
+        self, rollouts: Rollouts, experience: Experience, order: np.random.Generator, where: str
+    ) -> None:
+        """One epoch of clipped policy steps over all rollouts, in minibatches of each client's own."""
+        settings, start = self._clients.config.alignment, 0
+        rows = rollouts.mask.shape[1]
+        for index, (cohort, optimiser) in enumerate(zip(self._clients.cohorts, self._optimisers, strict=True)):
+            models = slice(start, start + cohort.clients)
+            start += cohort.clients
+            stopped = torch.zeros(cohort.clients, dtype=torch.bool, device=rollouts.mask.device)
+            shuffled = torch.from_numpy(np.stack([order.permutation(rows) for _ in range(cohort.clients)]))
+            for chosen in shuffled.to(rollouts.mask.device).tensor_split(min(settings.minibatches, rows), dim=1):
+                part, own = rollouts.part(models, chosen), torch.arange(cohort.clients, device=chosen.device)[:, None]
+                new = log_probs([cohort], part, settings.temperature)
+                length = part.mask.shape[-1]
+                old = experience.log_probs[models][own, chosen][..., :length]
+                advantages = experience.advantages[models][own, chosen][..., :length]
+                stopped |= ppo.approximate_kl(new.detach(), old, part.mask) > settings.kl_stop
+                losses, _ = ppo.policy_loss(new, old, advantages, part.mask, settings.clip)
+                check_finite(losses, self._clients.members(index), where)
+                optimiser.zero_grad(set_to_none=True)
+                losses.sum().backward()
+                clip_per_client(cohort.parameters(), settings.gradient_clip)
+                _step_but(stopped, cohort.parameters(), optimiser)
+
+    def _warm_up(self, seen: CriticBatch, rewards: dict[Axis, Tensor], mask: Tensor) -> None:
+        """Critics start as reward models, which judge whole answers: first they learn what a prefix is worth.
+
+        Their targets are plain returns, which need no critic.
+        """
+        settings = self._clients.config.alignment
+        zero = torch.zeros_like(mask, dtype=torch.float32)
+        targets = {axis: ppo.gae(reward, zero, mask, settings.discount, 1.0)[1] for axis, reward in rewards.items()}
+        for _ in range(settings.critic_warmup):
+            self._critic_step(seen, targets, targets, math.inf, mask)
+
+    def _improve_critics(self, seen: CriticBatch, experience: Experience, mask: Tensor) -> None:
+        settings = self._clients.config.alignment
+        for _ in range(settings.critic_steps):
+            self._critic_step(seen, experience.values, experience.returns, settings.value_clip, mask)
+
+    def _critic_step(
+        self, seen: CriticBatch, old: dict[Axis, Tensor], returns: dict[Axis, Tensor], clip: float, mask: Tensor
+    ) -> None:
+        self._critic_optimiser.zero_grad(set_to_none=True)
+        for axis, target in returns.items():
+            ppo.value_loss(self._critics.values(axis, seen), old[axis], target, mask, clip).sum().backward()
+            clip_per_client([*self._critics.tensors[axis].values()], self._clients.config.alignment.gradient_clip)
+        self._critic_optimiser.step()
+
+    @torch.no_grad()
+    def measure(self) -> list[dict[str, float | None]]:
+        """Every client's model: accuracy on its own data, and what the judge makes of its held-out answers."""
+        clients, settings = self._clients, self._clients.config.alignment
+        asked, delicate = self.test_prompts()
+        rollouts = answer(clients, asked, "test")
+        ratio = log_probs(clients.cohorts, rollouts, settings.temperature)
+        ratio = ratio - log_probs(self.references, rollouts, settings.temperature)
+        people = clients.config.clients
+        kl = ratio.sum(-1).view(people, -1).mean(1)
+        lengths = rollouts.mask.sum(-1).view(people, -1).float().mean(1)
+        texts = [text for mine in rollouts.texts for text in mine]  # client by client
+        helpful, harmless = (self._judge.score(axis, [texts]).view(people, -1).mean(1).tolist() for axis in AXES)
+        refused = np.array([refuses(text.response) for text in texts]).reshape(people, -1)[:, :delicate]
+        return [
+            measured
+            | {
+                "helpfulness": helpful[client],
+                "harmlessness": harmless[client],
+                "reward": weight * helpful[client] + (1.0 - weight) * harmless[client],
+                "training_reward": _number(self._training_rewards[client]),
+                "kl": float(kl[client]),
+                "refusal_rate": float(refused[client].mean()) if delicate else None,
+                "response_tokens": float(lengths[client]),
+            }
+            for client, (measured, weight) in enumerate(zip(accuracies(clients), clients.weights, strict=True))
+        ]
+
+
+def _step_but(stopped: Tensor, parameters: Sequence[Tensor], optimiser: torch.optim.Optimizer) -> None:
+    """An optimiser's step of all clients but those that are `stopped` (K,): Adam's momentum would move them too."""
+    kept = [parameter.detach()[stopped] for parameter in parameters] if stopped.any() else []
+    optimiser.step()
+    with torch.no_grad():
+        for parameter, before in zip(parameters, kept, strict=False):
+            parameter[stopped] = before
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _turn(prompts: Sequence[str], count: int, number: int) -> list[str]:
+    """Round `number`'s share of a list that is gone through again and again."""
+    return [prompts[((number - 1) * count + index) % len(prompts)] for index in range(count)]

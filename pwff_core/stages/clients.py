@@ -1,0 +1,80 @@
+"""Everybody who takes part in a run: whose examples, whose models, whose wishes. All stages work on this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pwff_core import seeds
+from pwff_core.config import RunConfig
+from pwff_core.data.encoding import Encoded, encode
+from pwff_core.data.partition import ClientData
+from pwff_core.methods import Method
+from pwff_core.models.backbone import Backbone
+from pwff_core.models.cohort import Cohort
+
+COHORT_SIZE = 10  # clients that train in one stack; more run in several, so that memory stays bounded
+
+
+class Splits(NamedTuple):
+    """One client's examples as tokens."""
+
+    train: list[Encoded]
+    held_out: list[Encoded]
+
+
+class Clients(NamedTuple):
+    """The clients of a run over one backbone, in cohorts that train as one stack."""
+
+    config: RunConfig
+    method: Method
+    backbone: Backbone
+    cohorts: list[Cohort]
+    splits: list[Splits]  # K
+    weights: list[float]  # K: how much each owner weighs helpfulness, 0 … 1
+    cohort_size: int
+
+    @property
+    def padding(self) -> int:
+        """The token that fills up shorter rows of a batch."""
+        token: int = self.backbone.tokenizer.eos_token_id
+        return token
+
+    def members(self, cohort: int) -> range:
+        """The clients that a cohort serves; the one model of pooled training serves everybody."""
+        start = cohort * self.cohort_size
+        return range(self.config.clients) if self.method.pooled else range(start, start + self.cohorts[cohort].clients)
+
+
+def new_cohorts(
+    config: RunConfig, method: Method, backbone: Backbone, placed: NDArray[np.bool_], cohort_size: int
+) -> list[Cohort]:
+    """Cohorts of at most `cohort_size` clients, all starting from the same numbers; `placed` (K, blocks, 3)."""
+    rows = torch.from_numpy(placed[:1] if method.pooled else placed)
+    return [
+        Cohort(
+            backbone, part, method.trains, config.adapter, config.lora,
+            torch.Generator().manual_seed(seeds.torch_seed(config.seed, "start")),
+        )
+        for part in rows.split(cohort_size)
+    ]  # fmt: skip
+
+
+def encode_splits(
+    data: Sequence[ClientData], config: RunConfig, backbone: Backbone
+) -> tuple[list[Splits], tuple[str, ...]]:
+    """Every client's examples as tokens, and a note on those that were cut."""
+    most = min(config.data.max_length, backbone.context)
+    cut, total, splits = 0, 0, []
+    for mine in data:
+        held_out = mine.test if config.data.evaluate_on == "test" else mine.validation
+        train = [encode(example, backbone.tokenizer, most) for example in mine.train]
+        tested = [encode(example, backbone.tokenizer, most) for example in held_out]
+        cut += sum(row.cut for row in (*train, *tested))
+        total += len(train) + len(tested)
+        splits.append(Splits(train, tested))
+    return splits, (f"{cut} of {total} examples are longer than {most} tokens and were cut.",) if cut else ()

@@ -1,0 +1,129 @@
+"""Rollouts: what policies answer to prompts, and how probable each token of it is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pwff_core import seeds
+from pwff_core.data.encoding import prompt_text
+from pwff_core.models.cohort import Cohort
+from pwff_core.models.decoding import decode
+from pwff_core.models.encoder import Text
+from pwff_core.stages.clients import Clients
+
+
+class Rollouts(NamedTuple):
+    """n answers of each of M models; the longest is R tokens long, its end token included."""
+
+    texts: list[list[Text]]  # M × n
+    pieces: list[list[list[str]]]  # M × n: the text of every response token, "" for the end token
+    tokens: Tensor  # (M, n, T) prompt and response, padded on the right
+    at: Tensor  # (M, n, R) position in T that predicts a response token
+    labels: Tensor  # (M, n, R) the response tokens
+    mask: Tensor  # (M, n, R) true where there is one
+
+    @property
+    def prompts(self) -> list[list[str]]:
+        """The prompts, M × n."""
+        return [[text.prompt for text in mine] for mine in self.texts]
+
+    def part(self, models: slice, chosen: Tensor) -> Rollouts:
+        """Rows `chosen` (m, c) of some of the models, no longer than they need to be; their texts are left out."""
+        own = torch.arange(len(chosen), device=chosen.device)[:, None]
+        mask, at = self.mask[models][own, chosen], self.at[models][own, chosen]
+        longest = int(mask.sum(-1).max())
+        end = int((at * mask).max()) + 2  # the position of the last token, and one more
+        return Rollouts(
+            [], [], self.tokens[models][own, chosen][..., :end], at[..., :longest],
+            self.labels[models][own, chosen][..., :longest], mask[..., :longest],
+        )  # fmt: skip
+
+
+def answer(clients: Clients, prompts: Sequence[Sequence[str]], *purpose: str | int) -> Rollouts:
+    """Every model's answers to its instructions, M × n of them; `purpose` names the random draw."""
+    settings, backbone = clients.config.alignment, clients.backbone
+    tokenizer, end = backbone.tokenizer, clients.padding
+    room = backbone.context - min(settings.max_new_tokens, backbone.context // 2)
+    texts = [[prompt_text(instruction) for instruction in mine] for mine in prompts]
+    given = [[tokenizer(text, verbose=False)["input_ids"][-room:] for text in mine] for mine in texts]
+    responses: list[list[list[int]]] = []
+    start = 0
+    for index, cohort in enumerate(clients.cohorts):
+        generator = torch.Generator(backbone.device)
+        generator.manual_seed(seeds.torch_seed(clients.config.seed, "answers", *purpose, index))
+        mine = given[start : start + cohort.clients]
+        start += cohort.clients
+        answers = decode(cohort, mine, settings.max_new_tokens, settings.temperature, generator)
+        rows = [
+            tokens[: length + ended]
+            for tokens, length, ended in zip(
+                answers.tokens.tolist(), answers.lengths.tolist(), answers.ended.tolist(), strict=True
+            )
+        ]
+        responses += [rows[first : first + len(mine[0])] for first in range(0, len(rows), len(mine[0]))]
+    return _stacked(texts, given, responses, tokenizer, end, backbone.device)
+
+
+def _stacked(
+    texts: list[list[str]], given: list[list[list[int]]], responses: list[list[list[int]]], tokenizer: Any, end: int,
+    device: torch.device,
+) -> Rollouts:  # fmt: skip
+    rows = [[(p, r) for p, r in zip(ps, rs, strict=True)] for ps, rs in zip(given, responses, strict=True)]
+    shape = (len(rows), len(rows[0]))
+    width = max(len(p) + len(r) for mine in rows for p, r in mine)
+    longest = max(len(r) for mine in rows for _, r in mine)
+    tokens = np.full((*shape, width), end, dtype=np.int64)
+    labels = np.full((*shape, longest), end, dtype=np.int64)
+    at, mask = np.zeros((*shape, longest), dtype=np.int64), np.zeros((*shape, longest), dtype=bool)
+    for model, mine in enumerate(rows):
+        for row, (prompt, response) in enumerate(mine):
+            tokens[model, row, : len(prompt) + len(response)] = prompt + response
+            labels[model, row, : len(response)] = response
+            at[model, row, : len(response)] = np.arange(len(prompt) - 1, len(prompt) - 1 + len(response))
+            mask[model, row, : len(response)] = True
+    pieces = [[["" if t == end else _piece(tokenizer, t) for t in response] for _, response in mine] for mine in rows]
+    written = [
+        [
+            Text(prompt, "".join(parts), bool(response) and response[-1] == end)
+            for prompt, parts, (_, response) in zip(prompts, theirs, mine, strict=True)
+        ]
+        for prompts, theirs, mine in zip(texts, pieces, rows, strict=True)
+    ]
+    return Rollouts(written, pieces, *(torch.from_numpy(part).to(device) for part in (tokens, at, labels, mask)))
+
+
+@functools.lru_cache(maxsize=65_536)
+def _piece(tokenizer: Any, token: int) -> str:
+    """The text of one token."""
+    text: str = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    return text
+
+
+def log_probs(cohorts: Sequence[Cohort], rollouts: Rollouts, temperature: float) -> Tensor:
+    """Log probability (M, n, R) of every response token at the sampling temperature; 0 where there is none.
+
+    The cohorts' clients are the M models, in order.
+    """
+    found, start = [], 0
+    for cohort in cohorts:
+        models = slice(start, start + cohort.clients)
+        start += cohort.clients
+        found.append(_log_probs(cohort, rollouts, models, temperature))
+    return torch.cat(found)
+
+
+def _log_probs(cohort: Cohort, rollouts: Rollouts, models: slice, temperature: float) -> Tensor:
+    tokens, at, mask = rollouts.tokens[models], rollouts.at[models], rollouts.mask[models]
+    first = torch.arange(at[..., 0].numel(), device=at.device).view(*at.shape[:2], 1) * tokens.shape[-1]
+    with cohort.attached(), cohort.backbone.autocast():
+        hidden = cohort.backbone.hidden(tokens.flatten(0, 1))  # (M·n, T, d)
+        logits = cohort.backbone.logits(hidden.reshape(-1, hidden.shape[-1])[(first + at)[mask]]).float()  # (N, V)
+    logits = logits / temperature
+    picked = logits.gather(1, rollouts.labels[models][mask][:, None])[:, 0] - logits.logsumexp(-1)
+    return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, picked)

@@ -1,0 +1,226 @@
+"""Decoding in one batch with a cache equals the plain way: every prompt alone, the whole sequence for each token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from pwff_core.config import AdapterConfig, LoraConfig
+from pwff_core.errors import ModelError, TrainingError
+from pwff_core.models import decoding
+from pwff_core.models.backbone import load_backbone
+from pwff_core.models.cohort import Cohort
+from pwff_core.models.decoding import decode
+
+PLACED = torch.tensor([[[1, 1, 1], [1, 1, 1]], [[0, 0, 1], [0, 0, 1]], [[1, 0, 1], [1, 0, 0]]], dtype=torch.bool)
+PROMPTS = [
+    [[5, 6, 7], [9, 8, 7, 6, 5, 4, 3, 2], [40]],
+    [[11, 12], [13] * 9, [5, 6, 7]],
+    [[200, 3], [17, 18, 19, 20], [60]],
+]
+UNLIKELY = 1  # the padding token: no answer below comes to it
+
+
+def new_cohort(folder: Path, end: int = UNLIKELY, precision: str = "float32", device: str = "cpu") -> Cohort:
+    """Three clients, each with adapters and LoRA of its own, far from the backbone."""
+    backbone = load_backbone(str(folder), device, precision)._replace(tokenizer=SimpleNamespace(eos_token_id=end))
+    cohort = Cohort(
+        backbone, PLACED, ("adapters", "lora"), AdapterConfig(bottleneck=5), LoraConfig(rank=4, alpha=8.0),
+        torch.Generator().manual_seed(1),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for tensor in cohort.parameters():
+            tensor.add_(torch.randn(tensor.shape, generator=generator).to(tensor.device), alpha=0.3)
+    return cohort
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@torch.no_grad()
+def next_scores(cohort: Cohort, client: int, tokens: list[int]) -> torch.Tensor:
+    """Scores (V,) of the token after these, by a whole pass without a cache."""
+    batch = torch.tensor([tokens] * cohort.clients, device=cohort.backbone.device)
+    with cohort.attached(), cohort.backbone.autocast():
+        hidden = cohort.backbone.hidden(batch)[client, -1]
+        return cohort.backbone.logits(hidden).float()
+
+
+def plain_greedy(cohort: Cohort, client: int, prompt: list[int], most: int) -> list[int]:
+    """The answer without its end token."""
+    answer: list[int] = []
+    while len(answer) < most:
+        token = int(next_scores(cohort, client, prompt + answer).argmax())
+        if token == cohort.backbone.tokenizer.eos_token_id:
+            break
+        answer.append(token)
+    return answer
+
+
+def written(answers: decoding.Answers) -> list[list[int]]:
+    return [row[:length] for row, length in zip(answers.tokens.tolist(), answers.lengths.tolist(), strict=True)]
+
+
+def common_token(cohort: Cohort, most: int) -> int:
+    """A token that answers come to at different steps, and one answer never."""
+    answers = written(decode(cohort, PROMPTS, most, 0.0, generator()))
+    first = {token: [row.index(token) if token in row else most for row in answers] for row in answers for token in row}
+    return max(first, key=lambda token: (most in first[token], len(set(first[token]))))
+
+
+def test_greedy_equals_whole_passes_without_a_cache(tiny_backbone: Path) -> None:
+    most = 3 * decoding.BLOCK + 3
+    end = common_token(new_cohort(tiny_backbone), most)
+    cohort = new_cohort(tiny_backbone, end)
+    answers = decode(cohort, PROMPTS, most, 0.0, generator())
+    expected = [plain_greedy(cohort, client, prompt, most) for client in range(3) for prompt in PROMPTS[client]]
+    assert written(answers) == expected
+    assert answers.ended.tolist() == [len(answer) < most for answer in expected]
+    assert len({len(answer) for answer in expected}) >= 4  # rows left the batch one after the other
+    assert not answers.ended.all()  # and one stayed
+    assert len({tuple(answer) for answer in expected}) >= 6
+    for row, answer in zip(answers.tokens.tolist(), expected, strict=True):
+        assert row[len(answer) :] == [end] * (answers.tokens.shape[1] - len(answer))
+
+
+def test_the_batch_shrinks_as_rows_end(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 3 * decoding.BLOCK + 3
+    cohort = new_cohort(tiny_backbone, common_token(new_cohort(tiny_backbone), most))
+    sizes: list[int] = []
+    forward = decoding._Batch._forward
+
+    def spy(self: decoding._Batch, tokens: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(tokens))
+        return forward(self, tokens, *others)
+
+    monkeypatch.setattr(decoding._Batch, "_forward", spy)
+    answers = decode(cohort, PROMPTS, most, 0.0, generator())
+    assert len(sizes) == answers.tokens.shape[1]  # a pass a token, the prompts' pass included
+    assert sizes[0] == 9
+    assert sizes[-1] < 9
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_decoding_stops_when_all_have_ended(tiny_backbone: Path) -> None:
+    first = plain_greedy(new_cohort(tiny_backbone), 1, PROMPTS[1][1], 1)[0]
+    cohort = new_cohort(tiny_backbone, end=first)
+    prompts = [[[13] * 9]] * 3
+    expected = [plain_greedy(cohort, client, prompts[client][0], 30) for client in range(3)]
+    answers = decode(cohort, prompts, 30, 0.0, generator())
+    assert written(answers) == expected
+    assert answers.lengths[1] == 0
+    assert answers.ended[1]
+
+
+def test_an_end_token_at_once_is_an_empty_answer(tiny_backbone: Path) -> None:
+    cohort = new_cohort(tiny_backbone)
+    end = plain_greedy(cohort, 0, [5, 6, 7], 1)[0]
+    for tensor in cohort.parameters():  # all clients as the first
+        tensor.data.copy_(tensor.data[:1].expand_as(tensor))
+    cohort.placed[:] = cohort.placed[0]
+    cohort.backbone = cohort.backbone._replace(tokenizer=SimpleNamespace(eos_token_id=end))
+    answers = decode(cohort, [[[5, 6, 7]]] * 3, 30, 0.0, generator())
+    assert answers.tokens.tolist() == [[end]] * 3
+    assert answers.lengths.tolist() == [0, 0, 0]
+    assert answers.ended.all()
+
+
+def test_sampled_frequencies_match_the_probabilities(tiny_backbone: Path) -> None:
+    cohort, prompt, temperature, rows = new_cohort(tiny_backbone), [5, 6, 7], 0.05, 3000
+    answers = decode(cohort, [[prompt] * rows] * 3, 1, temperature, generator())
+    for client in range(3):
+        drawn = answers.tokens.view(3, rows)[client].bincount(minlength=302)
+        scores = next_scores(cohort, client, prompt)
+        assert fits(drawn, scores, temperature) > 0.01
+        assert fits(drawn, scores, 1.3 * temperature) < 1e-6
+
+
+def fits(drawn: torch.Tensor, scores: torch.Tensor, temperature: float) -> float:
+    """p-value of Pearson's test; tokens that are expected less than 8 times count as one."""
+    expected = torch.softmax(scores.double() / temperature, -1)[: len(drawn)] * drawn.sum()
+    often = expected >= 8
+    counts = [*drawn[often].tolist(), int(drawn[~often].sum())]
+    wanted = [*expected[often].tolist(), float(drawn.sum() - expected[often].sum())]
+    return float(chisquare(counts, wanted).pvalue)
+
+
+def test_the_same_seed_gives_the_same_answers(tiny_backbone: Path) -> None:
+    cohort = new_cohort(tiny_backbone)
+    one, same, other = (decode(cohort, PROMPTS, 12, 1.0, generator(seed)) for seed in (3, 3, 4))
+    assert torch.equal(one.tokens, same.tokens)
+    assert not torch.equal(one.tokens, other.tokens)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_client_s_answers_do_not_depend_on_what_others_are_asked(tiny_backbone: Path, temperature: float) -> None:
+    cohort = new_cohort(tiny_backbone)
+    changed = [[[7] * 25, [3, 4], [8]], PROMPTS[1], [[1] * 3, [2] * 14, [30, 31]]]
+    one = decode(cohort, PROMPTS, 20, temperature, generator())
+    other = decode(cohort, changed, 20, temperature, generator())
+    assert written(one)[3:6] == written(other)[3:6]
+    assert written(one)[0] != written(other)[0]
+
+
+def test_an_answer_ends_where_the_context_is_full(tiny_backbone: Path) -> None:
+    cohort = new_cohort(tiny_backbone)
+    long, full = [3, 4] * 126, [5] * 256  # of a context of 256
+    answers = decode(cohort, [[long], [full], [[5, 6]]], 12, 0.0, generator())
+    assert answers.lengths.tolist() == [4, 0, 12]
+    assert answers.ended.tolist() == [False, False, False]
+    assert written(answers) == [plain_greedy(cohort, 0, long, 4), [], plain_greedy(cohort, 2, [5, 6], 12)]
+
+
+def test_a_prompt_longer_than_the_context(tiny_backbone: Path) -> None:
+    with pytest.raises(ModelError, match="257 tokens; this backbone reads 256"):
+        decode(new_cohort(tiny_backbone), [[[5] * 257], [[5]], [[5]]], 4, 0.0, generator())
+
+
+def test_a_diverged_client_is_told_and_the_backbone_left_as_it_was(tiny_backbone: Path) -> None:
+    cohort = new_cohort(tiny_backbone)
+    tokens = torch.tensor([[5, 6, 7]])
+    before = cohort.backbone.hidden(tokens)
+    cohort.tensors["lora"]["h.1.attn.q.lora_a"].data[2, 0, 0] = torch.nan
+    with pytest.raises(TrainingError, match="diverged"):
+        decode(cohort, PROMPTS, 4, 1.0, generator())
+    assert cohort.backbone.model.config._attn_implementation == "sdpa"
+    assert torch.equal(cohort.backbone.hidden(tokens), before)
+
+
+def test_greedy_in_bfloat16_picks_the_best_token_but_for_rounding(tiny_backbone: Path) -> None:
+    cohort = new_cohort(tiny_backbone, precision="bfloat16")
+    answers = written(decode(cohort, PROMPTS, 12, 0.0, generator()))
+    prompts = [(client, prompt) for client in range(3) for prompt in PROMPTS[client]]
+    for (client, prompt), answer in zip(prompts, answers, strict=True):
+        for step, token in enumerate(answer):
+            scores = next_scores(cohort, client, prompt + answer[:step])
+            assert scores[token] >= scores.max() - 0.05 * scores.std()
+
+
+@settings(max_examples=15)
+@given(st.lists(st.lists(st.integers(2, 250), min_size=1, max_size=12), min_size=3, max_size=3), st.integers(1, 20))
+def test_answers_are_consistent(tiny_backbone: Path, prompts: list[list[int]], most: int) -> None:
+    cohort = new_cohort(tiny_backbone, end=7)
+    with torch.no_grad():  # the end token becomes likely
+        cohort.backbone.model.get_output_embeddings().weight[7] *= 20.0
+    tokens, lengths, ended = decode(cohort, [[prompt] for prompt in prompts], most, 1.0, generator())
+    assert tokens.dtype == lengths.dtype == torch.int64
+    assert tokens.shape == (3, int((lengths + ended).max()))
+    for row, length, over in zip(tokens.tolist(), lengths.tolist(), ended.tolist(), strict=True):
+        assert row == [token for token in row[:length] if token != 7] + [7] * (len(row) - length)
+        assert over == (length < most)
+
+
+@pytest.mark.gpu
+def test_cuda_gives_the_same_greedy_answers(tiny_backbone: Path) -> None:
+    there, here = (
+        decode(new_cohort(tiny_backbone, device=device), PROMPTS, 20, 0.0, generator()) for device in ("cuda", "cpu")
+    )
+    assert torch.equal(there.tokens.cpu(), here.tokens)

@@ -1,0 +1,112 @@
+"""Alignment as a stage: what it moves, what it leaves, and that two critics on one axis are one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pwff_core.config import RunConfig, with_changes
+from pwff_core.federation import Federation, prepare
+from pwff_core.stages.alignment import AlignmentStage
+from pwff_core.stages.clients import Clients
+
+
+@pytest.fixture
+def config(tiny_backbone: Path) -> RunConfig:
+    changes = {
+        "backbone": str(tiny_backbone), "clients": 3, "data.train_examples": 4, "data.test_examples": 2,
+        "data.max_length": 64, "device": "cpu", "reward.rounds": 1, "reward.local_steps": 2, "reward.train_pairs": 8,
+        "reward.test_pairs": 4, "alignment.batch_size": 4, "alignment.max_new_tokens": 6, "alignment.test_prompts": 3,
+        "alignment.critic_warmup": 3, "alignment.critic_steps": 2, "alignment.learning_rate": 1e-2,
+        "preferences.helpfulness_weights": [0.0, 0.5, 1.0],
+    }  # fmt: skip
+    return with_changes(RunConfig(), changes)
+
+
+def aligned(config: RunConfig) -> tuple[Federation, AlignmentStage]:
+    """A federation at the first round of alignment."""
+    federation = prepare(config)
+    federation.stages["reward"].train(1)
+    return federation, federation.begin_alignment()
+
+
+def tensors_of(clients: Clients) -> dict[str, torch.Tensor]:
+    return {
+        f"{group}/{name}": tensor.detach().clone()
+        for group, named in clients.cohorts[0].tensors.items()
+        for name, tensor in named.items()
+    }
+
+
+def test_policies_and_critics_move_and_nothing_else_does(config: RunConfig) -> None:
+    federation, stage = aligned(config)
+    start = tensors_of(federation.clients)
+    rewards = federation.stages["reward"].shared()[0]
+    frozen = {name: tensor.detach().clone() for name, tensor in rewards.items()}
+    stage.train(1)
+    after = tensors_of(federation.clients)
+    assert all(
+        not torch.equal(start[name][k], after[name][k]) for k in range(3) for name in start if name.endswith("up")
+    )
+    for name, tensor in rewards.items():
+        assert torch.equal(tensor, frozen[name])
+    for name, tensor in tensors_of(federation.clients._replace(cohorts=stage.references)).items():
+        assert torch.equal(tensor, start[name])
+    assert not set(stage.shared()[0]) & set(frozen)  # critics stay at home
+
+
+def test_before_any_step_nobody_has_left_the_reference(config: RunConfig) -> None:
+    _, stage = aligned(config)
+    measured = stage.measure()
+    assert [mine["kl"] for mine in measured] == [0.0] * 3
+    assert [mine["training_reward"] for mine in measured] == [None] * 3
+    for mine, weight in zip(measured, (0.0, 0.5, 1.0), strict=True):
+        assert mine["reward"] == pytest.approx(weight * mine["helpfulness"] + (1 - weight) * mine["harmlessness"])
+
+
+def test_all_weight_on_one_axis_is_one_critic(config: RunConfig) -> None:
+    """PWFF with λ = 1 for all learns what SFL learns: the second reward model and critic then change nothing."""
+    models = []
+    for method in ("pwff", "sfl"):
+        federation, stage = aligned(
+            with_changes(config, {"method": method, "preferences.helpfulness_weights": [1.0] * 3})
+        )
+        stage.train(1)
+        models.append(tensors_of(federation.clients))
+    assert models[0].keys() == models[1].keys()
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(tensor, models[1][name], atol=2e-4, rtol=1e-3)  # Adam makes rounding larger
+
+
+def test_a_client_that_moved_too_far_waits_for_the_next_round(config: RunConfig) -> None:
+    """With a tiny limit the first minibatch, where nobody has moved yet, is the only one that counts."""
+    once = with_changes(config, {"alignment.local_steps": 1, "alignment.minibatches": 1})
+    federation, stage = aligned(once)
+    stage.train(1)
+    first = tensors_of(federation.clients)
+    federation, stage = aligned(with_changes(once, {"alignment.local_steps": 3, "alignment.kl_stop": 1e-4}))
+    stage.train(1)
+    for name, tensor in tensors_of(federation.clients).items():
+        torch.testing.assert_close(tensor, first[name])
+
+
+def test_prompts_go_round_without_repeating(config: RunConfig) -> None:
+    federation, stage = aligned(config)
+    rounds = [stage.prompts(number) for number in (1, 2)]
+    delicate = set(federation.preferences.clients[0].delicate)
+    for asked in rounds:
+        assert [len(mine) for mine in asked] == [4, 4, 4]
+        assert sum(prompt in delicate for prompt in asked[0]) == round(4 * 2 / 3)
+    assert not set(rounds[0][0]) & set(rounds[1][0])
+
+
+def test_pooled_alignment_is_one_model_with_everybody_s_prompts(config: RunConfig) -> None:
+    federation, stage = aligned(with_changes(config, {"method": "centralised"}))
+    assert [len(mine) for mine in stage.prompts(1)] == [12]
+    stage.train(1)
+    measured = stage.measure()
+    assert len(measured) == 3
+    assert [cohort.clients for cohort in federation.clients.cohorts] == [1]
+    assert all(mine["training_reward"] is not None for mine in measured)

@@ -1,0 +1,88 @@
+"""Rollouts: the answers as texts and tensors, and how probable each of their tokens is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pwff_core.config import RunConfig, with_changes
+from pwff_core.data.encoding import prompt_text
+from pwff_core.federation import prepare
+from pwff_core.stages.clients import Clients
+from pwff_core.stages.rollouts import answer, log_probs
+
+PROMPTS = [["say hello", "say hello there, would you?"], ["hello", "what?"], ["there", "hi hi hi"]]
+
+
+@pytest.fixture
+def clients(tiny_backbone: Path) -> Clients:
+    """Three clients with different random adapters and LoRA."""
+    changes = {
+        "backbone": str(tiny_backbone), "clients": 3, "data.train_examples": 4, "data.test_examples": 2,
+        "data.max_length": 64, "reward.rounds": 0, "alignment.rounds": 0, "alignment.max_new_tokens": 7, "device": "cpu",
+    }  # fmt: skip
+    found = prepare(with_changes(RunConfig(), changes)).clients
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in found.cohorts[0].parameters():
+            tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator))
+    return found
+
+
+def test_tensors_hold_what_the_texts_say(clients: Clients) -> None:
+    rollouts = answer(clients, PROMPTS, "test", 1)
+    tokenizer, end = clients.backbone.tokenizer, clients.padding
+    assert [[text.prompt for text in mine] for mine in rollouts.texts] == [
+        [prompt_text(p) for p in mine] for mine in PROMPTS
+    ]
+    for client, mine in enumerate(rollouts.texts):
+        for row, text in enumerate(mine):
+            count = int(rollouts.mask[client, row].sum())
+            tokens = rollouts.labels[client, row, :count].tolist()
+            written = tokens[:-1] if text.ended else tokens
+            assert (tokens[-1] == end) == text.ended
+            assert end not in written
+            assert 1 <= count <= 7
+            assert text.ended or count == 7
+            prompt = tokenizer(text.prompt)["input_ids"]
+            assert rollouts.tokens[client, row, : len(prompt) + count].tolist() == prompt + tokens
+            assert rollouts.at[client, row, :count].tolist() == list(range(len(prompt) - 1, len(prompt) - 1 + count))
+            assert rollouts.pieces[client][row] == [tokenizer.decode([token]) for token in written] + [""] * text.ended
+            assert text.response == "".join(rollouts.pieces[client][row])
+
+
+def test_the_same_purpose_draws_the_same_answers(clients: Clients) -> None:
+    first, again, other = (answer(clients, PROMPTS, *purpose) for purpose in (("a", 1), ("a", 1), ("a", 2)))
+    assert first.texts == again.texts
+    assert first.texts != other.texts
+
+
+def test_log_probs_are_those_of_each_client_s_model_alone(clients: Clients) -> None:
+    """Row by row without padding, through the whole softmax of the client's own model."""
+    rollouts = answer(clients, PROMPTS, "test", 1)
+    found = log_probs(clients.cohorts, rollouts, temperature=0.7)
+    (cohort,) = clients.cohorts
+    for client in range(3):
+        for row in range(2):
+            count = int(rollouts.mask[client, row].sum())
+            end = int(rollouts.at[client, row, count - 1]) + 2
+            with cohort.attached(), torch.no_grad():
+                tokens = rollouts.tokens[client, row, :end].repeat(3, 1)
+                logits = clients.backbone.logits(clients.backbone.hidden(tokens))[client] / 0.7
+            expected = torch.log_softmax(logits, -1)[torch.arange(end - 1 - count, end - 1), tokens[0, end - count :]]
+            torch.testing.assert_close(found[client, row, :count], expected, atol=1e-5, rtol=1e-5)
+            assert not found[client, row, count:].any()
+
+
+def test_a_part_has_the_same_log_probs(clients: Clients) -> None:
+    rollouts = answer(clients, PROMPTS, "test", 1)
+    whole = log_probs(clients.cohorts, rollouts, 1.0)
+    chosen = torch.tensor([[1], [0], [1]])
+    part = rollouts.part(slice(0, 3), chosen)
+    found = log_probs(clients.cohorts, part, 1.0)
+    picked = whole[torch.arange(3)[:, None], chosen][..., : found.shape[-1]]
+    torch.testing.assert_close(found, picked)
+    assert part.tokens.shape[-1] <= rollouts.tokens.shape[-1]
+    assert int(part.mask.sum()) == int(rollouts.mask[torch.arange(3)[:, None], chosen].sum())
