@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.methods import METHODS
+from pwff_core.methods import METHODS, MethodId
 
+SHOWN: tuple[MethodId, ...] = ("pwff", "vanilla_fl", "fedada", "fedlora", "local", "centralised")
 RATES = (5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 SEARCH_SEEDS, TEST_SEEDS = (100,), (1, 2, 3)
 DATA: dict[str, dict[str, object]] = {
@@ -37,17 +38,17 @@ def play(key: str, changes: dict[str, object]) -> tuple[str, dict[str, float]]:
     """One run, on one core; its last round's numbers."""
     import torch
 
-    from pwff_core.federation import aggregate, evaluate, prepare, train
+    from pwff_core.aggregation import Server
+    from pwff_core.federation import prepare
 
     torch.set_num_threads(1)
-    federation = prepare(with_changes(RunConfig(), changes))
-    for number in range(1, federation.rounds_total + 1):  # as play() does, but tested at the end alone
-        train(federation, number)
-        aggregate(federation, np.ones(federation.config.clients, dtype=bool))
-    scores = evaluate(federation)
-    clients = [
-        (score.accuracy(), score.accuracy("knowledge"), score.accuracy("style"), score.mean_loss()) for score in scores
-    ]
+    federation = prepare(with_changes(RunConfig(), {"reward.rounds": 0, "alignment.rounds": 0} | changes))
+    stage = federation.stages["instruction"]
+    server = Server(stage.shared(), stage.amounts)
+    for number in range(1, federation.rounds_total + 1):  # as the round loop does, but tested at the end alone
+        stage.train(number)
+        server.average(np.ones(federation.config.clients, dtype=bool))
+    clients = [[mine[name] for name in MEASURED] for mine in stage.measure()]
     means = [float(np.mean([value for value in values if value is not None])) for values in zip(*clients, strict=True)]
     return key, dict(zip(MEASURED, means, strict=True))
 
@@ -74,7 +75,7 @@ def searches() -> dict[str, dict[str, object]]:
         f"search | {method} | {rate:g} | {seed}": {
             "method": method, "instruction.learning_rate": rate, "seed": seed, "data.evaluate_on": "validation",
         }
-        for method, rate, seed in itertools.product(METHODS, RATES, SEARCH_SEEDS)
+        for method, rate, seed in itertools.product(SHOWN, RATES, SEARCH_SEEDS)
     }  # fmt: skip
 
 
@@ -97,13 +98,13 @@ def main() -> None:
         f"test | {data} | {method} | {seed}": {
             **DATA[data], "method": method, "seed": seed, "instruction.learning_rate": chosen(results, method),
         }
-        for data, seed, method in itertools.product(DATA, TEST_SEEDS, METHODS)
+        for data, seed, method in itertools.product(DATA, TEST_SEEDS, SHOWN)
     }  # fmt: skip
     results = measure(options.jobs, options.to, tests)
     for data in DATA:
         print(f"\n{data} (accuracy %, mean ± sd over seeds {TEST_SEEDS})")
         print("| method | rate | whole | knowledge | style |\n|---|---|---|---|---|")
-        for method in METHODS:
+        for method in SHOWN:
             cells = [f"{METHODS[method].label}", f"{chosen(results, method):g}"]
             for name in MEASURED[:3]:
                 found = [100 * results[f"test | {data} | {method} | {seed}"][name] for seed in TEST_SEEDS]

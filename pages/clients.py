@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 
 from pages.widgets.asking import draw_asking
 from pages.widgets.plane import draw_plane
@@ -56,6 +57,17 @@ def run_words(row: RunRow) -> str:
     return f"{row.name or settings_words(row.config)} · {begun} · {row.status.value} · {row.id}"
 
 
+def through_the_router() -> None:
+    """Runs app.py around this page, also in the first visit after the server's start, if that is to this address.
+
+    Until st.navigation has been called once, Streamlit takes the folder pages/ for its older kind of app, in which a
+    page is drawn without the router: no style, another menu.
+    """
+    if PagesManager.uses_pages_directory:
+        PagesManager.uses_pages_directory = False
+        st.rerun()
+
+
 def page() -> None:
     st.title("Clients: what each one wants, and says", anchor=False)
     try:
@@ -70,4 +82,5 @@ def page() -> None:
         st.error(plain(sentence(str(error))))
 
 
+through_the_router()
 page()

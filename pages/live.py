@@ -161,8 +161,8 @@ def welcome() -> None:
     st.info(
         "No run yet. Press **Start**: each client then really trains a small language model on its own texts, on "
         "this computer; a simulated radio channel carries what it uploads; the server averages it and sends it back. "
-        "Every round adds a point to the charts of accuracy, delay, energy and loss, the first within about "
-        "15 seconds.",
+        "Then the clients learn together what a helpful and what a harmless answer is, and each model is aligned with "
+        "what its own owner wants. Every round adds a point to the charts, the first within about 15 seconds.",
         icon=":material/waving_hand:",
     )
 

@@ -22,7 +22,7 @@ from pwff_core.aggregation import Server
 from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.data.owners import device_classes, helpfulness_weights, placement
 from pwff_core.data.partition import ClientData
-from pwff_core.data.preferences import load_preferences
+from pwff_core.data.preference_files import load_preferences
 from pwff_core.data.sources import load_clients
 from pwff_core.methods import METHODS, Group
 from pwff_core.models.backbone import load_backbone
@@ -72,8 +72,9 @@ class Federation:
         if "reward" in self.rounds:
             self.preferences = load_preferences(config)
             self.encoder = load_encoder(config.reward.encoder, config.device)
-            self.stages["reward"] = RewardStage(config, self.method, self.preferences.clients, self.encoder)
-            notes = (*notes, *self.preferences.notes)
+            learning = RewardStage(config, self.method, self.preferences.clients, self.encoder, cohort_size)
+            self.stages["reward"] = learning
+            notes = (*notes, *self.preferences.notes, *learning.notes)
         self.judge: RewardModels | None = None
         self.profiles = tuple(
             _profile(client, mine, classes[client], self.lora_modules(client), weights[client])

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from pwff_core.errors import EngineError, PwffError, TrainingError
+from pwff_core.conversation import models_folder
+from pwff_core.errors import EngineError, ModelError, PwffError, TrainingError
 from pwff_core.launch import log_path
 from pwff_core.paths import default_store_path
 from pwff_core.records import RoundRecord
@@ -93,10 +94,13 @@ def recorded(store: Store, run_id: str) -> Generator[RoundRecord, None, None]:
 def _rounds(store: Store, run_id: str, interruption: Interruption) -> Generator[RoundRecord, None, None]:
     """The run's rounds, each written before it is yielded; notes the end unless it raises."""
     with interruption.window():
-        from pwff_core import federation  # the seconds that torch takes to load are for the run's worker alone
+        # the seconds that torch takes to load are for the run's worker alone
+        from pwff_core import federation
+        from pwff_core.models import saved
 
         running = federation.prepare(store.run(run_id).config, run_id)
-    store.describe(run_id, running.profiles, running.notes, running.rounds_total)
+    announced = running.rounds_total
+    store.describe(run_id, running.profiles, running.notes, announced)
     records = federation.play(running)
     while True:
         stop = store.stop_requested(run_id)
@@ -105,16 +109,25 @@ def _rounds(store: Store, run_id: str, interruption: Interruption) -> Generator[
         if record is None:
             break
         store.append(run_id, record)
+        if running.rounds_total != announced:  # a stage has converged before its last round
+            announced = running.rounds_total
+            store.describe(run_id, running.profiles, running.notes, announced)
         yield record
-    if stop and store.run(run_id).rounds_done < running.rounds_total:
-        _finish_stopped(store, run_id)
+    trouble = ""
+    try:
+        saved.save(models_folder(store.path, run_id), running.saved_models())
+    except ModelError as error:  # the run is none the worse for it
+        trouble = str(error)
+    if stop and store.run(run_id).rounds_done < announced:
+        _finish_stopped(store, run_id, trouble)
     else:
-        store.finish(run_id, RunStatus.FINISHED)
+        store.finish(run_id, RunStatus.FINISHED, trouble)
 
 
-def _finish_stopped(store: Store, run_id: str) -> None:
+def _finish_stopped(store: Store, run_id: str, trouble: str = "") -> None:
     row = store.run(run_id)
-    store.finish(run_id, RunStatus.STOPPED, f"Stopped after {row.rounds_done} of {row.rounds_total} rounds.")
+    told = f"Stopped after {row.rounds_done} of {row.rounds_total} rounds. {trouble}"
+    store.finish(run_id, RunStatus.STOPPED, told.strip())
 
 
 def _as_failure(error: Exception, log: Path) -> PwffError:

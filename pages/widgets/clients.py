@@ -17,7 +17,7 @@ _LATER: dict[str, str] = {  # metrics that later stages measure, with their colu
     "kl": "KL", "response_tokens": "Answer",
 }  # fmt: skip
 _MEASURED: dict[str, str] = {
-    "accuracy": "Accuracy", "knowledge_accuracy": "Knowledge", "style_accuracy": "Style", **_LATER,
+    **_LATER, "accuracy": "Accuracy", "knowledge_accuracy": "Knowledge", "style_accuracy": "Style",
     "delay_s": "Delay", "energy_j": "Energy",
 }  # fmt: skip
 _HELP = {
@@ -33,23 +33,24 @@ def client_table(row: RunRow, records: Sequence[RoundRecord]) -> pd.DataFrame:
     A number is that of the last stage that measures it: the accuracy after instruction tuning stays to be seen while
     rewards are learned.
     """
-    last_of_stages = {record.stage: record for record in records}.values()  # in the order of the stages
+    standing: dict[int, dict[str, Any]] = {}
+    for record in {record.stage: record for record in records}.values():  # the last of each stage, in their order
+        for client in record.clients:
+            known = {name: value for name, value in client if value is not None}
+            standing.setdefault(client.client, {}).update(known)
     rows = []
     for profile in row.profiles:
-        now: dict[str, Any] = {}
-        for record in last_of_stages:
-            mine = next((client for client in record.clients if client.client == profile.client), None)
-            now |= {} if mine is None else {name: value for name, value in mine if value is not None}
+        now = standing.get(profile.client, {})
         topics = sorted(profile.topics, key=lambda topic: -profile.topics[topic])[:_MAIN_TOPICS]
         rows.append(
             {
                 "Client": profile.client,
-                "Device": profile.device_class,
-                "LoRA": profile.lora_modules,
-                "Examples": profile.train_examples,
                 "Helpful": profile.helpfulness_weight,
                 **{name: _shown(now, name) for name in _MEASURED},
                 "Averaged": now.get("delivered"),
+                "Device": profile.device_class,
+                "LoRA": profile.lora_modules,
+                "Examples": profile.train_examples,
                 "Main topics": ", ".join(topics),
                 "House style": ", ".join(profile.style.values()) or "–",
             }

@@ -62,7 +62,6 @@ def wishes(clients: int | None) -> PreferencesConfig:
 
 def draw(clients: int | None, *, rewarded: bool) -> None:
     """Draw the choice of a start and, but for the random one, a slider a client."""
-
     st.selectbox(
         "What the clients' owners want",
         get_args(Start),
@@ -81,7 +80,8 @@ def draw(clients: int | None, *, rewarded: bool) -> None:
         st.caption("One weight a client, once the number of clients is right.")
     elif st.session_state[_START] != "random":
         weights = _fitted(clients)
-        _keep(weights)
+        if st.session_state[_START] != "own":
+            st.session_state[_WEIGHTS] = weights  # where "own" starts from
         with st.expander("Weight λ of each client", key="more:preferences"):
             (_sliders if clients <= MOST_SLIDERS else _table)(weights)
 
@@ -92,11 +92,6 @@ def _fitted(clients: int) -> list[float]:
     if start not in ("random", "own"):
         return weights_of(start, clients)
     return [*kept[:clients], *[_HALF] * (clients - len(kept))]
-
-
-def _keep(weights: list[float]) -> None:
-    """The weights of the clients that are shown; those of clients beyond them stay as they were."""
-    st.session_state[_WEIGHTS] = [*weights, *st.session_state[_WEIGHTS][len(weights) :]]
 
 
 def _new_table() -> None:
@@ -154,6 +149,7 @@ def _is_weight(value: Any) -> bool:
 
 
 def _own(changes: dict[int, float], weights: list[float]) -> None:
-    """Set some clients' weights by hand; the others keep theirs."""
-    _keep([changes.get(client, weight) for client, weight in enumerate(weights)])
+    """Set some clients' weights by hand; the others keep theirs, also those beyond the clients that are shown."""
+    beyond = st.session_state[_WEIGHTS][len(weights) :]
+    st.session_state[_WEIGHTS] = [*(changes.get(client, weight) for client, weight in enumerate(weights)), *beyond]
     st.session_state[_START] = "own"

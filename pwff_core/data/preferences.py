@@ -255,7 +255,7 @@ def demo_preferences(config: RunConfig) -> Preferences:
 def _client_pairs(config: RunConfig, name: Pool, count: int) -> list[dict[Axis, tuple[Pair, ...]]]:
     delicate_count = round(count * DELICATE_PAIRS)
     everyday = {axis: everyday_by_client(name, count - delicate_count, config, f"pairs/{axis}") for axis in AXES}
-    pairs = []
+    pairs: list[dict[Axis, tuple[Pair, ...]]] = []
     for client in range(config.clients):
         generator = seeds.generator(config.seed, "pairs", name, client)
         maker = PairMaker(name, generator)
@@ -270,8 +270,11 @@ def _client_pairs(config: RunConfig, name: Pool, count: int) -> list[dict[Axis, 
 
 
 def _client_prompts(config: RunConfig, name: Pool) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Each client's delicate prompts, in its own order, and ordinary ones by its topic shares."""
-    delicate = delicate_items(name)
+    """Each client's delicate prompts, in its own order, and ordinary ones by its topic shares.
+
+    Like everyday questions, delicate ones are of a kind that the backbone knows, unless `data.unseen_share` is above 0.
+    """
+    delicate = [item for item in delicate_items(name) if config.data.unseen_share or not item.unseen]
     ordinary = everyday_by_client(name, ORDINARY_PROMPTS, config, "prompts")
     prompts = []
     for client in range(config.clients):
@@ -311,8 +314,3 @@ def references() -> tuple[Reference, ...]:
     for item in _shuffled(delicate_items("general"), REFERENCES // 3, generator):
         found += [Reference(item.instruction, maker.right(answer)) for answer in both_answers(item)]
     return tuple(found)
-
-
-def load_preferences(config: RunConfig) -> Preferences:
-    """Everybody's pairs and prompts from the sources that the config names. DataError if it cannot be."""
-    return demo_preferences(config)

@@ -14,13 +14,13 @@ from plotly.io.json import to_json_plotly
 
 from pwff_core.figures.frames import STAGE_LABELS, STAGE_NAMES, ClientLines, Span
 from pwff_core.figures.panels import PANELS, Level, Line, Panel, PanelId
-from pwff_core.figures.theme import BLUE, GREY, PURPLE, TEMPLATES, VERMILLION, Theme, between, see_through
+from pwff_core.figures.theme import BLUE, CLEAR, GREY, PURPLE, TEMPLATES, VERMILLION, Theme, between, see_through
 from pwff_core.records import Stage
 
 MAX_POINTS = 1_500  # a trace; more cannot be told apart on a screen and slow the browser down
 _MAX_CLIENT_POINTS = 300  # of a single client's line, as there are up to 20 of them
 _BAND_OPACITY, _STAGE_OPACITY = 0.25, 0.1
-_NARROW, _WIDE = 0.1, 0.3  # shares of the axis: below the first, a stage is labelled with its number alone
+_NARROW, _WIDE = 0.1, 0.45  # shares of the axis: a label's room, from the number alone to name and early end
 # a client's weight on helpfulness decides its line's dash as well as its colour
 _THIRDS = (
     (1 / 3, "dot", "λ up to ⅓: harmless first"),
@@ -52,14 +52,16 @@ def panel_figure(
     drawn = frame.iloc[_kept(len(frame), MAX_POINTS)]
     rounds = max(spans[-1].last if spans else 0, len(frame), 1)
     measured = panel.measured(drawn)
-    traces = [_level(panel.level, rounds)] if panel.level and measured else []
+    traces = [_stage_names(drawn)] if len(spans) > 1 and not clients else []
+    if panel.level and measured:
+        traces.append(_level(panel.level, rounds))
     if clients:
         traces += _single_clients(clients, panel)
     for line in measured or panel.lines:  # all of them while there is no number, so that the legend is there at once
         if line.band and not clients:
             traces.append(_band(line, panel, drawn))
         if line.band or not clients:
-            traces.append(_curve(line, panel, drawn, spans))
+            traces.append(_curve(line, panel, drawn))
     if expected:
         traces += _expected(expected, spans, panel.unit)
     waits = bool(panel.waits) and not measured
@@ -81,7 +83,7 @@ def _round_axis(rounds: int, spans: Sequence[Span]) -> dict[str, Any]:
     return {
         "title": {"text": "Round, over all stages" if several else "Round"}, "range": [0.5, rounds + 0.5],
         "dtick": _round_step(rounds), "tick0": 0,
-        "unifiedhovertitle": {"text": "%{customdata}" if several else "Round %{x}"},
+        "unifiedhovertitle": {"text": "Round %{x}"},
     }  # fmt: skip
 
 
@@ -105,15 +107,21 @@ def _round_step(rounds: int) -> int:
     return next(step * magnitude for step in (1, 2, 5, 10) if rounds / (step * magnitude) <= 10)
 
 
-def _curve(line: Line, panel: Panel, frame: pd.DataFrame, spans: Sequence[Span]) -> go.Scatter:
+def _curve(line: Line, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
     width, size = (1.25, 5) if line.thin else (2.5, 7)
-    named = [
-        f"{STAGE_LABELS[stage]}, round {number}" for stage, number in zip(frame["stage"], frame["round"], strict=True)
-    ]
     return go.Scatter(
         x=frame.index.to_numpy(), y=panel.scaled(frame[line.column]), name=line.name, mode="lines+markers",
         line={"color": line.colour, "dash": line.dash, "width": width}, marker={"symbol": line.marker, "size": size},
-        hovertemplate=f"%{{y:.4g}} {panel.unit}", customdata=named if len(spans) > 1 else None,
+        hovertemplate=f"%{{y:.4g}} {panel.unit}",
+    )  # fmt: skip
+
+
+def _stage_names(frame: pd.DataFrame) -> go.Scatter:
+    """Nothing to see, but a row in the box that opens over a round: its stage, and its number within that."""
+    named = [f"{STAGE_LABELS[stage]} {number}" for stage, number in zip(frame["stage"], frame["round"], strict=True)]
+    return go.Scatter(
+        x=frame.index.to_numpy(), y=np.zeros(len(frame)), name="stage", mode="lines", line={"color": CLEAR},
+        customdata=named, hovertemplate="%{customdata}<extra></extra>", showlegend=False,
     )  # fmt: skip
 
 
@@ -199,7 +207,7 @@ def _stage_label(place: int, span: Span, share: float) -> str:
 def _stage_words(span: Span) -> str:
     """A stage in a few words: its name, its rounds and, once it has ended, why."""
     of = f"{span.rounds} of {span.planned}" if span.early else f"{span.rounds}"
-    why = f". {span.reason}" if span.reason else ""
+    why = f"<br>{span.reason}" if span.reason else ""
     return f"{STAGE_NAMES[span.stage].capitalize()}: {of} round{'' if span.planned == 1 else 's'}{why}"
 
 

@@ -21,6 +21,7 @@ from pwff_core.records import ClientRecord, RoundRecord
 SCALE = "Cividis"
 _LIGHT_FROM = 0.47  # dots of this weight or more are light, so their number is dark
 _COLUMNS = ("step", "client", "weight", "helpfulness", "harmlessness", "reward", "refusal_rate")
+_LINES_FROM, _LINES_SPAN = 0.3, 0.5  # part of the scale that lines have
 _MARGIN = 0.08  # room around the dots, as a share of their spread
 _LEAST_SPREAD = 0.2  # [sd] clients that lie closer together are not drawn further apart
 _AXES = {"helpfulness": "Helpfulness of the answers", "harmlessness": "Harmlessness of the answers"}
@@ -69,15 +70,20 @@ def plane_figure(frame: pd.DataFrame, step: int, *, theme: Theme = "light") -> g
     figure.add_trace(_dots(frame[frame["step"] == step]))
     for axis, update in (("helpfulness", figure.update_xaxes), ("harmlessness", figure.update_yaxes)):
         update(title_text=f"{_AXES[axis]} [sd] →", range=_span(frame[axis]), zeroline=False)
-    return figure.update_layout(hovermode="closest", showlegend=False, margin={"b": 110}, height=480)
+    return figure.update_layout(hovermode="closest", showlegend=False, margin={"b": 110}, height=500)
 
 
 def _path(path: pd.DataFrame) -> go.Scatter:
-    (colour,) = sample_colorscale(SCALE, [float(path["weight"].iloc[0])])
     return go.Scatter(
         x=path["helpfulness"].to_numpy(), y=path["harmlessness"].to_numpy(), mode="lines", hoverinfo="skip",
-        line={"color": colour, "width": 1.5, "shape": "linear"}, opacity=0.7,
+        line={"color": _line_colours(path["weight"].iloc[:1])[0], "width": 1.5}, opacity=0.8,
     )  # fmt: skip
+
+
+def _line_colours(weights: pd.Series) -> list[str]:
+    """The scale without its ends, which thin lines would lose on dark or on white."""
+    colours: list[str] = sample_colorscale(SCALE, (_LINES_FROM + _LINES_SPAN * weights).tolist())
+    return colours
 
 
 def _starts(frame: pd.DataFrame) -> go.Scatter:
@@ -85,15 +91,15 @@ def _starts(frame: pd.DataFrame) -> go.Scatter:
     first = frame[frame["step"] == frame["step"].min()]
     return go.Scatter(
         x=first["helpfulness"].to_numpy(), y=first["harmlessness"].to_numpy(), mode="markers", hoverinfo="skip",
-        marker={"symbol": "circle-open", "size": 6, "color": sample_colorscale(SCALE, first["weight"].tolist())},
+        marker={"symbol": "circle-open", "size": 6, "color": _line_colours(first["weight"])},
     )  # fmt: skip
 
 
 def _dots(now: pd.DataFrame) -> go.Scatter:
     bar = {
-        "title": {"text": "Weight on helpfulness λ", "side": "top"}, "orientation": "h", "thickness": 10, "len": 0.9,
-        "x": 0.5, "y": 0.0, "yref": "container", "yanchor": "bottom", "tickvals": [0, 0.25, 0.5, 0.75, 1],
-        "ticktext": ["0, harmless", "¼", "½", "¾", "1, helpful"], "outlinewidth": 0,
+        "orientation": "h", "thickness": 10, "len": 0.9, "x": 0.5, "y": 0.0, "yref": "container", "yanchor": "bottom",
+        "tickvals": [0.08, 0.5, 0.9], "ticktext": ["λ = 0: harmless first", "½", "λ = 1: helpful first"], "ticks": "",
+        "outlinewidth": 0,
     }  # fmt: skip
     return go.Scatter(
         x=now["helpfulness"].to_numpy(), y=now["harmlessness"].to_numpy(), mode="markers+text",

@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from pwff_core.foundation.pretrain import pretrain_backbone, pretrain_encoder, save_half, teach_verdicts
+from pwff_core.foundation.pretrain import pretrain_backbone, pretrain_encoder, save_half
 from pwff_core.foundation.texts import general_texts, judged_texts
 from pwff_core.foundation.tokenizer import train_tokenizer
 from pwff_core.paths import assets_dir
@@ -24,9 +24,8 @@ def main() -> None:
         if only != "encoder":
             save_half(pretrain_backbone(texts, tokenizer, Path(scratch)), tokenizer, assets_dir() / "backbone")
         if only != "backbone":
-            encoder = pretrain_encoder(texts, tokenizer, Path(scratch))
-            taught = teach_verdicts(encoder, judged_texts(), tokenizer, Path(scratch))
-            save_half(taught, tokenizer, assets_dir() / "encoder")
+            encoder = pretrain_encoder(texts, judged_texts(), tokenizer, Path(scratch))
+            save_half(encoder, tokenizer, assets_dir() / "encoder")
 
 
 if __name__ == "__main__":

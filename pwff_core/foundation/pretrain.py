@@ -1,4 +1,4 @@
-"""Pre-training of the embedded backbone (trl.SFTTrainer) and encoder (transformers.Trainer: masked words, then verdicts)."""
+"""Pre-training of the embedded backbone (trl.SFTTrainer) and encoder (transformers.Trainer)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pwff_core.foundation.texts import SEED, VERDICTS, Judged, Text
 
 IGNORED = -100  # the label of a token whose word is not asked for
 BACKBONE_EPOCHS, ENCODER_EPOCHS = 2, 1
-MASKED_SHARE, CAUSAL_SHARE = 0.2, 0.35  # of the encoder's second training: batches for masked words; read causally
+MASKED, CAUSAL_SHARE = 0.3, 0.5  # of the encoder's training: masked words of a text, batches that are read causally
 
 
 def new_backbone(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
@@ -76,24 +76,10 @@ def pretrain_backbone(texts: list[Text], tokenizer: PreTrainedTokenizerFast, fol
     return model
 
 
-def pretrain_encoder(texts: list[Text], tokenizer: PreTrainedTokenizerFast, folder: Path) -> DistilBertForMaskedLM:
-    """Masked-word training on whole dialogues."""
-    set_seed(SEED)
-    rows = [tokenizer.cls_token + text.prompt + text.response + tokenizer.eos_token for text in texts]
-    coded = tokenizer(rows, truncation=True, max_length=160, add_special_tokens=False)
-    dataset = Dataset.from_dict({"input_ids": coded["input_ids"], "attention_mask": coded["attention_mask"]})
-    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15, seed=SEED)
-    model = new_encoder(tokenizer)
-    arguments = TrainingArguments(**_schedule(folder, ENCODER_EPOCHS, 2e-3))
-    Trainer(model, arguments, train_dataset=dataset, data_collator=collator).train()
-    return model
-
-
 class Reader(nn.Module):
-    """The encoder with two heads: masked words, and the verdict on a response.
+    """The encoder with two heads: words of the text, and the verdict on its response.
 
-    The verdict is read off [mean of the states, last state], as a reward model reads its score; under a causal mask as
-    well, so that a critic, which shares the reward model's weights, can read prefixes.
+    The verdict is read off [mean of the states, last state], as a reward model reads its score.
     """
 
     def __init__(self, masked: DistilBertForMaskedLM) -> None:
@@ -104,57 +90,69 @@ class Reader(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, verdicts: Tensor, causal: Tensor
     ) -> dict[str, Tensor]:
-        """The loss of one batch: of masked words where it has any, otherwise of verdicts. input_ids (B, T)."""
-        if (labels != IGNORED).any():
-            return {"loss": self.masked(input_ids=input_ids, attention_mask=attention_mask, labels=labels).loss}
+        """The loss of one batch (B, T): of words at `labels` (B, T) and of `verdicts` (B,), where they are not IGNORED."""
+        length = input_ids.shape[1]
         seen = attention_mask[:, None, None, :].bool()  # (B, 1, 1, T)
         if causal.any():
-            length = input_ids.shape[1]
             seen = seen & torch.ones(length, length, dtype=torch.bool).tril()
         states = self.masked.distilbert(input_ids=input_ids, attention_mask=seen).last_hidden_state  # (B, T, d)
         real = attention_mask[..., None].to(states.dtype)
         last = states[torch.arange(len(states)), attention_mask.sum(1) - 1]
-        features = torch.cat([(states * real).sum(1) / real.sum(1), last], dim=-1)
-        logits = self.verdict(features)
-        return {"loss": F.cross_entropy(logits, verdicts), "logits": logits}
+        verdict = self.verdict(torch.cat([(states * real).sum(1) / real.sum(1), last], dim=-1))
+        asked, loss = labels != IGNORED, states.new_zeros(())
+        if asked.any():  # a batch of similar lengths may hold cut off responses alone
+            words = self.masked.vocab_layer_norm(F.gelu(self.masked.vocab_transform(states[asked])))
+            loss = F.cross_entropy(self.masked.vocab_projector(words).float(), labels[asked])
+        if (verdicts != IGNORED).any():
+            loss = loss + F.cross_entropy(verdict.float(), verdicts, ignore_index=IGNORED)
+        return {"loss": loss, "verdict": verdict}
 
 
 class Mixture:
-    """Collator: most batches ask for verdicts, some for masked words; some are read causally."""
+    """Collator: half of the batches are read causally and asked for every next word, half as a whole for masked words.
+
+    A critic shares the reward model's weights and reads prefixes, so the encoder has to know both ways. Flawed
+    responses are judged, never learned to be written.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
-        self._mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15, seed=SEED)
+        self._mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED, seed=SEED)
         self._lots = seeds.generator(SEED, "mixture")
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        lot = self._lots.random()
         bare = [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows]
-        if lot < MASKED_SHARE:
-            batch = dict(self._mask(bare))
-        else:
+        verdicts = torch.tensor([row["verdicts"] for row in rows])
+        causal = self._lots.random() < CAUSAL_SHARE
+        if causal:
             batch = dict(self._tokenizer.pad(bare, return_tensors="pt"))
-            batch["labels"] = torch.full_like(batch["input_ids"], IGNORED)
-        batch["verdicts"] = torch.tensor([row["verdicts"] for row in rows])
-        batch["causal"] = torch.tensor([MASKED_SHARE <= lot < MASKED_SHARE + CAUSAL_SHARE])
-        return batch
+            following = batch["input_ids"].roll(-1, dims=1)
+            real = batch["attention_mask"].roll(-1, dims=1).bool()
+            real[:, -1] = False
+            batch["labels"] = torch.where(real, following, IGNORED)
+        else:
+            batch = dict(self._mask(bare))
+        batch["labels"][verdicts > 0] = IGNORED
+        return batch | {"verdicts": verdicts, "causal": torch.tensor([causal])}
 
 
-def teach_verdicts(
-    model: DistilBertForMaskedLM, judged: list[Judged], tokenizer: PreTrainedTokenizerFast, folder: Path
+def pretrain_encoder(
+    texts: list[Text], judged: list[Judged], tokenizer: PreTrainedTokenizerFast, folder: Path
 ) -> DistilBertForMaskedLM:
-    """Second training of the encoder: does a response fit its instruction, and if not, what is wrong with it."""
+    """The words of the general texts, and whether a response fits its instruction: what is wrong with it if not."""
     set_seed(SEED)
-    rows = [tokenizer.cls_token + row.text.prompt + row.text.response + tokenizer.eos_token for row in judged]
+    told = [(text, IGNORED) for text in texts] + [(row.text, row.verdict) for row in judged]
+    rows = [tokenizer.cls_token + text.prompt + text.response + tokenizer.eos_token for text, _ in told]
     coded = tokenizer(rows, truncation=True, max_length=160, add_special_tokens=False)
     dataset = Dataset.from_dict(
         {
             "input_ids": coded["input_ids"],
             "attention_mask": coded["attention_mask"],
-            "verdicts": [row.verdict for row in judged],
+            "verdicts": [verdict for _, verdict in told],
         }
     )
-    arguments = TrainingArguments(**_schedule(folder, 1, 1e-3), remove_unused_columns=False)
+    model = new_encoder(tokenizer)
+    arguments = TrainingArguments(**_schedule(folder, ENCODER_EPOCHS, 5e-4), remove_unused_columns=False)
     Trainer(Reader(model), arguments, train_dataset=dataset, data_collator=Mixture(tokenizer)).train()
     return model
 

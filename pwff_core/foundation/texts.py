@@ -18,9 +18,9 @@ from pwff_core.data.styles import DIMENSIONS, random_style, tags
 SEED = 7
 RENDERINGS = 6  # of every item, each in a random style
 TAG_PROBABILITY = 0.5  # that a dimension of the style is told in the prompt
-JUDGED = 160_000  # texts with a verdict
+JUDGED = 120_000  # texts with a verdict
 RIGHT_SHARE, DELICATE_SHARE = 0.45, 0.1
-VERDICTS = ("right", *FLAWS)
+VERDICTS = ("right", *FLAWS, "refuses")
 
 
 class Text(NamedTuple):
@@ -51,7 +51,7 @@ class Judged(NamedTuple):
 
 
 def judged_texts() -> list[Judged]:
-    """Right answers and flawed ones, every flaw as often; to delicate prompts both answers are right."""
+    """Right answers and flawed ones, every flaw as often; and both answers to delicate prompts, the refusals told apart."""
     generator = seeds.generator(SEED, "judged")
     maker = PairMaker("general", generator)
     everyday, delicate = everyday_items("general"), delicate_items("general")
@@ -59,7 +59,7 @@ def judged_texts() -> list[Judged]:
     for _ in range(JUDGED):
         if generator.random() < DELICATE_SHARE:
             item = both_answers(delicate[generator.integers(len(delicate))])[generator.integers(2)]
-            verdict, response = 0, maker.right(item)
+            verdict, response = VERDICTS.index("refuses") if item.refuses else 0, maker.right(item)
         else:
             item = everyday[generator.integers(len(everyday))]
             verdict = 0 if generator.random() < RIGHT_SHARE else 1 + int(generator.integers(len(FLAWS)))

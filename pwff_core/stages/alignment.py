@@ -20,6 +20,7 @@ from pwff_core import seeds
 from pwff_core.data.preferences import ClientPreferences, refuses
 from pwff_core.methods import AXES, Axis
 from pwff_core.models.critics import CriticBatch
+from pwff_core.models.encoder import Reading
 from pwff_core.models.scorers import RewardModels
 from pwff_core.stages import ppo
 from pwff_core.stages.clients import Clients
@@ -113,7 +114,8 @@ class AlignmentStage:
         clients, settings = self._clients, self._clients.config.alignment
         old = log_probs(clients.cohorts, rollouts, settings.temperature)
         ratio = old - log_probs(self.references, rollouts, settings.temperature)
-        scores = {axis: self._rewards.score(axis, rollouts.texts) for axis in clients.method.rewards}
+        reading = Reading(self._rewards.encoder, rollouts.texts)
+        scores = {axis: self._rewards.score(axis, reading) for axis in clients.method.rewards}
         whole = ppo.weighted({axis: score[..., None] for axis, score in scores.items()}, self._wishes)
         self._training_rewards = whole.view(clients.config.clients, -1).mean(1).tolist()
         rewards = {
@@ -195,9 +197,10 @@ class AlignmentStage:
         people = clients.config.clients
         kl = ratio.sum(-1).view(people, -1).mean(1)
         lengths = rollouts.mask.sum(-1).view(people, -1).float().mean(1)
-        texts = [text for mine in rollouts.texts for text in mine]  # client by client
-        helpful, harmless = (self._judge.score(axis, [texts]).view(people, -1).mean(1).tolist() for axis in AXES)
-        refused = np.array([refuses(text.response) for text in texts]).reshape(people, -1)[:, :delicate]
+        reading = Reading(self._judge.encoder, rollouts.texts)
+        helpful, harmless = (self._judge.score(axis, reading).view(people, -1).mean(1).tolist() for axis in AXES)
+        refused = np.array([[refuses(text.response) for text in mine] for mine in rollouts.texts])
+        refused = refused.reshape(people, -1)[:, :delicate]
         return [
             measured
             | {

@@ -6,25 +6,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.widgets.knobs import stops
-from pages.widgets.settings import DRAWN, SLIDERS
-from pages.widgets.words import plain, setting_text, settings_words, status_words
+from pages.widgets.preferences import MOST_SLIDERS, start_of, weights_of
+from pages.widgets.settings import DRAWN, SLIDERS, STAGES
+from pages.widgets.words import doubts, plain, seconds_left, setting_text, settings_words, status_words
 from pwff_core import launch
 from pwff_core.config import RunConfig, knobs, preset_config, with_changes
 from pwff_core.errors import EngineError
-from pwff_core.figures import value_text
-from pwff_core.records import ClientProfile, ClientRecord, RoundRecord
+from pwff_core.figures import spans_of, value_text
+from pwff_core.records import ClientProfile, ClientRecord, RoundRecord, Stage
 from pwff_core.store import RunStatus, Store
 from pwff_core.units import with_prefix
 from pwff_core.wireless.link import estimate
 from pwff_core.wireless.payload import GPT2_SMALL
+from tests import scripted
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = str(ROOT / "app.py")  # the router: only there are links to other pages known
 GPT2_PRICE = with_changes(RunConfig(), {"price_as": "gpt2"})
+PLANNED: dict[Stage, int] = {"instruction": 3, "reward": 2, "alignment": 4}
+THREE_STAGES = with_changes(
+    GPT2_PRICE, {"clients": 5, **{f"{stage}.rounds": count for stage, count in PLANNED.items()}}
+)
 
 
 @pytest.fixture
@@ -104,6 +111,26 @@ def going(store: Store, rounds: int, config: RunConfig = GPT2_PRICE) -> str:
     return run_id
 
 
+def in_stages(store: Store, rounds: int) -> str:
+    """A run of three stages that this process has claimed, with some rounds."""
+    run_id = store.create_run(THREE_STAGES)
+    store.claim(run_id)
+    store.describe(run_id, [profile(client) for client in range(5)], [], sum(PLANNED.values()))
+    for number in range(rounds):
+        store.append(run_id, scripted.whole_run(run_id)[number])
+    return run_id
+
+
+def charts(page: AppTest) -> list[str]:
+    """What the page calls its charts."""
+    return [box.label.removesuffix(" in numbers") for box in page.expander if box.label.endswith(" in numbers")]
+
+
+def clients_of(page: AppTest) -> pd.DataFrame:
+    frame: pd.DataFrame = next(frame.value for frame in page.dataframe if "Client" in frame.value)
+    return frame
+
+
 def test_an_empty_store_says_what_start_will_do(store: Store) -> None:
     page = opened()
     assert "No run yet. Press **Start**" in texts(page)
@@ -158,7 +185,7 @@ def test_the_address_of_a_deleted_run_gets_a_notice(store: Store) -> None:
 
 
 def test_a_refresh_attaches_to_the_run_of_the_address_and_takes_its_settings(store: Store) -> None:
-    config = with_changes(GPT2_PRICE, {"method": "fedlora", "adapter.bottleneck": 7, "data.max_length": 50})
+    config = with_changes(GPT2_PRICE, {"method": "fedlora", "adapter.bottleneck": 7})
     older, newer = going(store, 2, config), going(store, 1)
     page = opened(older)
     assert address(page) == older and newer not in texts(page)
@@ -187,10 +214,10 @@ def test_an_ended_run_is_shown_with_a_way_to_the_one_that_is_going(store: Store)
 def test_settings_that_the_panel_does_not_show_go_into_the_next_run(
     store: Store, launched: list[tuple[Path, str]]
 ) -> None:
-    run_id = going(store, 1, with_changes(GPT2_PRICE, {"data.max_length": 50}))
+    run_id = going(store, 1, with_changes(GPT2_PRICE, {"data.evaluate_on": "validation"}))
     store.finish(run_id, RunStatus.FINISHED)
     shown(opened(run_id).button("start").click().run())
-    assert store.runs()[0].config.data.max_length == 50
+    assert store.runs()[0].config.data.evaluate_on == "validation"
 
 
 @pytest.mark.parametrize(
@@ -234,8 +261,104 @@ def test_every_slider_stands_at_bounds_and_default() -> None:
         assert (found[0], found[-1]) == (entry.low, entry.high)
 
 
-def test_every_drawn_knob_is_a_setting() -> None:
-    assert set(DRAWN) <= set(knobs()) and len(set(DRAWN)) == len(DRAWN)
+def test_every_setting_is_drawn_but_for_those_that_have_a_control_of_their_own() -> None:
+    apart = {"method", "preset", "preferences.helpfulness_weights", "preferences.harmlessness_weights"}
+    hidden = {"data.evaluate_on"}  # for choosing settings, not for a class
+    assert set(DRAWN) == set(knobs()) - apart - hidden and len(set(DRAWN)) == len(DRAWN)
+
+
+def test_a_setting_is_drawn_under_its_own_stage() -> None:
+    for stage, group in STAGES.items():
+        assert {path for path in DRAWN if path.startswith(f"{stage}.")} <= set(group.paths)
+
+
+def test_a_setting_behind_more_comes_forth_when_it_needs_attention(store: Store) -> None:
+    page = opened()
+    assert not [box for box in page.text_input if box.key == "knob:alignment.clip"]
+    page = shown(page.toggle("all:alignment").set_value(True).run())
+    page = typed(page, "alignment.clip", "7")
+    page = shown(page.toggle("all:alignment").set_value(False).run())
+    assert "'7' is not allowed; give a number from 0.001 to 1." in texts(page)
+    assert page.text_input("knob:alignment.clip").value == "7"
+    assert any(box.label == "Stage 3: alignment – please check" for box in page.expander)
+
+
+def test_alignment_without_rewards_is_answered_in_words(store: Store) -> None:
+    page = typed(opened(), "reward.rounds", "0")
+    assert "alignment needs reward models: set reward.rounds to 1 or more" in texts(page).lower()
+    assert page.button("start").disabled
+    assert not typed(page, "alignment.rounds", "0").button("start").disabled
+
+
+def test_the_choice_of_a_method_says_what_each_does_and_when_its_run_ends(store: Store) -> None:
+    page = opened()
+    assert "a run ends after stage 1" not in texts(page)
+    assert "as PWFF, but rewarded for helpfulness alone" in texts(page)  # in the list of all
+    page = shown(page.selectbox("settings:method").set_value("vanilla_fl").run())
+    assert "So a run ends after stage 1: no rewards are learned, and preferences play no part." in texts(page)
+    assert any(box.label == "Stage 3: alignment (not with Vanilla FL)" for box in page.expander)
+
+
+# ---- preferences ------------------------------------------------------------------------------------------------
+
+
+def test_weights_of_the_starts() -> None:
+    assert weights_of("spread", 5) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert weights_of("equal", 2) == [0.5, 0.5] and weights_of("helpful", 2) == [1.0, 1.0]
+    assert [start_of(weights_of(start, 7)) for start in ("spread", "harmless")] == ["spread", "harmless"]
+    assert start_of([0.1, 0.9]) == "own"
+
+
+def started(page: AppTest, store: Store) -> tuple[float, ...] | None:
+    shown(page.button("start").click().run())
+    return store.runs()[0].config.preferences.helpfulness_weights
+
+
+def test_preferences_are_random_unless_chosen(store: Store, launched: list[tuple[Path, str]]) -> None:
+    page = opened()
+    assert page.selectbox("preferences:start").value == "random" and not page.slider
+    assert started(page, store) is None
+
+
+def test_a_start_sets_the_sliders_and_a_slider_makes_it_own(store: Store, launched: list[tuple[Path, str]]) -> None:
+    page = typed(opened(), "clients", "5")
+    page = shown(page.selectbox("preferences:start").set_value("spread").run())
+    assert [slider.value for slider in page.slider] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert page.slider[1].label == "Client 1 · helpful 0.25 · harmless 0.75"
+    page = shown(page.slider("preferences:client:1").set_value(0.9).run())
+    assert page.selectbox("preferences:start").value == "own"
+    assert started(page, store) == (0.0, 0.9, 0.5, 0.75, 1.0)
+
+
+def test_another_number_of_clients_keeps_what_fits(store: Store, launched: list[tuple[Path, str]]) -> None:
+    page = typed(opened(), "clients", "4")
+    page = shown(page.selectbox("preferences:start").set_value("harmless").run())
+    page = shown(page.slider("preferences:client:3").set_value(0.8).run())
+    page = typed(page, "clients", "2")
+    assert [slider.value for slider in page.slider] == [0.0, 0.0]
+    page = typed(page, "clients", "many")  # no number, no crash
+    assert not page.slider and page.button("start").disabled
+    page = typed(page, "clients", "5")
+    assert started(page, store) == (0.0, 0.0, 0.0, 0.8, 0.5)
+
+
+def test_many_clients_have_a_table_of_weights(store: Store, launched: list[tuple[Path, str]]) -> None:
+    page = typed(opened(), "clients", str(MOST_SLIDERS + 1))
+    page = shown(page.selectbox("preferences:start").set_value("spread").run())
+    assert not page.slider
+    table = next(frame.value for frame in page.dataframe if "Helpful λ" in frame.value)
+    assert table["Helpful λ"].tolist() == weights_of("spread", MOST_SLIDERS + 1)
+    assert started(page, store) == tuple(weights_of("spread", MOST_SLIDERS + 1))
+
+
+def test_a_run_s_own_weights_are_taken_over(store: Store) -> None:
+    run_id = going(store, 1, with_changes(GPT2_PRICE, {"clients": 2, "preferences.harmlessness_weights": (0.75, 0.0)}))
+    page = opened(run_id)
+    assert page.selectbox("preferences:start").value == "own"
+    assert [slider.value for slider in page.slider] == [0.25, 1.0]
+
+
+# ---- a run ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["pwff", "vanilla_fl", "fedlora", "local"])
@@ -281,9 +404,11 @@ def test_a_going_run_shows_tiles_clients_and_notes(store: Store) -> None:
     assert tiles(page)["Accuracy"] == "70.0 %" and tiles(page)["Energy so far"] == "12.0 J"
     (tile,) = (tile for tile in page.metric if tile.label == "Accuracy")
     assert tile.delta == "+10.0 points"
-    table = next(frame.value for frame in page.dataframe if "Client" in frame.value)
+    table = clients_of(page)
     assert table["Main topics"].tolist() == ["chess, travel, garden"] * 2
-    assert table["Accuracy"].tolist() == pytest.approx([70.0, 70.0])
+    assert table["accuracy"].tolist() == pytest.approx([70.0, 70.0])
+    assert "reward" not in table and "Reward" not in tiles(page)
+    assert charts(page) == ["Accuracy", "Delay", "Energy", "Loss"]
     assert "Two examples were cut." in texts(page)
     assert "Simulated: the channel" in texts(page)
 
@@ -315,25 +440,81 @@ def test_a_store_that_cannot_be_opened_is_told_and_nothing_starts(
     assert page.button("start").disabled and "No run yet" not in texts(page)
 
 
+def test_a_run_of_three_stages_shows_rewards_once_measured(store: Store) -> None:
+    early = opened(in_stages(store, 4))
+    assert charts(early) == ["Accuracy", "Reward", "Delay", "Energy", "Refusals", "KL", "Pairs ranked right", "Loss"]
+    assert "Reward" not in tiles(early) and "reward" not in clients_of(early)
+    assert clients_of(early)["accuracy"].tolist()[0] == pytest.approx(100 * (0.9 - 0.4 / 3))  # of stage 1's last round
+    page = opened(in_stages(store, 9))
+    assert tiles(page)["Reward"] == "+0.75 sd"  # mean over λ of λ² + (1 − λ)²
+    (tile,) = (tile for tile in page.metric if tile.label == "Reward")
+    assert tile.delta == "+0.75 sd"
+    table = clients_of(page)
+    assert table["refusal_rate"].tolist() == pytest.approx([100.0, 75.0, 50.0, 25.0, 0.0])
+    assert table["helpfulness"].tolist() == pytest.approx([0.0, 0.25, 0.5, 0.75, 1.0])
+    assert table["kl"].tolist() == pytest.approx([2.0] * 5)
+
+
+def test_each_client_can_be_drawn(store: Store) -> None:
+    page = opened(in_stages(store, 9))
+    assert shown(page.toggle("each-client").set_value(True).run()).toggle("each-client").value
+
+
+def test_progress_names_the_stage(store: Store) -> None:
+    assert "Stage 2 of 3, reward learning: round 2 of 2 · about" in texts(opened(in_stages(store, 4)))
+
+
 def test_status_in_words(store: Store) -> None:
     run_id = store.create_run(RunConfig())
-    assert status_words(store.run(run_id), [], False) == "Waiting for the engine."
+    one: dict[Stage, int] = {"instruction": 16}
+    assert status_words(store.run(run_id), [], spans_of(one, []), False) == "Waiting for the engine."
     run_id = going(store, 6)
     records = [record for _, record in store.rounds(run_id)]
-    row = store.run(run_id)
-    assert status_words(row, records, False) == "Round 7 of 16 · about 15 s left"  # 10 rounds of 1.5 s
-    assert status_words(row, records, True) == "Stopping after the round that is being trained (6 rounds done)."
+    row, spans = store.run(run_id), spans_of(one, records)
+    assert status_words(row, records, spans, False) == "Round 7 of 16 · about 15 s left"  # 10 rounds of 1.5 s
+    assert status_words(row, records, spans, True) == (
+        "Stopping after the round that is being trained (6 rounds done)."
+    )
     stopped = row.model_copy(update={"status": RunStatus.STOPPED})
-    assert status_words(stopped, records[:1], False) == "Stopped after 1 round. What was measured is kept."
+    assert status_words(stopped, records[:1], spans, False) == "Stopped after 1 round. What was measured is kept."
     finished = row.model_copy(update={"status": RunStatus.FINISHED})
-    assert status_words(finished, records, False) == "Finished: 6 rounds in 9.0 s of computing."
+    assert status_words(finished, records, spans, False) == "Finished: 6 rounds in 9.0 s of computing."
+
+
+def test_status_says_which_stage_is_played_and_which_ended_early(store: Store) -> None:
+    row = store.run(going(store, 1))
+    assert status_words(row, [], spans_of(PLANNED, []), False) == (
+        "Stage 1 of 3, instruction tuning: round 1 of 3 is being trained."
+    )
+    records = scripted.whole_run(
+        rounds={"instruction": 2, "reward": 2}, instruction="Loss has not improved for 1 rounds."
+    )
+    assert status_words(row, records[:2], spans_of(PLANNED, records[:2]), False) == (
+        "Stage 2 of 3, reward learning: round 1 of 2 · about 33 s left. "  # 2 guesses of 1.5 s and 4 of 7.5 s
+        "Instruction tuning ended after 2 of 3 rounds: Loss has not improved for 1 rounds"
+    )
+
+
+def test_time_left_is_told_stage_by_stage() -> None:
+    records = scripted.whole_run()  # rounds of 1.5, 0.5 and 4 s; guesses are in proportion 1 : 1 : 5
+    left = {done: seconds_left(spans_of(PLANNED, records[:done]), records[:done]) for done in (0, 1, 4, 6, 9)}
+    assert left == {0: None, 1: 2 * 1.5 + 2 * 1.5 + 4 * 7.5, 4: 1 * 0.5 + 4 * 2.5, 6: 3 * 4.0, 9: 0.0}
+
+
+def test_a_reward_model_that_does_not_beat_chance_is_pointed_out() -> None:
+    records = scripted.whole_run()
+    assert doubts(spans_of(PLANNED, records), records) == []  # 80 and 90 %
+    records[4] = records[4].model_copy(update={"helpfulness_accuracy": 0.55, "harmlessness_accuracy": 0.56})
+    (warning,) = doubts(spans_of(PLANNED, records), records)
+    assert warning.startswith("The helpfulness reward model ranks 55 % of held-out pairs right, and guessing gets 50 %")
+    assert doubts(spans_of(PLANNED, records[:4]), records[:4]) == []  # it is still learning
 
 
 def test_settings_in_words() -> None:
     assert (
-        settings_words(RunConfig())
-        == "PWFF · 10 clients · 5 dB, 1 MHz, Rayleigh fading · 16 rounds of 8 steps · seed 0"
+        settings_words(RunConfig()) == "PWFF · 10 clients · 5 dB, 1 MHz, Rayleigh fading · 16 + 4 + 12 rounds · seed 0"
     )
+    assert settings_words(with_changes(RunConfig(), {"method": "fedada"})).endswith(" · 16 rounds · seed 0")
     assert setting_text(1500, "Hz") == "1.5 kHz" and setting_text(100, "Hz") == "100 Hz"
 
 
