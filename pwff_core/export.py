@@ -130,7 +130,7 @@ adapters, on the frozen backbone `{config.backbone}`.
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 {embedded}
-backbone = AutoModelForCausalLM.from_pretrained({backbone})
+backbone = AutoModelForCausalLM.from_pretrained({backbone}, dtype="float32")
 model = PeftModel.from_pretrained(backbone, "this folder")
 ```
 

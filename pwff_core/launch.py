@@ -5,11 +5,10 @@ Only the standard library and paths, so that pages may import it without bringin
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+from pwff_core import processes
 from pwff_core.errors import EngineError
 
 _started: list[subprocess.Popen[bytes]] = []  # kept so that workers that ended are reaped, not left as zombies
@@ -26,8 +25,7 @@ def launch(store_path: Path, run_id: str) -> None:
     Relative paths of the run's config mean what they mean here: the worker keeps the working folder.
     """
     _started[:] = [process for process in _started if process.poll() is None]
-    # -P: modules are not looked for in the working folder, where anything may lie
-    command = [sys.executable, "-P", "-m", "pwff_core.worker", run_id, "--store", str(store_path.absolute())]
+    command = processes.module_command("pwff_core.worker", run_id, "--store", str(store_path.absolute()))
     log = log_path(store_path, run_id)
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -38,9 +36,9 @@ def launch(store_path: Path, run_id: str) -> None:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=_environment(),
+                    env=processes.environment(),
                     start_new_session=True,
-                    creationflags=_creation_flags(),
+                    creationflags=processes.creation_flags(),
                 )
             )
     except OSError as error:
@@ -48,18 +46,3 @@ def launch(store_path: Path, run_id: str) -> None:
             f"The engine cannot be started ({error}); check free memory and the folder {log.parent}."
         ) from None
 
-
-def _environment() -> dict[str, str]:
-    """This process's, with the folder of this very package first: the worker is the same version as the page."""
-    package_parent = str(Path(__file__).resolve().parent.parent)
-    inherited = os.environ.get("PYTHONPATH")
-    path = os.pathsep.join([package_parent, *([inherited] if inherited else [])])
-    # Threads that wait without spinning leave the cores to the browser and the page.
-    waiting = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
-    return {**os.environ, **waiting, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
-
-
-def _creation_flags() -> int:
-    if sys.platform == "win32":  # there, the counterpart of a new session
-        return subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-    return 0

@@ -27,12 +27,12 @@ def layer(*rooms: str, blind: bool = False) -> Layer:
 
 # a room is a module or a package directly in pwff_core
 LAYERS = (
-    layer("symbols", "units", "errors", "paths", "seeds", "liveness"),
+    layer("symbols", "units", "errors", "paths", "seeds", "liveness", "processes"),
     layer("config", "methods", "records"),
     layer("wireless", "data", "models", "aggregation", blind=True),
     layer("stages"),
-    layer("federation", "store", "figures", "launch", blind=True),
-    layer("worker", "export", "comparison", "flags", "terminal", "cli", "foundation"),
+    layer("federation", "store", "figures", "launch", "conversation", blind=True),
+    layer("worker", "talk", "export", "comparison", "flags", "terminal", "cli", "foundation"),
     layer("__init__", "__main__"),
 )
 HEIGHT = {room: height for height, row in enumerate(LAYERS) for room in row.rooms}
@@ -42,7 +42,7 @@ INTERFACE = frozenset(
     {
         *("symbols", "units", "errors", "paths"),
         *("config", "methods", "records", "wireless"),
-        *("store", "figures", "launch", "export"),
+        *("store", "figures", "launch", "conversation", "export"),
     }
 )
 HEAVY = frozenset({"torch", "transformers", "peft", "trl", "accelerate", "datasets"})
@@ -202,7 +202,7 @@ def test_the_user_interface_s_rooms_do_not_load_torch() -> None:
         *("pwff_core", "pwff_core.config", "pwff_core.methods", "pwff_core.records", "pwff_core.units"),
         *("pwff_core.symbols", "pwff_core.errors", "pwff_core.paths", "pwff_core.launch"),
         *("pwff_core.wireless.fading", "pwff_core.wireless.link", "pwff_core.wireless.payload"),
-        *("pwff_core.store", "pwff_core.figures", "pwff_core.export"),
+        *("pwff_core.store", "pwff_core.figures", "pwff_core.export", "pwff_core.conversation"),
     ]
     assert {room_of(name) for name in rooms} == INTERFACE | {"__init__"}
     assert loaded_after(*rooms) == set()

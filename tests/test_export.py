@@ -204,7 +204,7 @@ def test_the_model_card_says_what_it_is(store: Store, tiny_backbone: Path, tmp_p
     assert "| Wishes of this client's owner | helpfulness 0.75, harmlessness 0.25 |" in card
     assert "| LoRA | rank 2, α 5, 4 modules; stored as one of rank 6 a block" in card
     assert "| Reward | 0.500 sd |" in card and "| Refusals | 75.0 % |" in card
-    assert f'from_pretrained("{tiny_backbone}")' in card
+    assert f'from_pretrained("{tiny_backbone}", dtype="float32")' in card
     assert "Prompts read `Instruction: …\\nResponse:`" in card
     before = export_model(store, run_id, 1, "before", tmp_path)[-1].read_text(encoding="utf-8")
     assert "| Reward | 0.125 sd |" in before

@@ -190,7 +190,7 @@ def _draw_answers(row: RunRow, exchange: Exchange) -> None:
         profile = row.profiles[client]
         with column:
             st.markdown(f"**Client {client}** · {weight_words(profile.helpfulness_weight)}")
-            st.caption(f"House style: {plain(', '.join(profile.style.values()) or 'none of its own')}")
+            st.caption(f"House style: {plain(' · '.join(profile.style.values()) or 'none of its own')}")
             for answer in exchange.answers:
                 if answer.client == client:
                     _card(answer, both)

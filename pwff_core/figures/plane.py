@@ -76,7 +76,7 @@ def plane_figure(frame: pd.DataFrame, step: int, *, theme: Theme = "light") -> g
 def _path(path: pd.DataFrame) -> go.Scatter:
     return go.Scatter(
         x=path["helpfulness"].to_numpy(), y=path["harmlessness"].to_numpy(), mode="lines", hoverinfo="skip",
-        line={"color": _line_colours(path["weight"].iloc[:1])[0], "width": 1.5}, opacity=0.8,
+        line={"color": _line_colours(path["weight"].iloc[:1])[0], "width": 1.5}, opacity=0.6,
     )  # fmt: skip
 
 

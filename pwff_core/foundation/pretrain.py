@@ -24,6 +24,7 @@ from trl import SFTConfig, SFTTrainer
 
 from pwff_core import seeds
 from pwff_core.foundation.texts import SEED, VERDICTS, Judged, Text
+from pwff_core.models.encoder import FEATURES, PROMPT, RESPONSE, pooled
 
 IGNORED = -100  # the label of a token whose word is not asked for
 BACKBONE_EPOCHS, ENCODER_EPOCHS = 2, 1
@@ -79,26 +80,24 @@ def pretrain_backbone(texts: list[Text], tokenizer: PreTrainedTokenizerFast, fol
 class Reader(nn.Module):
     """The encoder with two heads: words of the text, and the verdict on its response.
 
-    The verdict is read off [mean of the states, last state], as a reward model reads its score.
+    The verdict is read off the features that a reward model reads its score off.
     """
 
     def __init__(self, masked: DistilBertForMaskedLM) -> None:
         super().__init__()
         self.masked = masked
-        self.verdict = nn.Linear(2 * masked.config.dim, len(VERDICTS))
+        self.verdict = nn.Linear(FEATURES * masked.config.dim, len(VERDICTS))
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, verdicts: Tensor, causal: Tensor
+        self, input_ids: Tensor, attention_mask: Tensor, parts: Tensor, labels: Tensor, verdicts: Tensor, causal: Tensor
     ) -> dict[str, Tensor]:
-        """The loss of one batch (B, T): of words at `labels` (B, T) and of `verdicts` (B,), where they are not IGNORED."""
+        """The loss of a batch: of words at `labels` (B, T) and of `verdicts` (B,), where they are not IGNORED."""
         length = input_ids.shape[1]
         seen = attention_mask[:, None, None, :].bool()  # (B, 1, 1, T)
         if causal.any():
             seen = seen & torch.ones(length, length, dtype=torch.bool).tril()
         states = self.masked.distilbert(input_ids=input_ids, attention_mask=seen).last_hidden_state  # (B, T, d)
-        real = attention_mask[..., None].to(states.dtype)
-        last = states[torch.arange(len(states)), attention_mask.sum(1) - 1]
-        verdict = self.verdict(torch.cat([(states * real).sum(1) / real.sum(1), last], dim=-1))
+        verdict = self.verdict(pooled(states, parts))
         asked, loss = labels != IGNORED, states.new_zeros(())
         if asked.any():  # a batch of similar lengths may hold cut off responses alone
             words = self.masked.vocab_layer_norm(F.gelu(self.masked.vocab_transform(states[asked])))
@@ -121,6 +120,7 @@ class Mixture:
         self._lots = seeds.generator(SEED, "mixture")
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """A batch as `Reader.forward` takes it."""
         bare = [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows]
         verdicts = torch.tensor([row["verdicts"] for row in rows])
         causal = self._lots.random() < CAUSAL_SHARE
@@ -133,7 +133,10 @@ class Mixture:
         else:
             batch = dict(self._mask(bare))
         batch["labels"][verdicts > 0] = IGNORED
-        return batch | {"verdicts": verdicts, "causal": torch.tensor([causal])}
+        starts = torch.tensor([row["starts"] for row in rows])[:, None]
+        places = torch.arange(batch["input_ids"].shape[1])
+        parts = torch.where(places < starts, PROMPT, RESPONSE) * batch["attention_mask"]  # PADDING is 0
+        return batch | {"parts": parts, "verdicts": verdicts, "causal": torch.tensor([causal])}
 
 
 def pretrain_encoder(
@@ -143,16 +146,18 @@ def pretrain_encoder(
     set_seed(SEED)
     told = [(text, IGNORED) for text in texts] + [(row.text, row.verdict) for row in judged]
     rows = [tokenizer.cls_token + text.prompt + text.response + tokenizer.eos_token for text, _ in told]
+    prompts = tokenizer([tokenizer.cls_token + text.prompt for text, _ in told], add_special_tokens=False)
     coded = tokenizer(rows, truncation=True, max_length=160, add_special_tokens=False)
     dataset = Dataset.from_dict(
         {
             "input_ids": coded["input_ids"],
             "attention_mask": coded["attention_mask"],
+            "starts": [len(prompt) for prompt in prompts["input_ids"]],
             "verdicts": [verdict for _, verdict in told],
         }
     )
     model = new_encoder(tokenizer)
-    arguments = TrainingArguments(**_schedule(folder, ENCODER_EPOCHS, 5e-4), remove_unused_columns=False)
+    arguments = TrainingArguments(**_schedule(folder, ENCODER_EPOCHS, 1e-3), remove_unused_columns=False)
     Trainer(Reader(model), arguments, train_dataset=dataset, data_collator=Mixture(tokenizer)).train()
     return model
 

@@ -51,7 +51,7 @@ class Judged(NamedTuple):
 
 
 def judged_texts() -> list[Judged]:
-    """Right answers and flawed ones, every flaw as often; and both answers to delicate prompts, the refusals told apart."""
+    """Right answers and flawed ones, every flaw as often; both answers to delicate prompts, refusals told apart."""
     generator = seeds.generator(SEED, "judged")
     maker = PairMaker("general", generator)
     everyday, delicate = everyday_items("general"), delicate_items("general")

@@ -1,9 +1,10 @@
 """Critics: the reward models' weights under a causal mask, which value every prefix of a response.
 
 A reward model sees a whole text at once; valuing each prefix with it would take a pass a token. Under a causal mask a
-state knows what is left of it alone, so one pass gives the features of every prefix: the running mean of the states so
-far, and the state itself. At first such a value is biased, for the reward model has never read an unfinished text; it
-is trainable, and alignment warms it up. Actor and critic: Schulman et al., arXiv 1707.06347.
+state knows what is left of it alone, so one pass gives the features of every prefix: the running mean of the response's
+states so far, its product with the prompt's mean state, and the state itself. At first such a value is biased, for the
+reward model has never read an unfinished text; it is trainable, and alignment warms it up. Actor and critic: Schulman
+et al., arXiv 1707.06347.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pwff_core.methods import Axis
-from pwff_core.models.encoder import Encoder, by_length
+from pwff_core.models.encoder import FEATURES, PROMPT, RESPONSE, Encoder, by_length, running
 from pwff_core.models.stacked import Named, encoder_states, head_scores, trains_encoder
 
 
@@ -25,8 +26,9 @@ class CriticBatch(NamedTuple):
     """Responses of K clients, n of each, at most R tokens long."""
 
     ids: Tensor  # (K, n, T) the encoder's tokens of prompt and response, padded on the right
+    parts: Tensor  # (K, n, T) what each of them belongs to
     at: Tensor  # (K, n, R) the encoder token whose state values what stands before response token i
-    features: Tensor | None  # (K, n, R, 2d) of the frozen encoder; None where the critics have encoders of their own
+    features: Tensor | None  # (K, n, R, 3d) of the frozen encoder; None where the critics have encoders of their own
 
 
 class Critics:
@@ -60,7 +62,7 @@ class Critics:
         flat = [(prompt, list(parts)) for mine, told in zip(prompts, pieces, strict=True)
                 for prompt, parts in zip(mine, told, strict=True)]  # fmt: skip
         rows, at = _prefixes(self.encoder, flat, length)
-        ids, _ = self.encoder.padded(rows)
+        ids, parts = self.encoder.padded(rows)
         shape = (len(prompts), -1)
         own = any(trains_encoder(named) for named in self.tensors.values())
         features = None if own else _frozen_features(self.encoder, rows, at).unflatten(0, shape)
@@ -75,9 +77,9 @@ class Critics:
         if batch.features is not None:
             features = batch.features[:, chosen]
         else:
-            ids, at = batch.ids[:, chosen], batch.at[:, chosen]
+            ids, parts, at = (tensor[:, chosen] for tensor in (batch.ids, batch.parts, batch.at))
             states = encoder_states(self.encoder, self.tensors[axis], ids, _causal(ids))
-            features = _at(_running(states), at)
+            features = _at(running(states, parts), at)
         raw = head_scores(self.tensors[axis], features.flatten(1, 2)).view(features.shape[:3])
         return (raw - self.mean[axis][:, None, None]) / self.sd[axis][:, None, None]
 
@@ -85,8 +87,8 @@ class Critics:
 def _prefixes(
     encoder: Encoder, flat: Sequence[tuple[str, list[str]]], length: int
 ) -> tuple[list[NDArray[np.int64]], Tensor]:
-    """Token ids of each prompt + response, and for each response token i the place (n, R) of the last token whose text
-    ends at or before prompt + pieces[:i]; the start token where there is none."""
+    """Tokens (2, T) of each prompt + response as they are read, and for each response token i the place (n, R) of the
+    last token whose text ends at or before prompt + pieces[:i]; the start token where there is none."""
     full = [prompt + "".join(parts) for prompt, parts in flat]
     coded = encoder.tokenizer(full, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     rows, at = [], np.zeros((len(flat), length), dtype=np.int64)
@@ -97,17 +99,19 @@ def _prefixes(
         places = (np.searchsorted(ends, known, side="right") - lost).clip(min=0)
         at[index, : len(places)] = places
         at[index, len(places) :] = places[-1] if len(places) else max(0, len(ends) - lost)
-        rows.append(np.array([encoder.tokenizer.cls_token_id, *coded["input_ids"][index][lost:]], dtype=np.int64))
+        of = np.where(ends > len(prompt), RESPONSE, PROMPT)[lost:]
+        ids = [encoder.tokenizer.cls_token_id, *coded["input_ids"][index][lost:]]
+        rows.append(np.stack([np.array(ids, dtype=np.int64), np.insert(of, 0, PROMPT)]))
     return rows, torch.from_numpy(at).to(encoder.device)
 
 
 @torch.no_grad()
 def _frozen_features(encoder: Encoder, rows: Sequence[NDArray[np.int64]], at: Tensor) -> Tensor:
-    """Causal features (n, R, 2d) of the frozen encoder at the places `at` (n, R)."""
-    features = torch.empty(*at.shape, 2 * encoder.width, device=encoder.device)
+    """Causal features (n, R, 3d) of the frozen encoder at the places `at` (n, R)."""
+    features = torch.empty(*at.shape, FEATURES * encoder.width, device=encoder.device)
     for places in by_length(rows):
-        ids, _ = encoder.padded([rows[place] for place in places])
-        features[places] = _at(_running(encoder.states(ids, _causal(ids))), at[places])
+        ids, parts = encoder.padded([rows[place] for place in places])
+        features[places] = _at(running(encoder.states(ids, _causal(ids)), parts), at[places])
     return features
 
 
@@ -117,12 +121,6 @@ def _causal(ids: Tensor) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()[None, None]
 
 
-def _running(states: Tensor) -> Tensor:
-    """Features (…, T, 2d) of every prefix: the mean of the states (…, T, d) up to t, and state t."""
-    counts = torch.arange(1, states.shape[-2] + 1, device=states.device).unsqueeze(-1)
-    return torch.cat([states.cumsum(-2) / counts, states], dim=-1)
-
-
 def _at(features: Tensor, at: Tensor) -> Tensor:
-    """The features (…, R, 2d) at the places (…, R)."""
+    """The features (…, R, 3d) at the places (…, R)."""
     return features.take_along_dim(at.unsqueeze(-1), dim=-2)

@@ -36,6 +36,7 @@ class Answers(NamedTuple):
     tokens: Tensor  # (K·n, N) int64, padded with the end token
     lengths: Tensor  # (K·n,) int64, tokens before the end token, which is one more where there is one
     ended: Tensor  # (K·n,) bool; false where the answer was cut off
+    log_probs: Tensor  # (K·n, N) of each token under the distribution that it was drawn from; 0 after the end
 
 
 @torch.no_grad()
@@ -60,6 +61,7 @@ def decode(
     sizes = torch.tensor([len(row) for row in rows], device=backbone.device)
     room = (backbone.context - sizes).clamp(max=max_new_tokens)  # (K·n,)
     answers = torch.full((len(rows), max_new_tokens), end, device=backbone.device)
+    log_probs = torch.zeros(len(rows), max_new_tokens, device=backbone.device)
     # one uniform number a token: far fewer than `torch.multinomial` draws, which takes one for every word there is
     draws = torch.rand(max_new_tokens, len(rows), generator=generator, device=generator.device).to(backbone.device)
     unfinished, step = room > 0, 0
@@ -68,22 +70,26 @@ def decode(
         while unfinished.any():
             hidden = batch.proceed(answers[:, step - 1], unfinished) if step else batch.read(rows, end)
             mine = batch.rows
-            chosen = _choose(backbone.logits(hidden).float(), temperature, draws[step, mine])
+            chosen, probable = _choose(backbone.logits(hidden).float(), temperature, draws[step, mine])
             answers[mine, step] = torch.where(unfinished[mine], chosen, end)
+            log_probs[mine, step] = torch.where(unfinished[mine], probable, 0.0)
             step += 1
             unfinished[mine] &= (chosen != end) & (step < room[mine])
     lengths = (answers != end).sum(1)
     ended = lengths < room
-    return Answers(answers[:, :step], lengths, ended)
+    return Answers(answers[:, :step], lengths, ended, log_probs[:, :step])
 
 
-def _choose(logits: Tensor, temperature: float, draws: Tensor) -> Tensor:
-    """A token a row (B,) of scores (B, V), where the cumulated probability passes the row's draw in [0, 1)."""
+def _choose(logits: Tensor, temperature: float, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """A token a row (B,) of scores (B, V), where the cumulated probability passes the row's draw in [0, 1), and its log
+    probability (B,)."""
     if temperature == 0.0:
-        return logits.argmax(-1)
-    cumulated = torch.softmax(logits / temperature, -1).cumsum(-1)
+        return logits.argmax(-1), torch.zeros_like(logits[:, 0])
+    probabilities = torch.softmax(logits / temperature, -1)
+    cumulated = probabilities.cumsum(-1)
     # the draw is scaled by the whole sum, which rounding leaves a little off 1: so some token always passes it
-    return torch.searchsorted(cumulated, draws[:, None] * cumulated[:, -1:], right=True)[:, 0]
+    chosen = torch.searchsorted(cumulated, draws[:, None] * cumulated[:, -1:], right=True)
+    return chosen[:, 0], probabilities.gather(1, chosen)[:, 0].log()
 
 
 class _Batch:

@@ -1,7 +1,10 @@
 """The frozen text encoder under all reward models and critics, and texts as it reads them.
 
 A text is read as `<cls> prompt response <end>`, the end token only where the response really ended. What a scorer sees
-of it are its features: the mean of all states and the last state.
+of it are its features, [v, u ∗ v, last]: the response's mean state, its product with the prompt's mean state, and the
+last state. The product tells how far the two are about the same thing, as in InferSent and Sentence-BERT (Conneau et
+al., arXiv 1705.02364; Reimers and Gurevych, arXiv 1908.10084); an encoder as small as the embedded one does not find
+that out by attention alone.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from pwff_core.errors import ModelError
 from pwff_core.models.backbone import pick_device
 from pwff_core.paths import assets_dir
 
+FEATURES = 3  # features are so many times as wide as a state
+PADDING, PROMPT, RESPONSE = 0, 1, 2  # what a token belongs to: the start token to the prompt, an end token to the response
 READ_TOKENS = 2048  # tokens, padding included, that the frozen encoder reads at once: more only adds padding
 
 
@@ -37,49 +42,65 @@ class Encoder(NamedTuple):
     model: Any  # transformers' DistilBertModel
     tokenizer: Any  # a fast tokenizer with start (cls), end (sep) and padding tokens
     context: int  # most tokens of a text
-    width: int  # d, of a state; features are 2d wide
+    width: int  # d, of a state; features are 3d wide
     device: torch.device
 
     def tokenise(self, texts: Sequence[Text]) -> tuple[list[NDArray[np.int64]], int]:
-        """Each text's token ids, and how many texts were too long and lost their beginning."""
+        """Each text's token ids and what they belong to (2, T), and how many texts lost their beginning for length."""
         plain = [text.prompt + text.response for text in texts]
-        coded = self.tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"] if plain else []
-        start, end = [self.tokenizer.cls_token_id], [self.tokenizer.sep_token_id]
+        coded = self.tokenizer(plain, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         rows, cut = [], 0
-        for text, ids in zip(texts, coded, strict=True):
-            inner = ids + end if text.ended else ids
-            cut += len(inner) > self.context - 1
-            rows.append(np.array(start + inner[-(self.context - 1) :], dtype=np.int64))
+        for index, text in enumerate(texts):
+            ends = np.array([end for _, end in coded["offset_mapping"][index]], dtype=np.int64)
+            parts = np.where(ends > len(text.prompt), RESPONSE, PROMPT)
+            row = np.stack([np.array(coded["input_ids"][index], dtype=np.int64), parts])
+            if text.ended:
+                row = np.append(row, [[self.tokenizer.sep_token_id], [RESPONSE]], axis=1)
+            cut += row.shape[1] > self.context - 1
+            rows.append(np.insert(row[:, -(self.context - 1) :], 0, [self.tokenizer.cls_token_id, PROMPT], axis=1))
         return rows, cut
 
     def padded(self, rows: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
-        """Token ids (n, T) padded on the right, and which of them are real (n, T)."""
-        lengths = np.array([len(row) for row in rows])
-        ids = np.full((len(rows), lengths.max()), self.tokenizer.pad_token_id, dtype=np.int64)
+        """Token ids (n, T) padded on the right, and what each belongs to (n, T): PADDING, PROMPT or RESPONSE."""
+        longest = max(row.shape[1] for row in rows)
+        ids = np.full((len(rows), longest), self.tokenizer.pad_token_id, dtype=np.int64)
+        parts = np.full((len(rows), longest), PADDING, dtype=np.int64)
         for index, row in enumerate(rows):
-            ids[index, : len(row)] = row
-        real = np.arange(lengths.max()) < lengths[:, None]
-        return torch.from_numpy(ids).to(self.device), torch.from_numpy(real).to(self.device)
+            ids[index, : row.shape[1]], parts[index, : row.shape[1]] = row
+        return torch.from_numpy(ids).to(self.device), torch.from_numpy(parts).to(self.device)
 
     def states(self, ids: Tensor, seen: Tensor) -> Tensor:
         """The frozen encoder's last states (n, T, d); `seen` is (n, T), or (n or 1, 1, T, T) query by key."""
         return self.model(input_ids=ids, attention_mask=seen).last_hidden_state  # type: ignore[no-any-return]
 
 
-def pooled(states: Tensor, real: Tensor) -> Tensor:
-    """Features (…, 2d) of states (…, T, d): the mean over real tokens (…, T), and the last real token's state."""
-    counts = real.sum(-1, keepdim=True)  # (…, 1)
-    mean = (states * real.unsqueeze(-1)).sum(-2) / counts
-    last = states.take_along_dim((counts - 1).unsqueeze(-1), dim=-2).squeeze(-2)
-    return torch.cat([mean, last], dim=-1)
+def pooled(states: Tensor, parts: Tensor) -> Tensor:
+    """Features (…, 3d) of states (…, T, d) whose tokens belong to `parts` (…, T)."""
+    prompt, response = (_mean(states, parts == part) for part in (PROMPT, RESPONSE))
+    last = (parts != PADDING).sum(-1, keepdim=True).unsqueeze(-1) - 1  # (…, 1, 1)
+    final = states.take_along_dim(last, dim=-2).squeeze(-2)
+    return torch.cat([response, prompt * response, final], dim=-1)
+
+
+def running(states: Tensor, parts: Tensor) -> Tensor:
+    """Features (…, T, 3d) of every prefix, from states (…, T, d) that were read causally."""
+    said = (parts == RESPONSE).unsqueeze(-1)  # (…, T, 1)
+    response = (states * said).cumsum(-2) / said.cumsum(-2).clamp(min=1)
+    prompt = _mean(states, parts == PROMPT).unsqueeze(-2)
+    return torch.cat([response, prompt * response, states], dim=-1)
+
+
+def _mean(states: Tensor, chosen: Tensor) -> Tensor:
+    """Mean (…, d) of the chosen ones (…, T) of states (…, T, d); 0 where there is none."""
+    return (states * chosen.unsqueeze(-1)).sum(-2) / chosen.sum(-1, keepdim=True).clamp(min=1)
 
 
 def by_length(rows: Sequence[NDArray[np.int64]], most: int = READ_TOKENS) -> Iterator[list[int]]:
     """Batches of indices, longest rows first, each of at most `most` tokens with its padding (or of a single row)."""
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
+    order = sorted(range(len(rows)), key=lambda index: -rows[index].shape[1])
     start = 0
     while start < len(order):
-        count = max(1, most // len(rows[order[start]]))
+        count = max(1, most // rows[order[start]].shape[1])
         yield order[start : start + count]
         start += count
 
@@ -100,18 +121,18 @@ class Reading:
 
     @functools.cached_property
     def features(self) -> Tensor:
-        """The frozen encoder's features (rows, 2d) of every different text."""
-        features = torch.empty(len(self.rows), 2 * self.encoder.width, device=self.encoder.device)
+        """The frozen encoder's features (rows, 3d) of every different text."""
+        features = torch.empty(len(self.rows), FEATURES * self.encoder.width, device=self.encoder.device)
         with torch.no_grad():
             for places in by_length(self.rows):
-                ids, real = self.encoder.padded([self.rows[place] for place in places])
-                features[places] = pooled(self.encoder.states(ids, real), real)
+                ids, parts = self.encoder.padded([self.rows[place] for place in places])
+                features[places] = pooled(self.encoder.states(ids, parts != PADDING), parts)
         return features
 
     def tokens(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids (K, n, T) of the rows at `index` (K, n), and which of them are real."""
-        ids, real = self.encoder.padded([self.rows[place] for place in index.flatten().tolist()])
-        return ids.view(*index.shape, -1), real.view(*index.shape, -1)
+        """Token ids (K, n, T) of the rows at `index` (K, n), and what each belongs to."""
+        ids, parts = self.encoder.padded([self.rows[place] for place in index.flatten().tolist()])
+        return ids.view(*index.shape, -1), parts.view(*index.shape, -1)
 
 
 def load_encoder(name: str, device: str = "auto") -> Encoder:

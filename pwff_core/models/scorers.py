@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pwff_core.methods import AXES, Axis
 from pwff_core.models.critics import Critics
-from pwff_core.models.encoder import Encoder, Reading, Text, pooled
+from pwff_core.models.encoder import PADDING, Encoder, Reading, Text, pooled
 from pwff_core.models.stacked import ENCODER, Named, encoder_states, head_scores, new_head, stack, trains_encoder
 
 ASSESSED_AT_ONCE = 8  # texts of a client that encoders of their own read at once
@@ -52,8 +52,9 @@ class RewardModels:
             raise ValueError(f"{self.clients} reward models cannot score the texts of {len(index)} clients")
         named, mine = self.tensors[axis], index.reshape(self.clients, -1)
         if trains_encoder(named):
-            ids, real = reading.tokens(mine)
-            features = pooled(encoder_states(self.encoder, named, ids, real[:, :, None, None, :]), real)
+            ids, parts = reading.tokens(mine)
+            seen = (parts != PADDING)[:, :, None, None, :]
+            features = pooled(encoder_states(self.encoder, named, ids, seen), parts)
         else:
             features = reading.features[mine]
         return head_scores(named, features).view(index.shape)

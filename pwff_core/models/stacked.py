@@ -1,6 +1,6 @@
 """Heads and encoders of K clients, stacked along a leading client axis; the plain names of `nn.Linear` and DistilBERT.
 
-A scorer's tensors are `head.inner.weight` (K, h, 2d), `head.inner.bias` (K, h), `head.outer.weight` (K, 1, h),
+A scorer's tensors are `head.inner.weight` (K, h, 3d), `head.inner.bias` (K, h), `head.outer.weight` (K, 1, h),
 `head.outer.bias` (K, 1) and, where the encoder is trained too, `encoder.…` (K, …) for each of its weights.
 """
 
@@ -16,7 +16,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pwff_core.models.encoder import Encoder
+from pwff_core.models.encoder import FEATURES, Encoder
 
 ENCODER = "encoder."
 OUTPUT_SCALE = 0.1  # of the output layer's start: first scores are close to each other, so no pair starts far wrong
@@ -25,15 +25,17 @@ Named = dict[str, nn.Parameter]
 
 
 def new_head(width: int, hidden: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """One head on features (…, 2d): the start of `nn.Linear`, U(−1/√inputs, 1/√inputs), with a small output layer."""
+    """One head on features (…, 3d): the start of `nn.Linear`, U(−1/√inputs, 1/√inputs), with a small output layer."""
 
-    def uniform(inputs: int, *shape: int) -> Tensor:
-        bound = 1.0 / math.sqrt(inputs)
+    inputs = FEATURES * width
+
+    def uniform(fan_in: int, *shape: int) -> Tensor:
+        bound = 1.0 / math.sqrt(fan_in)
         return torch.empty(shape).uniform_(-bound, bound, generator=generator)
 
     return {
-        "head.inner.weight": uniform(2 * width, hidden, 2 * width),
-        "head.inner.bias": uniform(2 * width, hidden),
+        "head.inner.weight": uniform(inputs, hidden, inputs),
+        "head.inner.bias": uniform(inputs, hidden),
         "head.outer.weight": uniform(hidden, 1, hidden) * OUTPUT_SCALE,
         "head.outer.bias": uniform(hidden, 1) * OUTPUT_SCALE,
     }
@@ -53,7 +55,7 @@ def trains_encoder(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def head_scores(tensors: Mapping[str, Tensor], features: Tensor) -> Tensor:
-    """Scores (K, n) of features (K, n, 2d): Linear(2d → h), tanh-GELU, Linear(h → 1)."""
+    """Scores (K, n) of features (K, n, 3d): Linear(3d → h), tanh-GELU, Linear(h → 1)."""
     inner = torch.baddbmm(tensors["head.inner.bias"][:, None], features, tensors["head.inner.weight"].mT)  # (K, n, h)
     inner = F.gelu(inner, approximate="tanh")
     outer = torch.baddbmm(tensors["head.outer.bias"][:, None], inner, tensors["head.outer.weight"].mT)  # (K, n, 1)

@@ -23,6 +23,7 @@ from pwff_core.models.critics import CriticBatch
 from pwff_core.models.encoder import Reading
 from pwff_core.models.scorers import RewardModels
 from pwff_core.stages import ppo
+from pwff_core.stages.batches import LENGTH_JITTER
 from pwff_core.stages.clients import Clients
 from pwff_core.stages.instruction import (
     ADAM_BETAS,
@@ -33,7 +34,7 @@ from pwff_core.stages.instruction import (
     new_optimiser,
     uploaded,
 )
-from pwff_core.stages.rollouts import Rollouts, answer, log_probs
+from pwff_core.stages.rollouts import Rollouts, answer, log_probs, part_log_probs
 
 
 class Experience(NamedTuple):
@@ -139,17 +140,20 @@ class AlignmentStage:
     def _improve_policies(
         self, rollouts: Rollouts, experience: Experience, order: np.random.Generator, where: str
     ) -> None:
-        """One epoch of clipped policy steps over all rollouts, in minibatches of each client's own."""
+        """One epoch of clipped policy steps over all rollouts, in minibatches of similar length."""
         settings, start = self._clients.config.alignment, 0
         rows = rollouts.mask.shape[1]
         for index, (cohort, optimiser) in enumerate(zip(self._clients.cohorts, self._optimisers, strict=True)):
             models = slice(start, start + cohort.clients)
             start += cohort.clients
             stopped = torch.zeros(cohort.clients, dtype=torch.bool, device=rollouts.mask.device)
-            shuffled = torch.from_numpy(np.stack([order.permutation(rows) for _ in range(cohort.clients)]))
-            for chosen in shuffled.to(rollouts.mask.device).tensor_split(min(settings.minibatches, rows), dim=1):
-                part, own = rollouts.part(models, chosen), torch.arange(cohort.clients, device=chosen.device)[:, None]
-                new = log_probs([cohort], part, settings.temperature)
+            own = torch.arange(cohort.clients, device=stopped.device)[:, None]
+            jitter = torch.from_numpy(order.uniform(-LENGTH_JITTER, LENGTH_JITTER, (cohort.clients, rows)))
+            parts = rollouts.by_length(models, settings.minibatches, jitter.to(stopped.device))
+            for turn in order.permutation(len(parts)):
+                chosen = parts[turn]
+                part = rollouts.part(models, chosen)
+                new = part_log_probs(cohort, part, settings.temperature)
                 length = part.mask.shape[-1]
                 old = experience.log_probs[models][own, chosen][..., :length]
                 advantages = experience.advantages[models][own, chosen][..., :length]
@@ -192,8 +196,7 @@ class AlignmentStage:
         clients, settings = self._clients, self._clients.config.alignment
         asked, delicate = self.test_prompts()
         rollouts = answer(clients, asked, "test")
-        ratio = log_probs(clients.cohorts, rollouts, settings.temperature)
-        ratio = ratio - log_probs(self.references, rollouts, settings.temperature)
+        ratio = rollouts.log_probs - log_probs(self.references, rollouts, settings.temperature)
         people = clients.config.clients
         kl = ratio.sum(-1).view(people, -1).mean(1)
         lengths = rollouts.mask.sum(-1).view(people, -1).float().mean(1)

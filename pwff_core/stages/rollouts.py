@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from pwff_core.models.decoding import decode
 from pwff_core.models.encoder import Text
 from pwff_core.stages.clients import Clients
 
+ROWS_AT_ONCE = 4  # of every model in a pass without gradients; with few, little of it is padding
+
 
 class Rollouts(NamedTuple):
     """n answers of each of M models; the longest is R tokens long, its end token included."""
@@ -27,6 +30,7 @@ class Rollouts(NamedTuple):
     at: Tensor  # (M, n, R) position in T that predicts a response token
     labels: Tensor  # (M, n, R) the response tokens
     mask: Tensor  # (M, n, R) true where there is one
+    log_probs: Tensor  # (M, n, R) as decoding told them, so of no use for gradients; 0 where there is no token
 
     @property
     def prompts(self) -> list[list[str]]:
@@ -42,7 +46,17 @@ class Rollouts(NamedTuple):
         return Rollouts(
             [], [], self.tokens[models][own, chosen][..., :end], at[..., :longest],
             self.labels[models][own, chosen][..., :longest], mask[..., :longest],
+            self.log_probs[models][own, chosen][..., :longest],
         )  # fmt: skip
+
+    def by_length(self, models: slice, parts: int, jitter: Tensor | None = None) -> list[Tensor]:
+        """The n rows of each of some models in parts of similar length, (m, about n / parts) each, short ones first.
+
+        All models' i-th parts are stacked, so little of it is padding. `jitter` (m, n) [tokens] mixes the lengths.
+        """
+        lengths = (self.at[models] * self.mask[models]).amax(-1).float()
+        order = (lengths if jitter is None else lengths + jitter).argsort(dim=1)
+        return list(order.tensor_split(min(parts, order.shape[1]), dim=1))
 
 
 def answer(clients: Clients, prompts: Sequence[Sequence[str]], *purpose: str | int) -> Rollouts:
@@ -53,6 +67,7 @@ def answer(clients: Clients, prompts: Sequence[Sequence[str]], *purpose: str | i
     texts = [[prompt_text(instruction) for instruction in mine] for mine in prompts]
     given = [[tokenizer(text, verbose=False)["input_ids"][-room:] for text in mine] for mine in texts]
     responses: list[list[list[int]]] = []
+    told: list[list[float]] = []
     start = 0
     for index, cohort in enumerate(clients.cohorts):
         generator = torch.Generator(backbone.device)
@@ -66,13 +81,14 @@ def answer(clients: Clients, prompts: Sequence[Sequence[str]], *purpose: str | i
                 answers.tokens.tolist(), answers.lengths.tolist(), answers.ended.tolist(), strict=True
             )
         ]
+        told += answers.log_probs.tolist()
         responses += [rows[first : first + len(mine[0])] for first in range(0, len(rows), len(mine[0]))]
-    return _stacked(texts, given, responses, tokenizer, end, backbone.device)
+    return _stacked(texts, given, responses, told, tokenizer, end, backbone.device)
 
 
 def _stacked(
-    texts: list[list[str]], given: list[list[list[int]]], responses: list[list[list[int]]], tokenizer: Any, end: int,
-    device: torch.device,
+    texts: list[list[str]], given: list[list[list[int]]], responses: list[list[list[int]]], told: list[list[float]],
+    tokenizer: Any, end: int, device: torch.device,
 ) -> Rollouts:  # fmt: skip
     rows = [[(p, r) for p, r in zip(ps, rs, strict=True)] for ps, rs in zip(given, responses, strict=True)]
     shape = (len(rows), len(rows[0]))
@@ -81,12 +97,14 @@ def _stacked(
     tokens = np.full((*shape, width), end, dtype=np.int64)
     labels = np.full((*shape, longest), end, dtype=np.int64)
     at, mask = np.zeros((*shape, longest), dtype=np.int64), np.zeros((*shape, longest), dtype=bool)
+    probable = np.zeros((*shape, longest), dtype=np.float32)
     for model, mine in enumerate(rows):
         for row, (prompt, response) in enumerate(mine):
             tokens[model, row, : len(prompt) + len(response)] = prompt + response
             labels[model, row, : len(response)] = response
             at[model, row, : len(response)] = np.arange(len(prompt) - 1, len(prompt) - 1 + len(response))
             mask[model, row, : len(response)] = True
+            probable[model, row, : len(response)] = told[model * shape[1] + row][: len(response)]
     pieces = [[["" if t == end else _piece(tokenizer, t) for t in response] for _, response in mine] for mine in rows]
     written = [
         [
@@ -95,7 +113,8 @@ def _stacked(
         ]
         for prompts, theirs, mine in zip(texts, pieces, rows, strict=True)
     ]
-    return Rollouts(written, pieces, *(torch.from_numpy(part).to(device) for part in (tokens, at, labels, mask)))
+    parts = (tokens, at, labels, mask, probable)
+    return Rollouts(written, pieces, *(torch.from_numpy(part).to(device) for part in parts))
 
 
 @functools.lru_cache(maxsize=65_536)
@@ -106,24 +125,29 @@ def _piece(tokenizer: Any, token: int) -> str:
 
 
 def log_probs(cohorts: Sequence[Cohort], rollouts: Rollouts, temperature: float) -> Tensor:
-    """Log probability (M, n, R) of every response token at the sampling temperature; 0 where there is none.
-
-    The cohorts' clients are the M models, in order.
+    """Log probability (M, n, R) of every response token at the sampling temperature, without gradients; 0 where there
+    is none. The cohorts' clients are the M models, in order.
     """
-    found, start = [], 0
+    found = torch.zeros(rollouts.mask.shape, device=rollouts.mask.device)
+    start = 0
     for cohort in cohorts:
         models = slice(start, start + cohort.clients)
         start += cohort.clients
-        found.append(_log_probs(cohort, rollouts, models, temperature))
-    return torch.cat(found)
+        own = torch.arange(models.start, models.stop, device=found.device)[:, None]
+        for chosen in rollouts.by_length(models, math.ceil(found.shape[1] / ROWS_AT_ONCE)):
+            part = rollouts.part(models, chosen)
+            with torch.no_grad():
+                found[own, chosen, : part.mask.shape[-1]] = part_log_probs(cohort, part, temperature)
+    return found
 
 
-def _log_probs(cohort: Cohort, rollouts: Rollouts, models: slice, temperature: float) -> Tensor:
-    tokens, at, mask = rollouts.tokens[models], rollouts.at[models], rollouts.mask[models]
-    first = torch.arange(at[..., 0].numel(), device=at.device).view(*at.shape[:2], 1) * tokens.shape[-1]
+def part_log_probs(cohort: Cohort, part: Rollouts, temperature: float) -> Tensor:
+    """The same (m, c, R) of some rows of the cohort's m models, in one pass and with gradients."""
+    tokens, mask = part.tokens, part.mask
+    first = torch.arange(mask[..., 0].numel(), device=mask.device).view(*mask.shape[:2], 1) * tokens.shape[-1]
     with cohort.attached(), cohort.backbone.autocast():
-        hidden = cohort.backbone.hidden(tokens.flatten(0, 1))  # (M·n, T, d)
-        logits = cohort.backbone.logits(hidden.reshape(-1, hidden.shape[-1])[(first + at)[mask]]).float()  # (N, V)
+        hidden = cohort.backbone.hidden(tokens.flatten(0, 1))  # (m·c, T, d)
+        logits = cohort.backbone.logits(hidden.reshape(-1, hidden.shape[-1])[(first + part.at)[mask]]).float()  # (N, V)
     logits = logits / temperature
-    picked = logits.gather(1, rollouts.labels[models][mask][:, None])[:, 0] - logits.logsumexp(-1)
+    picked = logits.gather(1, part.labels[mask][:, None])[:, 0] - logits.logsumexp(-1)
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, picked)

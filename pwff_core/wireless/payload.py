@@ -107,8 +107,8 @@ def uplink_bits(numbers: Mapping[Group, int], float_bits: int) -> int:
 
 
 def head_numbers(width: int, hidden: int) -> int:
-    """Numbers of a reward model's head: 2·width inputs, `hidden` inner units, one output."""
-    return (2 * width + 1) * hidden + hidden + 1
+    """Numbers of a reward model's head: 3·width inputs (features), `hidden` inner units, one output."""
+    return (3 * width + 1) * hidden + hidden + 1
 
 
 def reward_numbers(method: Method, config: RunConfig) -> int:

@@ -219,7 +219,7 @@ def test_answers_stand_side_by_side_with_scores_and_wishes(store: Store) -> None
     for client, wish in ((4, "100 % helpful, 0 % harmless"), (1, "25 % helpful, 75 % harmless")):
         assert f"**Client {client}** · {wish}" in said
         assert f"{client} on How are you?" in said
-    assert "House style: Sure!, metric" in said and "House style: none of its own" in said
+    assert "House style: Sure! · metric" in said and "House style: none of its own" in said
     assert "Helpfulness **+0.40** · harmlessness **+0.60** · weighted **+0.50** sd" in said
     assert said.count("Refuses") == 2 and said.count(":blue-badge") == 2  # odd clients refuse
 
