@@ -4,7 +4,7 @@
 // data: { source, figure (JSON text), templates: { light, dark }, revision, view, alt, filename }
 //   revision changes with the figure; view changes with the run, and then the zoom starts anew.
 
-const HEIGHT = 340;
+const HEIGHT = 340; // of a figure that does not ask for another
 const BUTTONS_LEFT_OUT = ["select2d", "lasso2d", "autoScale2d"];
 
 // One copy of plotly.js a browser page, however many charts: the file is 5 MB.
@@ -40,7 +40,7 @@ function draw(chart) {
     ...figure.layout,
     template: data.templates[theme],
     uirevision: data.view,
-    height: HEIGHT,
+    height: figure.layout.height ?? HEIGHT,
     autosize: true,
     // a finger on a chart scrolls the page; a mouse zooms
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
@@ -51,6 +51,7 @@ function draw(chart) {
     modeBarButtonsToRemove: BUTTONS_LEFT_OUT,
     toImageButtonOptions: { format: "svg", filename: data.filename, width: 800, height: 500 },
   };
+  plot.style.minHeight = `${layout.height}px`; // when the window changes, plotly takes the element's height
   Plotly.react(plot, figure.data, layout, config).then(() => makeReachable(plot));
 }
 

@@ -20,11 +20,11 @@ from typing import Any, cast, get_args
 import tyro
 
 from pwff_core import comparison
-from pwff_core.conversation import When
 from pwff_core.errors import ConfigError, EngineError, PwffError, StoreError
 from pwff_core.flags import EXPORTS, App, Command, Compare, Export, Run, Runs, config_of, unknown_flag
 from pwff_core.methods import METHODS
 from pwff_core.paths import STORE_VARIABLE, default_store_path, root_dir
+from pwff_core.records import When
 from pwff_core.store import RunStatus, Store
 from pwff_core.terminal import play, summary, table
 
@@ -98,6 +98,8 @@ def _run(command: Run, path: Path) -> int:
     row = store.run(run_id)
     if not command.json:
         print(summary(records))
+    if row.message:
+        print(f"pwff: {row.message}", file=sys.stderr)
     print(f"Run {run_id} is {row.status.value}; `pwff export {run_id} --to DIR` writes its tables.", file=sys.stderr)
     return 0
 

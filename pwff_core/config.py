@@ -110,7 +110,7 @@ class AlignmentConfig(Section):
 
     rounds: int = knob(12, "Federated rounds of alignment.", ge=0, le=10_000, label="Rounds")
     batch_size: int = knob(16, "Prompts that a client answers in a round.", ge=1, le=4096, label="Rollouts")
-    delicate_share: float = knob(2 / 3, "Share of delicate prompts among them, where helpfulness and harmlessness conflict.", ge=0, le=1, label="Delicate prompts")
+    delicate_share: float = knob(0.65, "Share of delicate prompts among them, where helpfulness and harmlessness conflict.", ge=0, le=1, label="Delicate prompts")
     local_steps: int = knob(2, "Epochs of PPO over a round's rollouts.", ge=1, le=100, label="PPO epochs")
     minibatches: int = knob(2, "Minibatches of an epoch.", ge=1, le=1024, label="Minibatches")
     learning_rate: float = knob(1e-3, "AdamW's step size for adapters.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
@@ -125,7 +125,7 @@ class AlignmentConfig(Section):
     kl_coefficient: float = knob(0.2, "Penalty a token on log π/π_ref against the model before alignment.", symbol="β", ge=0, le=100, label="KL coefficient")
     kl_stop: float = knob(0.2, "An epoch's remaining steps are skipped for a client whose policy has moved further than this from the rollouts' (mean KL a token).", unit="nat", ge=1e-4, le=1e6, scale="log", label="KL early stop")
     discount: float = knob(1.0, "Discount of a later token's reward.", symbol="γ", ge=0, le=1, label="Discount")
-    gae_lambda: float = knob(0.95, "Generalised advantage estimation: from one-step (0) to whole-return (1).", symbol="λ_GAE", ge=0, le=1, label="GAE λ")
+    gae_lambda: float = knob(0.95, "Generalised advantage estimation: from one-step (0) to whole-return (1).", symbol="λ_GAE", ge=0, le=1, label="GAE")
     gradient_clip: float = knob(1.0, "Each client's gradient is scaled down to this norm.", ge=1e-3, le=1e6, scale="log", label="Gradient clip")
     test_prompts: int = knob(12, "Held-out prompts that a client answers after each round, delicate ones in the same share.", ge=1, le=10_000, label="Test prompts")
     patience: int = knob(0, "The stage ends early when its smoothed reward has not improved for so many rounds; 0: all rounds are played.", ge=0, le=10_000, label="Patience")

@@ -14,14 +14,14 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pwff_core import processes
 from pwff_core.errors import ConfigError, EngineError, ModelError
+from pwff_core.records import When
 
-When = Literal["before", "after"]  # alignment
 _TAIL_LINES = 3  # of the process's last words in an error
 _ENDING_S = 5.0  # a process that is asked to end has this long to do so
 

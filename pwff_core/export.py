@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from pwff_core.conversation import When, models_folder
+from pwff_core.conversation import models_folder
 from pwff_core.errors import StoreError
 from pwff_core.methods import METHODS
-from pwff_core.records import METRICS, ClientRecord, RoundRecord
+from pwff_core.records import METRICS, ClientRecord, RoundRecord, When
 from pwff_core.store import RunRow, Store
 
 _ROUND_COLUMNS = [name for name in RoundRecord.model_fields if name != "clients"]

@@ -15,9 +15,9 @@ from typing import Annotated, Any, get_args
 from tyro.conf import Positional, arg
 
 from pwff_core.config import Knob, PresetId, RunConfig, knobs, load_toml, preset_config, with_changes
-from pwff_core.conversation import When
 from pwff_core.errors import ConfigError
 from pwff_core.paths import STORE_VARIABLE
+from pwff_core.records import When
 
 EXPORTS = ("tables", "peft")
 _KIND_WORDS = {"switch": "true|false", "integer": "N", "number": "X", "list": "X X …", "text": "TEXT"}

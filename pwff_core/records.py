@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 Stage = Literal["instruction", "reward", "alignment"]
 Better = Literal["higher", "lower"]
+When = Literal["before", "after"]  # alignment: which of a client's models is meant
 
 
 class ClientRecord(BaseModel):

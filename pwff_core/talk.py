@@ -84,7 +84,7 @@ class Talker:
         """The judge's scores of each answer; nothing where there is no judge."""
         if self.judge is None:
             return [{} for _ in texts]
-        answers = [Text(prompt, f" {text}", end) for text, end in zip(texts, ended, strict=True)]
+        answers = [Text(prompt, f" {text}" if text else "", end) for text, end in zip(texts, ended, strict=True)]
         reading = Reading(self.judge.encoder, [answers])  # one judge for all clients
         by_axis = {axis: self.judge.score(axis, reading)[0].tolist() for axis in AXES}
         return [{axis: scores[index] for axis, scores in by_axis.items()} for index in range(len(texts))]

@@ -28,6 +28,8 @@ def play(store: Store, run_id: str, label: str, *, as_json: bool) -> list[RoundR
         for record in stream:
             records.append(record)
             bar.set_postfix_str(f"accuracy {in_words('accuracy', record.accuracy)}", refresh=False)
+            if record.stage_end:  # perhaps before its last round
+                bar.total = store.run(run_id).rounds_total
             bar.update()
             if as_json:
                 sys.stdout.write(record.model_dump_json() + "\n")

@@ -5,22 +5,43 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pwff_core
 from pwff_core.config import RunConfig
+from pwff_core.methods import METHODS
 from pwff_core.records import METRICS, ClientProfile, ClientRecord, RoundRecord, Stage
 
+if TYPE_CHECKING:  # tests of the pages play scripts too, and need no torch for it
+    from pwff_core.models.saved import SavedModels
+
 CLIENTS = 2
+CONVERGED = "Loss has not improved for 2 rounds."
 
 
-class Script(NamedTuple):
+@dataclass
+class Script:
+    """A prepared run, with what the worker asks of one."""
+
     config: RunConfig
     run_id: str
     profiles: tuple[ClientProfile, ...]
     notes: tuple[str, ...]
     rounds_total: int
+    played: int = 0
+
+    def saved_models(self) -> SavedModels:
+        """One number a model: how many rounds it has been through."""
+        import torch
+
+        from pwff_core.models.saved import SavedModels
+
+        method = METHODS[self.config.method]
+        models = 1 if method.pooled else self.config.clients
+        after = {group: {"rounds": torch.full((models,), float(self.played))} for group in method.trains}
+        return SavedModels(self.config, torch.ones(self.config.clients, 1, 3, dtype=torch.bool), None, after, {})
 
 
 def record(number: int, run_id: str = "", method: str = "pwff") -> RoundRecord:
@@ -45,9 +66,14 @@ def profile(client: int) -> ClientProfile:
 
 
 def federation(
-    before_round: Callable[[int], Any] = lambda number: None, prepare_error: Exception | None = None
+    before_round: Callable[[int], Any] = lambda number: None,
+    prepare_error: Exception | None = None,
+    converges_at: int | None = None,
 ) -> ModuleType:
-    """A module with `prepare` and `play`; `before_round(number)` may wait, raise or act on the store."""
+    """A module with `prepare` and `play`; `before_round(number)` may wait, raise or act on the store.
+
+    `converges_at`: the round after which the only stage ends, whatever the settings say.
+    """
 
     def prepare(config: RunConfig, run_id: str = "") -> Script:
         if prepare_error:
@@ -55,9 +81,14 @@ def federation(
         return Script(config, run_id, (profile(0), profile(1)), ("A remark — with a dash.",), config.instruction.rounds)
 
     def play(script: Script) -> Iterator[RoundRecord]:
-        for number in range(1, script.rounds_total + 1):
-            before_round(number)
-            yield record(number, script.run_id, script.config.method)
+        while script.played < script.rounds_total:
+            before_round(script.played + 1)
+            script.played += 1
+            found = record(script.played, script.run_id, script.config.method)
+            if script.played == converges_at:
+                script.rounds_total = script.played
+                found = found.model_copy(update={"stage_end": CONVERGED})
+            yield found
 
     module: Any = ModuleType("pwff_core.federation")
     module.prepare, module.play = prepare, play

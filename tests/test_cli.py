@@ -234,6 +234,21 @@ def test_run_json_is_one_object_a_round_and_nothing_else(path: Path, capsys: pyt
     assert first["reward"] is None and first["clients"][1]["snr_db"] is None
 
 
+def test_a_run_that_converges_fills_its_bar(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play_with(monkeypatch, federation(converges_at=2))
+    assert cli.main(["run", *SHORT]) == 0
+    assert "PWFF: 100%" in (said := capsys.readouterr().err) and "2/2" in said
+
+
+def test_models_that_cannot_be_kept_are_told(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path.parent / "models").write_text("in the way")
+    assert cli.main(["run", *SHORT]) == 0
+    said = capsys.readouterr().err
+    assert "pwff: The models cannot be written to" in said and "is finished; `pwff export" in said
+
+
 def test_ctrl_c_keeps_the_rounds(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pwff_core.config import AdapterConfig, ChannelConfig, LoraConfig, RunConfig
-from pwff_core.conversation import When, models_folder
+from pwff_core.conversation import models_folder
 from pwff_core.errors import ModelError, StoreError
 from pwff_core.export import clients_table, export_model, export_run, rounds_table
 from pwff_core.methods import METHODS
 from pwff_core.models.backbone import load_backbone
 from pwff_core.models.cohort import Cohort
 from pwff_core.models.saved import SavedModels, cohort_of, load, save, stacked
-from pwff_core.records import ClientRecord, RoundRecord
+from pwff_core.records import ClientRecord, RoundRecord, When
 from pwff_core.store import RunStatus, Store
 from tests.scripted import profile, record
 

@@ -254,8 +254,19 @@ def test_stages_fill_the_axis_without_gap_and_hold_all_rounds(done: int, cut: in
 
 def test_planned_stages_are_those_that_fit_into_the_rounds_of_the_run() -> None:
     config = with_changes(RunConfig(), {f"{stage}.rounds": count for stage, count in PLANNED.items()})
-    assert planned_stages(config, 9) == PLANNED == stage_rounds(config)
-    assert planned_stages(config, 3) == {"instruction": 3}  # a run of the version that had one stage
+    assert planned_stages(config, 9, []) == PLANNED == stage_rounds(config)
+    assert planned_stages(config, 9, whole_run()) == PLANNED
+    assert planned_stages(config, 3, []) == {"instruction": 3}  # a run of the version that had one stage
+
+
+def test_stages_stay_planned_when_one_has_ended_early_and_fewer_rounds_are_expected() -> None:
+    config = with_changes(RunConfig(), {f"{stage}.rounds": count for stage, count in PLANNED.items()})
+    records = whole_run(rounds={"instruction": 1, "reward": 2, "alignment": 3}, instruction="It.", alignment="It too.")
+    for done in (1, 2, 3):
+        assert planned_stages(config, 1 + 2 + 4, records[:done]) == PLANNED
+    assert planned_stages(config, 3 + 2 + 4, records[:1]) == PLANNED  # the round is in the store, the sum not yet
+    assert planned_stages(config, 1 + 2 + 3, records) == PLANNED
+    assert [(span.rounds, span.planned) for span in spans_of(PLANNED, records)] == [(1, 3), (2, 2), (3, 4)]
 
 
 def test_stages_are_named_and_marked_only_where_there_are_several() -> None:

@@ -15,9 +15,12 @@ import pytest
 import pwff_core
 from pwff_core import launch, worker
 from pwff_core.config import InstructionConfig, RunConfig
+from pwff_core.conversation import kept as kept_models
+from pwff_core.conversation import models_folder
 from pwff_core.errors import DataError, EngineError, PwffError, StoreError, TrainingError
+from pwff_core.models.saved import load
 from pwff_core.store import RunRow, RunStatus, Store
-from tests.scripted import federation, profile, record
+from tests.scripted import CONVERGED, federation, profile, record
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = RunConfig(clients=2, instruction=InstructionConfig(rounds=5))
@@ -131,6 +134,78 @@ def test_a_run_plays_outside_the_main_thread(store: Store, monkeypatch: pytest.M
     thread.start()
     thread.join()
     assert [row.status for row in rows] == [RunStatus.FINISHED]
+
+
+# what is kept of it
+
+
+def rounds_of_the_models(store: Store, run_id: str) -> float:
+    """How many rounds the run's models have been through, as they are kept."""
+    (number,) = load(models_folder(store.path, run_id)).after["lora"]["rounds"].unique().tolist()
+    return float(number)
+
+
+@pytest.mark.parametrize(("stop_in", "status"), [(None, RunStatus.FINISHED), (2, RunStatus.STOPPED)])
+def test_the_models_are_kept_beside_the_store_before_the_run_is_said_to_have_ended(
+    store: Store, monkeypatch: pytest.MonkeyPatch, stop_in: int | None, status: RunStatus
+) -> None:
+    ends: list[tuple[RunStatus, bool]] = []
+    finish = Store.finish
+
+    def seen(self: Store, run_id: str, status: RunStatus, message: str = "") -> None:
+        ends.append((status, kept_models(self.path, run_id) is not None))
+        finish(self, run_id, status, message)
+
+    monkeypatch.setattr(Store, "finish", seen)
+    run_id = store.create_run(CONFIG)
+    row = play(
+        store, federation(lambda number: store.request_stop(run_id) if number == stop_in else None), monkeypatch, run_id
+    )
+    assert ends == [(status, True)]
+    assert rounds_of_the_models(store, run_id) == row.rounds_done == (stop_in or 5)
+
+
+def test_models_in_the_middle_of_a_round_are_not_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = store.create_run(CONFIG)
+    with pytest.raises(KeyboardInterrupt):
+        play(store, federation(lambda number: signal.raise_signal(signal.SIGINT)), monkeypatch, run_id)
+    assert kept_models(store.path, run_id) is None
+
+
+@pytest.mark.parametrize(
+    ("stop_in", "status", "begin"),
+    [(None, RunStatus.FINISHED, ""), (2, RunStatus.STOPPED, "Stopped after 2 of 5 rounds. ")],
+)
+def test_models_that_cannot_be_kept_leave_the_run_as_it_is_and_are_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, stop_in: int | None, status: RunStatus, begin: str
+) -> None:
+    (store.path.parent / "models").write_text("in the way")
+    run_id = store.create_run(CONFIG)
+    row = play(
+        store, federation(lambda number: store.request_stop(run_id) if number == stop_in else None), monkeypatch, run_id
+    )
+    folder = models_folder(store.path, run_id)
+    assert row.status is status
+    assert row.message.startswith(f"{begin}The models cannot be written to {folder} (")
+    assert row.message.endswith("); make room or allow writing there.")
+    assert kept(store, run_id) == [*range(1, (stop_in or 5) + 1)]
+
+
+def test_a_stage_that_ended_early_lowers_what_is_expected(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pwff_core, "federation", federation(converges_at=3), raising=False)
+    run_id = store.create_run(CONFIG)
+    expected = [store.run(run_id).rounds_total for _ in worker.recorded(store, run_id)]
+    assert expected == [5, 5, 3]  # by whom a round is given to, it is known
+    row = store.run(run_id)
+    assert (row.status, row.rounds_done, row.rounds_total) == (RunStatus.FINISHED, 3, 3)
+    assert (row.profiles, row.notes) == ((profile(0), profile(1)), ("A remark — with a dash.",))
+    assert [found.stage_end for _, found in store.rounds(run_id)] == ["", "", CONVERGED]
+
+
+def test_a_stop_in_the_round_that_turned_out_to_be_the_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = store.create_run(CONFIG)
+    module = federation(lambda number: store.request_stop(run_id) if number == 3 else None, converges_at=3)
+    assert play(store, module, monkeypatch, run_id).status is RunStatus.FINISHED
 
 
 # failure

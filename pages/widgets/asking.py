@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple, get_args
 import streamlit as st
 
 from pages.widgets.words import count, plain, sentence
-from pwff_core.conversation import Answer, Conversation, Kept, Question, When, kept
+from pwff_core.conversation import Answer, Conversation, Kept, Question, kept
 from pwff_core.errors import PwffError
-from pwff_core.records import ClientProfile
+from pwff_core.records import ClientProfile, When
 from pwff_core.store import RunRow, Store
 
 MOST_CLIENTS = 4

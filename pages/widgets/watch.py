@@ -50,7 +50,7 @@ def new_rounds(store: Store, run_id: str) -> list[RoundRecord]:
 def draw_run(store: Store, row: RunRow) -> None:
     """Everything about one run, top to bottom."""
     records = new_rounds(store, row.id)
-    planned = planned_stages(row.config, row.rounds_total)
+    planned = planned_stages(row.config, row.rounds_total, records)
     spans = spans_of(planned, records)
     stopping = not row.status.ended and store.stop_requested(row.id)
     _status(row, records, spans, stopping)

@@ -78,7 +78,8 @@ def status_words(row: RunRow, records: Sequence[RoundRecord], spans: Sequence[Sp
         return _running_words(row, records, spans, stopping)
     spent = seconds_text(sum(record.wall_s for record in records))
     if row.status is RunStatus.FINISHED:
-        return f"Finished: {count(done, 'round')} in {spent} of computing. {early_words(spans)}".rstrip()
+        told = (f"Finished: {count(done, 'round')} in {spent} of computing.", early_words(spans), row.message)
+        return " ".join(part for part in told if part)
     if row.status is RunStatus.STOPPED:
         stopped = row.message or f"Stopped after {count(done, 'round')}."
         return f"{stopped} What was measured is kept."

@@ -42,14 +42,18 @@ class Span(NamedTuple):
         return self.rounds < self.planned
 
 
-def planned_stages(config: RunConfig, rounds_total: int) -> dict[Stage, int]:
-    """The stages of a run with their rounds at the most: those that fit into the rounds that the run was given.
+def planned_stages(config: RunConfig, rounds_total: int, records: Sequence[RoundRecord]) -> dict[Stage, int]:
+    """The stages of a run with their rounds at the most: those that fit into the rounds that are expected of it.
 
-    Runs of the version that knew instruction tuning alone read as if they had settings for all stages.
+    `rounds_total` falls when a stage ends early, so such a stage counts as it was, by the run's `records`. Runs of the
+    version that knew instruction tuning alone read as if they had settings for all stages.
     """
+    ended = {record.stage: record.round for record in records if record.stage_end}
     planned: dict[Stage, int] = {}
+    expected = 0
     for stage, count in stage_rounds(config).items():
-        if sum(planned.values()) + count > rounds_total:
+        expected += ended.get(stage, count)
+        if expected > rounds_total:
             break
         planned[stage] = count
     return planned

@@ -24,7 +24,7 @@ def main() -> None:
         if only != "encoder":
             save_half(pretrain_backbone(texts, tokenizer, Path(scratch)), tokenizer, assets_dir() / "backbone")
         if only != "backbone":
-            encoder = pretrain_encoder(texts, judged_texts(), tokenizer, Path(scratch))
+            encoder = pretrain_encoder(judged_texts(), tokenizer, Path(scratch))
             save_half(encoder, tokenizer, assets_dir() / "encoder")
 
 

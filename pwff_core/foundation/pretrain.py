@@ -28,7 +28,8 @@ from pwff_core.models.encoder import FEATURES, PROMPT, RESPONSE, pooled
 
 IGNORED = -100  # the label of a token whose word is not asked for
 BACKBONE_EPOCHS, ENCODER_EPOCHS = 2, 1
-MASKED, CAUSAL_SHARE = 0.3, 0.5  # of the encoder's training: masked words of a text, batches that are read causally
+MODES = ("whole", "causal", "apart")  # how the encoder reads a batch
+MASKED = 0.15  # share of words that are asked for where a text is read whole or apart
 
 
 def new_backbone(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
@@ -78,40 +79,57 @@ def pretrain_backbone(texts: list[Text], tokenizer: PreTrainedTokenizerFast, fol
 
 
 class Reader(nn.Module):
-    """The encoder with two heads: words of the text, and the verdict on its response.
+    """The encoder with its three tasks: words, which response belongs to which prompt, and the verdict on a response.
 
-    The verdict is read off the features that a reward model reads its score off.
+    The verdict is read off the features that a reward model reads its score off, [v, u ∗ v, last]; the match of a prompt
+    u and a response v is a weighted sum of u ∗ v.
     """
 
     def __init__(self, masked: DistilBertForMaskedLM) -> None:
         super().__init__()
+        width = masked.config.dim
         self.masked = masked
-        self.verdict = nn.Linear(FEATURES * masked.config.dim, len(VERDICTS))
+        self.verdict = nn.Linear(FEATURES * width, len(VERDICTS))
+        self.match = nn.Parameter(torch.ones(width))
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, parts: Tensor, labels: Tensor, verdicts: Tensor, causal: Tensor
+        self, input_ids: Tensor, attention_mask: Tensor, parts: Tensor, labels: Tensor, verdicts: Tensor, mode: Tensor
     ) -> dict[str, Tensor]:
-        """The loss of a batch: of words at `labels` (B, T) and of `verdicts` (B,), where they are not IGNORED."""
-        length = input_ids.shape[1]
+        """The loss of a batch (B, T) that is read in one of MODES; words are asked for where `labels` says so."""
+        reading = MODES[int(mode)]
         seen = attention_mask[:, None, None, :].bool()  # (B, 1, 1, T)
-        if causal.any():
-            seen = seen & torch.ones(length, length, dtype=torch.bool).tril()
+        if reading == "causal":
+            seen = seen & torch.ones(parts.shape[1], parts.shape[1], dtype=torch.bool).tril()
+        elif reading == "apart":
+            seen = seen & (parts[:, None, :, None] == parts[:, None, None, :])
         states = self.masked.distilbert(input_ids=input_ids, attention_mask=seen).last_hidden_state  # (B, T, d)
-        verdict = self.verdict(pooled(states, parts))
-        asked, loss = labels != IGNORED, states.new_zeros(())
+        asked, loss = labels != IGNORED, 0.0 * states.sum()  # in case nothing is asked for:
         if asked.any():  # a batch of similar lengths may hold cut off responses alone
             words = self.masked.vocab_layer_norm(F.gelu(self.masked.vocab_transform(states[asked])))
             loss = F.cross_entropy(self.masked.vocab_projector(words).float(), labels[asked])
-        if (verdicts != IGNORED).any():
-            loss = loss + F.cross_entropy(verdict.float(), verdicts, ignore_index=IGNORED)
-        return {"loss": loss, "verdict": verdict}
+        if reading != "apart":
+            logits = self.verdict(pooled(states, parts)).float()
+            return {"loss": loss + F.cross_entropy(logits, verdicts), "logits": logits}
+        right = verdicts == 0
+        prompts, responses = (_mean_state(states[right], parts[right] == part) for part in (PROMPT, RESPONSE))
+        prompts, responses = (means - means.mean(0) for means in (prompts, responses))  # what all share tells nothing
+        logits = (prompts * self.match) @ responses.T  # (right ones, right ones)
+        if len(logits) > 1:
+            loss = loss + F.cross_entropy(logits.float(), torch.arange(len(logits)))
+        return {"loss": loss, "logits": logits}
+
+
+def _mean_state(states: Tensor, chosen: Tensor) -> Tensor:
+    return (states * chosen[..., None]).sum(1) / chosen.sum(1, keepdim=True)
 
 
 class Mixture:
-    """Collator: half of the batches are read causally and asked for every next word, half as a whole for masked words.
+    """Collator: how each batch is read, and which of its words are asked for.
 
-    A critic shares the reward model's weights and reads prefixes, so the encoder has to know both ways. Flawed
-    responses are judged, never learned to be written.
+    *whole* as a reward model reads, for masked words and verdicts; *causal* as a critic reads, for each next word and
+    verdicts; *apart*, where prompt and response do not see each other, for masked words and for which response of the
+    batch belongs to which prompt (the contrastive task of arXiv 1705.00652). Flawed responses are judged, never
+    learned to be written.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -123,8 +141,8 @@ class Mixture:
         """A batch as `Reader.forward` takes it."""
         bare = [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows]
         verdicts = torch.tensor([row["verdicts"] for row in rows])
-        causal = self._lots.random() < CAUSAL_SHARE
-        if causal:
+        mode = int(self._lots.integers(len(MODES)))
+        if MODES[mode] == "causal":
             batch = dict(self._tokenizer.pad(bare, return_tensors="pt"))
             following = batch["input_ids"].roll(-1, dims=1)
             real = batch["attention_mask"].roll(-1, dims=1).bool()
@@ -132,28 +150,25 @@ class Mixture:
             batch["labels"] = torch.where(real, following, IGNORED)
         else:
             batch = dict(self._mask(bare))
-        batch["labels"][verdicts > 0] = IGNORED
+        batch["labels"][(verdicts != 0) & (verdicts != VERDICTS.index("refuses"))] = IGNORED
         starts = torch.tensor([row["starts"] for row in rows])[:, None]
         places = torch.arange(batch["input_ids"].shape[1])
         parts = torch.where(places < starts, PROMPT, RESPONSE) * batch["attention_mask"]  # PADDING is 0
-        return batch | {"parts": parts, "verdicts": verdicts, "causal": torch.tensor([causal])}
+        return batch | {"parts": parts, "verdicts": verdicts, "mode": torch.tensor([mode])}
 
 
-def pretrain_encoder(
-    texts: list[Text], judged: list[Judged], tokenizer: PreTrainedTokenizerFast, folder: Path
-) -> DistilBertForMaskedLM:
-    """The words of the general texts, and whether a response fits its instruction: what is wrong with it if not."""
+def pretrain_encoder(judged: list[Judged], tokenizer: PreTrainedTokenizerFast, folder: Path) -> DistilBertForMaskedLM:
+    """What a reward model's encoder has to know: the language, and whether a response fits its instruction."""
     set_seed(SEED)
-    told = [(text, IGNORED) for text in texts] + [(row.text, row.verdict) for row in judged]
-    rows = [tokenizer.cls_token + text.prompt + text.response + tokenizer.eos_token for text, _ in told]
-    prompts = tokenizer([tokenizer.cls_token + text.prompt for text, _ in told], add_special_tokens=False)
+    rows = [tokenizer.cls_token + row.text.prompt + row.text.response + tokenizer.eos_token for row in judged]
+    prompts = [tokenizer.cls_token + row.text.prompt for row in judged]
     coded = tokenizer(rows, truncation=True, max_length=160, add_special_tokens=False)
     dataset = Dataset.from_dict(
         {
             "input_ids": coded["input_ids"],
             "attention_mask": coded["attention_mask"],
-            "starts": [len(prompt) for prompt in prompts["input_ids"]],
-            "verdicts": [verdict for _, verdict in told],
+            "starts": [len(ids) for ids in tokenizer(prompts, add_special_tokens=False)["input_ids"]],
+            "verdicts": [row.verdict for row in judged],
         }
     )
     model = new_encoder(tokenizer)

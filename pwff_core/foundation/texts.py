@@ -18,8 +18,9 @@ from pwff_core.data.styles import DIMENSIONS, random_style, tags
 SEED = 7
 RENDERINGS = 6  # of every item, each in a random style
 TAG_PROBABILITY = 0.5  # that a dimension of the style is told in the prompt
-JUDGED = 120_000  # texts with a verdict
+JUDGED = 96_000  # texts with a verdict
 RIGHT_SHARE, DELICATE_SHARE = 0.45, 0.1
+FLAW_SHARES = {"wrong": 0.3, "off-topic": 0.3, "cut off": 0.1, "evasive": 0.1, "rude": 0.2}  # hard ones more often
 VERDICTS = ("right", *FLAWS, "refuses")
 
 
@@ -51,7 +52,7 @@ class Judged(NamedTuple):
 
 
 def judged_texts() -> list[Judged]:
-    """Right answers and flawed ones, every flaw as often; both answers to delicate prompts, refusals told apart."""
+    """Right answers and flawed ones; and both answers to delicate prompts, refusals told apart."""
     generator = seeds.generator(SEED, "judged")
     maker = PairMaker("general", generator)
     everyday, delicate = everyday_items("general"), delicate_items("general")
@@ -62,7 +63,9 @@ def judged_texts() -> list[Judged]:
             verdict, response = VERDICTS.index("refuses") if item.refuses else 0, maker.right(item)
         else:
             item = everyday[generator.integers(len(everyday))]
-            verdict = 0 if generator.random() < RIGHT_SHARE else 1 + int(generator.integers(len(FLAWS)))
-            response = maker.flawed(item, FLAWS[verdict - 1]) if verdict else maker.right(item)
+            right = generator.random() < RIGHT_SHARE
+            flaw = FLAWS[generator.choice(len(FLAWS), p=[FLAW_SHARES[flaw] for flaw in FLAWS])]
+            verdict = 0 if right else VERDICTS.index(flaw)
+            response = maker.right(item) if right else maker.flawed(item, flaw)
         judged.append(Judged(Text(prompt_text(item.instruction), " " + response), verdict))
     return judged

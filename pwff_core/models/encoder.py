@@ -47,9 +47,12 @@ class Encoder(NamedTuple):
 
     def tokenise(self, texts: Sequence[Text]) -> tuple[list[NDArray[np.int64]], int]:
         """Each text's token ids and what they belong to (2, T), and how many texts lost their beginning for length."""
+        if not texts:
+            return [], 0
         plain = [text.prompt + text.response for text in texts]
         coded = self.tokenizer(plain, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        rows, cut = [], 0
+        rows: list[NDArray[np.int64]] = []
+        cut = 0
         for index, text in enumerate(texts):
             ends = np.array([end for _, end in coded["offset_mapping"][index]], dtype=np.int64)
             parts = np.where(ends > len(text.prompt), RESPONSE, PROMPT)

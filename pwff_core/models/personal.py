@@ -22,7 +22,8 @@ from torch import Tensor
 
 from pwff_core.errors import ModelError
 from pwff_core.methods import METHODS
-from pwff_core.models.saved import SavedModels, When, of_client
+from pwff_core.models.saved import SavedModels, of_client
+from pwff_core.records import When
 
 _PARTS = "qkv"
 _MODULES = {"attn_out": "attn.c_proj", "mlp_out": "mlp.c_proj", "block_out": ""}  # adapter site → GPT-2's module

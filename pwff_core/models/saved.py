@@ -26,10 +26,10 @@ from pwff_core.errors import ModelError
 from pwff_core.methods import GROUPS, METHODS, Group
 from pwff_core.models.backbone import Backbone
 from pwff_core.models.cohort import Cohort
+from pwff_core.records import When
 
 FORMAT = 1
 HEAD = "saved.json"
-When = Literal["before", "after"]  # alignment
 PromptKind = Literal["delicate", "ordinary"]
 Stacks = Mapping[Group, Mapping[str, Tensor]]  # (K, …) by group and name, as in Cohort.tensors
 

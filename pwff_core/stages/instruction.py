@@ -71,6 +71,7 @@ class InstructionStage:
                 batch = collate(rows, clients.padding, clients.backbone.device)
                 losses = train_step(cohort, optimiser, batch, settings.gradient_clip, trained(clients, local))
                 check_finite(losses, clients.members(index), f"stage instruction, round {number}, step {local + 1}")
+            cohort.train_only(clients.method.trains)  # as it was: alignment trains all of it
 
     def shared(self) -> list[dict[str, Tensor]]:
         """What goes up, stacked by client, a dict a cohort."""

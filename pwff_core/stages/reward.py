@@ -161,7 +161,6 @@ class RewardStage:
             _start(encoder, self.axes, 1 if method.pooled else len(members), config) for members in self.members
         ]
         self.optimisers = [new_optimiser(models, config.reward.learning_rate) for models in self.models]
-        self.amounts = [float(sum(len(pairs) for pairs in mine.train.values())) for mine in clients]
         # what the average is weighted by
         self.amounts = [float(sum(len(mine.train[axis]) for axis in self.axes)) for mine in clients]
         self.notes = _cut_notes(encoder, self.training.reading, self.held_out.reading)

@@ -16,7 +16,18 @@ from torch import Tensor, nn
 
 from pwff_core.errors import ModelError
 from pwff_core.models.critics import Critics
-from pwff_core.models.encoder import Encoder, Reading, Text, by_length, load_encoder, pooled
+from pwff_core.models.encoder import (
+    PADDING,
+    PROMPT,
+    RESPONSE,
+    Encoder,
+    Reading,
+    Text,
+    by_length,
+    load_encoder,
+    pooled,
+    running,
+)
 from pwff_core.models.scorers import RewardModels, joined, new_reward_models
 from tests.encoders import WORDS, wordpiece_folder
 
@@ -56,8 +67,20 @@ def new_models(encoder: Encoder, trainable: str = "head", clients: int = CLIENTS
     return models
 
 
+def plain_features(states: Tensor, asked: int) -> Tensor:
+    """Features (3d) of a text from its states (T, d), the first `asked` of which belong to the prompt."""
+    prompt = sum(states[:asked]) / asked
+    response = sum(states[asked:], torch.zeros(states.shape[1])) / max(len(states) - asked, 1)
+    return torch.cat([response, prompt * response, states[-1]])
+
+
+def words_asked(prompt: str) -> int:
+    """Tokens of a prompt, the start token among them."""
+    return 1 + len(prompt.split())
+
+
 def plain_head(tensors: dict[str, Tensor], client: int) -> nn.Sequential:
-    inner, outer = (nn.Linear(32, HIDDEN), nn.Linear(HIDDEN, 1))
+    inner, outer = (nn.Linear(48, HIDDEN), nn.Linear(HIDDEN, 1))
     for name, layer in (("inner", inner), ("outer", outer)):
         layer.weight.data.copy_(tensors[f"head.{name}.weight"][client].detach())
         layer.bias.data.copy_(tensors[f"head.{name}.bias"][client].detach())
@@ -85,51 +108,102 @@ def plain_tokens(text: Text) -> Tensor:
 
 def test_a_text_as_tokens(encoder: Encoder) -> None:
     rows, cut = encoder.tokenise([Text("Say hello", " THERE"), Text("Say hello", " theres", ended=False)])
-    assert [[WORDS[token] for token in row] for row in rows] == [
+    assert [[WORDS[token] for token in tokens] for tokens, _ in rows] == [
         ["[CLS]", "say", "hello", "there", "[SEP]"],
         ["[CLS]", "say", "hello", "there", "##s"],
     ]
+    assert [parts.tolist() for _, parts in rows] == [[PROMPT] * 3 + [RESPONSE] * 2] * 2
     assert cut == 0
     assert encoder.tokenise([]) == ([], 0)
+
+
+def told(encoder: Encoder, text: Text) -> list[tuple[str, int]]:
+    [(tokens, parts)], _ = encoder.tokenise([text])
+    return [(WORDS[token], part) for token, part in zip(tokens, parts.tolist(), strict=True)]
+
+
+def test_an_empty_response_is_its_end_or_nothing(encoder: Encoder) -> None:
+    assert told(encoder, Text("say", "")) == [("[CLS]", PROMPT), ("say", PROMPT), ("[SEP]", RESPONSE)]
+    assert told(encoder, Text("say", "", ended=False)) == [("[CLS]", PROMPT), ("say", PROMPT)]
+    assert told(encoder, Text("", "", ended=False)) == [("[CLS]", PROMPT)]
+    states = torch.tensor([[3.0], [5.0]])  # of the start token and of `say`, without a response
+    assert pooled(states, torch.tensor([PROMPT, PROMPT])).tolist() == [0.0, 0.0, 5.0]
+
+
+def test_a_token_that_the_response_ends_belongs_to_it(encoder: Encoder) -> None:
+    assert told(encoder, Text("say hel", "lo there", ended=False)) == [
+        ("[CLS]", PROMPT), ("say", PROMPT), ("hello", RESPONSE), ("there", RESPONSE),
+    ]  # fmt: skip
+    batch = new_models(encoder, clients=1).critics().prepare([["say hel"]], [[["l", "o", " there", ""]]], 4)
+    assert batch.at[0, 0].tolist() == [1, 1, 2, 3]  # `hello` is known once it is whole
+    assert batch.parts[0, 0].tolist() == [PROMPT, PROMPT, RESPONSE, RESPONSE]
 
 
 def test_a_text_too_long_loses_its_beginning(encoder: Encoder) -> None:
     fits, long = Text("say " * 19 + "hello there", " fine"), Text("no " + "say " * 19 + "hello there", " fine")
     rows, cut = encoder.tokenise([fits, long])
     assert cut == 1
-    assert len(rows[0]) == encoder.context == 24
+    assert rows[0].shape == (2, encoder.context) == (2, 24)
     assert rows[0].tolist() == rows[1].tolist()
+    assert rows[0][1].tolist() == [PROMPT] * 22 + [RESPONSE] * 2
+
+
+def test_a_response_too_long_loses_its_beginning_and_all_of_the_prompt(encoder: Encoder) -> None:
+    [(tokens, parts)], cut = encoder.tokenise([Text("say hello", " good" * 25 + " bad")])
+    assert cut == 1
+    assert [WORDS[token] for token in tokens] == ["[CLS]", *["good"] * 21, "bad", "[SEP]"]
+    assert parts.tolist() == [PROMPT] + [RESPONSE] * 23
 
 
 @pytest.mark.parametrize("text", {text for mine in TEXTS for text in mine})
-def test_features_are_the_mean_and_the_last_state_of_a_text_alone(encoder: Encoder, text: Text) -> None:
+def test_features_are_those_of_a_text_alone(encoder: Encoder, text: Text) -> None:
     reading = Reading(encoder, TEXTS)
     place = next(reading.index[k, i] for k, mine in enumerate(TEXTS) for i, other in enumerate(mine) if other == text)
     states = encoder.model(input_ids=plain_tokens(text)).last_hidden_state[0]
-    expected = torch.cat([states.mean(0), states[-1]])
+    expected = plain_features(states, words_asked(text.prompt))
     torch.testing.assert_close(reading.features[place], expected, atol=1e-5, rtol=0)
 
 
 def test_each_different_text_is_read_once(encoder: Encoder) -> None:
     reading = Reading(encoder, TEXTS)
     assert len(reading.rows) == 4  # of six
-    assert reading.features.shape == (4, 32)
+    assert reading.features.shape == (4, 48)
     assert reading.index.shape == (3, 2)
     assert reading.index[0, 0] == reading.index[1, 0] == reading.index[2, 1]
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 64))
 def test_batches_by_length_hold_everything_once_and_little(lengths: list[int], most: int) -> None:
-    batches = list(by_length([torch.zeros(length).numpy() for length in lengths], most))
+    batches = list(by_length([torch.zeros(2, length).numpy() for length in lengths], most))
     assert sorted(sum(batches, [])) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= most
 
 
+STATES = torch.tensor([[[2.0], [4.0], [6.0], [8.0], [100.0]], [[1.0], [7.0], [9.0], [11.0], [19.0]]])
+PARTS = torch.tensor([[PROMPT, PROMPT, RESPONSE, RESPONSE, PADDING], [PROMPT, RESPONSE, RESPONSE, RESPONSE, RESPONSE]])
+
+
 def test_pooling_by_hand() -> None:
-    states = torch.tensor([[[1.0], [3.0], [8.0]], [[2.0], [100.0], [100.0]]])
-    real = torch.tensor([[True, True, True], [True, False, False]])
-    assert pooled(states, real).tolist() == [[4.0, 8.0], [2.0, 2.0]]
+    # the response's mean, that times the prompt's mean (3 and 1), the last state that is no padding
+    assert pooled(STATES, PARTS).tolist() == [[7.0, 21.0, 8.0], [11.5, 11.5, 19.0]]
+
+
+def test_running_features_by_hand() -> None:
+    first, second = running(STATES, PARTS).tolist()
+    assert first[:4] == [[0.0, 0.0, 2.0], [0.0, 0.0, 4.0], [6.0, 18.0, 6.0], [7.0, 21.0, 8.0]]
+    assert second == [[0.0, 0.0, 1.0], [7.0, 7.0, 7.0], [8.0, 8.0, 9.0], [9.0, 9.0, 11.0], [11.5, 11.5, 19.0]]
+
+
+@given(st.integers(1, 5), st.integers(0, 6), st.integers(0, 3), st.integers(0, 999))
+def test_running_features_are_the_pooled_ones_of_every_prefix(asked: int, said: int, padding: int, seed: int) -> None:
+    parts = torch.tensor([PROMPT] * asked + [RESPONSE] * said + [PADDING] * padding)
+    states = torch.randn(len(parts), 3, generator=torch.Generator().manual_seed(seed))
+    every = running(states, parts)
+    for t in range(asked - 1, asked + said):  # from the prompt's end on: only there is a value asked for
+        prefix = plain_features(states[: t + 1], asked)
+        torch.testing.assert_close(every[t], prefix, atol=1e-5, rtol=0)
+    torch.testing.assert_close(pooled(states, parts), prefix, atol=1e-5, rtol=0)
 
 
 def test_the_embedded_encoder_loads_silently() -> None:
@@ -146,8 +220,10 @@ def test_the_embedded_encoder_loads_silently() -> None:
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
     assert type(encoder.model).__name__ == "DistilBertModel"
     [row], _ = encoder.tokenise([Text("Instruction: hi\nResponse:", " Sure.")])
-    assert (row[0], row[-1]) == (encoder.tokenizer.cls_token_id, encoder.tokenizer.eos_token_id)
-    assert encoder.tokenizer.decode(row[1:-1]) == "Instruction: hi\nResponse: Sure."
+    tokens, parts = row
+    assert (tokens[0], tokens[-1]) == (encoder.tokenizer.cls_token_id, encoder.tokenizer.eos_token_id)
+    assert encoder.tokenizer.decode(tokens[parts == PROMPT][1:]) == "Instruction: hi\nResponse:"
+    assert encoder.tokenizer.decode(tokens[parts == RESPONSE][:-1]) == " Sure."
 
 
 def problem(name: str) -> str:
@@ -188,13 +264,13 @@ def test_a_head_starts_as_nn_linear_does(encoder: Encoder) -> None:
     models = new_reward_models(encoder, ("helpfulness",), 2, 400, "head", torch.Generator().manual_seed(0))
     start = models.tensors["helpfulness"]
     assert {name: tuple(tensor.shape) for name, tensor in start.items()} == {
-        "head.inner.weight": (2, 400, 32), "head.inner.bias": (2, 400), "head.outer.weight": (2, 1, 400),
+        "head.inner.weight": (2, 400, 48), "head.inner.bias": (2, 400), "head.outer.weight": (2, 1, 400),
         "head.outer.bias": (2, 1),
     }  # fmt: skip
     for tensor in start.values():
         assert torch.equal(tensor[0], tensor[1])
     inner, outer = (float(start[f"head.{name}.weight"].detach().max()) for name in ("inner", "outer"))
-    assert 0.98 / math.sqrt(32) < inner <= 1 / math.sqrt(32)
+    assert 0.98 / math.sqrt(48) < inner <= 1 / math.sqrt(48)
     assert 0.9 * 0.1 / math.sqrt(400) < outer <= 0.1 / math.sqrt(400)
 
 
@@ -220,7 +296,7 @@ def test_scores_equal_each_client_alone(encoder: Encoder, trainable: str) -> Non
             head = plain_head(models.tensors[axis], client)
             for place, text in enumerate(mine):
                 states = reader(input_ids=plain_tokens(text)).last_hidden_state[0]
-                alone = head(torch.cat([states.mean(0), states[-1]]))
+                alone = head(plain_features(states, words_asked(text.prompt)))
                 torch.testing.assert_close(raw[client, place], alone[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(models.assess(axis, Reading(encoder, TEXTS)), raw, atol=1e-6, rtol=0)
 
@@ -304,11 +380,11 @@ def calibrated_models(encoder: Encoder, trainable: str = "head") -> RewardModels
 
 
 @torch.no_grad()
-def plain_value(encoder: Encoder, models: RewardModels, axis: str, client: int, prefix: str) -> float:
-    """What the client's head makes of causal features of a prefix, in calibrated units."""
+def plain_value(encoder: Encoder, models: RewardModels, axis: str, client: int, prompt: str, prefix: str) -> float:
+    """What the client's head makes of causal features of a prefix of prompt and response, in calibrated units."""
     tokens = plain_tokens(Text(prefix, "", ended=False))[0]
     states = causal_states(encoder, plain_encoder(encoder, models.tensors[axis], client), tokens)
-    raw = plain_head(models.tensors[axis], client)(torch.cat([states.mean(0), states[-1]]))
+    raw = plain_head(models.tensors[axis], client)(plain_features(states, words_asked(prompt)))
     return float((raw - models.mean[axis][client]) / models.sd[axis][client])
 
 
@@ -330,7 +406,8 @@ def test_values_are_the_head_on_causal_features_of_each_prefix(encoder: Encoder,
         values = critics.values(axis, batch)
         assert values.shape == (3, 2, 5)
         for (client, row), prefixes in known.items():
-            expected = [plain_value(encoder, models, axis, client, prefix) for prefix in prefixes]
+            prompt = PROMPTS[client][row]
+            expected = [plain_value(encoder, models, axis, client, prompt, prefix) for prefix in prefixes]
             assert values[client, row].tolist() == pytest.approx(expected, abs=2e-4)
 
 
@@ -361,6 +438,8 @@ def test_a_prompt_too_long_loses_its_beginning_and_values_stay_in_place(encoder:
     pieces = [[[" good", " bad", ""]]] * 3
     long, short = (critics.prepare([[prompt]] * 3, pieces, 3) for prompt in (lost + kept, kept))
     assert torch.equal(long.ids, short.ids)
+    assert torch.equal(long.parts, short.parts)
+    assert long.at[0, 0].tolist() == [21, 22, 23]  # the prompt's last word, `good`, `bad`
     assert torch.equal(critics.values("harmlessness", long), critics.values("harmlessness", short))
 
 

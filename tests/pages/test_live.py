@@ -501,6 +501,41 @@ def test_time_left_is_told_stage_by_stage() -> None:
     assert left == {0: None, 1: 2 * 1.5 + 2 * 1.5 + 4 * 7.5, 4: 1 * 0.5 + 4 * 2.5, 6: 3 * 4.0, 9: 0.0}
 
 
+def test_after_an_early_end_the_other_stages_are_still_planned(store: Store) -> None:
+    run_id = store.create_run(THREE_STAGES)
+    store.claim(run_id)
+    people = [profile(client) for client in range(5)]
+    store.describe(run_id, people, [], 9)
+    records = scripted.whole_run(
+        run_id, rounds={"instruction": 1, "reward": 2, "alignment": 3},
+        instruction="Loss has not improved for 1 rounds.", alignment="Reward has not improved for 1 rounds.",
+    )  # fmt: skip
+    for record in records[:2]:
+        store.append(run_id, record)
+    store.describe(run_id, people, [], 7)  # two rounds fewer are expected now
+    page = opened(run_id)
+    assert charts(page) == ["Accuracy", "Reward", "Delay", "Energy", "Refusals", "KL", "Pairs ranked right", "Loss"]
+    assert "3 + 2 + 4 rounds" in texts(page)
+    assert "Stage 2 of 3, reward learning: round 2 of 2" in texts(page)
+    for record in records[2:]:
+        store.append(run_id, record)
+    store.describe(run_id, people, [], 6)
+    store.finish(run_id, RunStatus.FINISHED)
+    page = shown(page.run())
+    assert "3 + 2 + 4 rounds" in texts(page)
+    assert (
+        "Finished: 6 rounds in 14.5 s of computing. "
+        "Instruction tuning ended after 1 of 3 rounds: Loss has not improved for 1 rounds. "
+        "Alignment ended after 3 of 4 rounds: Reward has not improved for 1 rounds."
+    ) in texts(page)
+
+
+def test_a_finished_run_says_what_its_end_lacked(store: Store) -> None:
+    run_id = going(store, 2)
+    store.finish(run_id, RunStatus.FINISHED, "The models cannot be written to /x (full); make room.")
+    assert "3.0 s of computing. The models cannot be written to /x (full); make room." in texts(opened(run_id))
+
+
 def test_a_reward_model_that_does_not_beat_chance_is_pointed_out() -> None:
     records = scripted.whole_run()
     assert doubts(spans_of(PLANNED, records), records) == []  # 80 and 90 %

@@ -77,7 +77,9 @@ def test_all_weight_on_one_axis_is_one_critic(config: RunConfig) -> None:
         models.append(tensors_of(federation.clients))
     assert models[0].keys() == models[1].keys()
     for name, tensor in models[0].items():
-        torch.testing.assert_close(tensor, models[1][name], atol=2e-4, rtol=1e-3)  # Adam makes rounding larger
+        # Adam makes rounding larger: far from a step (0.01), in few places
+        torch.testing.assert_close(tensor, models[1][name], atol=1e-3, rtol=0)
+        assert float((tensor - models[1][name]).abs().mean()) < 1e-5
 
 
 def test_a_client_that_moved_too_far_waits_for_the_next_round(config: RunConfig) -> None:
@@ -98,7 +100,7 @@ def test_prompts_go_round_without_repeating(config: RunConfig) -> None:
     delicate = set(federation.preferences.clients[0].delicate)
     for asked in rounds:
         assert [len(mine) for mine in asked] == [4, 4, 4]
-        assert sum(prompt in delicate for prompt in asked[0]) == round(4 * 2 / 3)
+        assert sum(prompt in delicate for prompt in asked[0]) == round(4 * config.alignment.delicate_share)
     assert not set(rounds[0][0]) & set(rounds[1][0])
 
 

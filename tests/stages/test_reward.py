@@ -22,8 +22,9 @@ from pwff_core.stages.reward import RewardStage, bradley_terry, pair_rows, text_
 from tests.encoders import wordpiece_folder
 
 CLIENTS = 3
-# A key's bias shifts all of a query's weights alike: its gradient is 0 but for rounding, which Adam blows up.
-IDLE = "k_lin.bias"
+# A key's bias shifts all of a query's weights alike, the output's bias both scores of a pair: their gradients are 0 but
+# for rounding, which Adam blows up.
+IDLE = ("k_lin.bias", "head.outer.bias")
 FILLERS = ("say", "there", "hello", "fine", "no", "please")
 
 
@@ -125,12 +126,13 @@ class PlainScorer(nn.Module):
         super().__init__()
         self.encoder = DistilBertModel(encoder.model.config)
         self.encoder.load_state_dict(encoder.model.state_dict())
-        self.inner, self.outer = nn.Linear(2 * encoder.width, hidden), nn.Linear(hidden, 1)
+        self.inner, self.outer = nn.Linear(3 * encoder.width, hidden), nn.Linear(hidden, 1)
         self.eval()
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        states = self.encoder(input_ids=tokens).last_hidden_state[0]
-        features = torch.cat([states.mean(0), states[-1]])
+    def forward(self, prompt: list[int], response: list[int]) -> torch.Tensor:
+        states = self.encoder(input_ids=torch.tensor([prompt + response])).last_hidden_state[0]
+        asked, said = states[: len(prompt)].mean(0), states[len(prompt) :].mean(0)
+        features = torch.cat([said, asked * said, states[-1]])
         return self.outer(nn.functional.gelu(self.inner(features), approximate="tanh"))[0]
 
 
@@ -153,9 +155,9 @@ def plain_training(
         losses = []
         for row in pair_rows(len(pairs), config.seed, axis, client, step, config.reward.batch_size):
             pair = pairs[row]
-            prompt = f"Instruction: {pair.instruction}\nResponse:"
+            prompt = tokeniser(f"Instruction: {pair.instruction}\nResponse:")["input_ids"][:-1]  # without its [SEP]
             a, b = (
-                model(torch.tensor([tokeniser(f"{prompt} {answer}")["input_ids"]]))  # adds [CLS] and [SEP] by itself
+                model(prompt, tokeniser(answer)["input_ids"][1:])  # without its [CLS]
                 for answer in (pair.chosen, pair.rejected)
             )
             win, lose = -torch.log(torch.sigmoid(a - b)), -torch.log(torch.sigmoid(b - a))
@@ -177,7 +179,7 @@ def test_the_stack_equals_each_client_alone(encoder: Encoder, trainable: str) ->
         alone = plain_training(encoder, start[axis], client, axis, stage.config)
         for name, stacked in stage.models[0].tensors[axis].items():
             plain = alone.get_parameter(name.removeprefix("head."))
-            if IDLE not in name:
+            if not name.endswith(IDLE):
                 torch.testing.assert_close(stacked[client], plain, atol=2e-5, rtol=0, msg=f"{axis} {name}")
         moved = stage.models[0].tensors[axis]["head.inner.weight"][client] - start[axis]["head.inner.weight"]
         assert float(moved.detach().abs().max()) > 1e-2
@@ -190,7 +192,7 @@ def test_chunks_of_clients_equal_one_stack(encoder: Encoder, trainable: str) -> 
         stage.train(1)
     assert [len(next(iter(held.values()))) for held in parts.shared()] == [2, 1]
     for name, stacked in whole.shared()[0].items():
-        if IDLE not in name:
+        if not name.endswith(IDLE):
             torch.testing.assert_close(torch.cat([held[name] for held in parts.shared()]), stacked, atol=1e-5, rtol=0)
     for mine, theirs in zip(whole.measure(), parts.measure(), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-5)
@@ -203,7 +205,7 @@ def test_what_goes_up_by_method(encoder: Encoder) -> None:
     heads = {f"head.{layer}.{part}" for layer in ("inner", "outer") for part in ("weight", "bias")}
     [both] = new_stage(encoder).shared()
     assert set(both) == {f"{axis}/{name}" for axis in AXES for name in heads}
-    assert both["helpfulness/head.inner.weight"].shape == (CLIENTS, 6, 32)
+    assert both["helpfulness/head.inner.weight"].shape == (CLIENTS, 6, 48)
     [helpful] = new_stage(encoder, "sfl").shared()
     assert set(helpful) == {f"helpfulness/{name}" for name in heads}
     assert new_stage(encoder, "local").shared() == [{}]

@@ -185,14 +185,14 @@ def test_an_unknown_backbone_is_known_only_once_loaded(tmp_path: Path) -> None:
 
 
 def test_a_reward_model_s_head_by_hand() -> None:
-    # 2·768 inputs and a bias to 64 units, 64 weights and a bias to the score
-    assert head_numbers(768, 64) == 1537 * 64 + 64 + 1 == 98_433
+    # 3·768 inputs and a bias to 64 units, 64 weights and a bias to the score
+    assert head_numbers(768, 64) == 2305 * 64 + 64 + 1 == 147_585
 
 
 def test_reward_payload_follows_the_row_and_what_is_trained() -> None:
     both = with_changes(RunConfig(), {"reward.hidden": 64})
-    assert reward_numbers(METHODS["pwff"], both) == 2 * 98_433
-    assert reward_numbers(METHODS["sfl"], both) == 98_433  # helpfulness alone
+    assert reward_numbers(METHODS["pwff"], both) == 2 * 147_585
+    assert reward_numbers(METHODS["sfl"], both) == 147_585  # helpfulness alone
     assert reward_numbers(METHODS["local"], both) == 0
     whole = with_changes(RunConfig(), {"reward.trainable": "all"})
     # one whole reward model at 5 dB and 1 MHz: about twenty minutes on the air
