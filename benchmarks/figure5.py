@@ -4,7 +4,7 @@
 
 1. Search: every method gets the same grid of alignment learning rates, judged by the clients' weighted reward on
    validation prompts, with a seed of its own.
-2. Test: the chosen rate, on test prompts, with seeds that were not searched on; 32 of each client's 48 are delicate.
+2. Test: the chosen rate, on test prompts, with seeds that were not searched on; 32 of each client's 50 are delicate.
 3. Control: PWFF with equal wishes for all.
 
 The yardstick is the same for all: the judge, two reward models that no method trains with. A run's instruction tuning
@@ -25,67 +25,77 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.methods import METHODS
-from pwff_core.records import RoundRecord
+from pwff_core.methods import METHODS, MethodId
+from pwff_core.records import Stage
 
-ALIGNED = [row.id for row in METHODS.values() if row.rewards]
-RATES = (5e-4, 1e-3, 2e-3)
+SHOWN: tuple[MethodId, ...] = ("pwff", "sfl", "pfl", "shepherd")
+RATES = (5e-4, 1e-3)
 SEARCH_SEEDS, TEST_SEEDS = (100,), (1, 2, 3)
-TEST_PROMPTS = 48
+PROMPTS = {"validation": 24, "test": 50}
 SPREAD = tuple(k / 9 for k in range(10))
 EQUAL = (0.5,) * 10
+
+Measured = dict[str, Any]  # fields of a ClientRecord
 
 
 def play(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Runs that share their instruction tuning, on one core; what came of each, by key."""
     import torch
 
-    from pwff_core.federation import Federation, play_stage, prepare
+    from pwff_core.aggregation import Server
+    from pwff_core.federation import Federation, play_round, prepare
 
     torch.set_num_threads(1)
+
+    def played(federation: Federation, stage: Stage) -> float:
+        """All rounds of a stage, without tests between them; the energy of their uploads [J]."""
+        server = Server(federation.stages[stage].shared(), federation.stages[stage].amounts)
+        rounds = range(1, federation.rounds[stage] + 1)
+        return sum(float(play_round(federation, stage, server, number).energy_j.sum()) for number in rounds)
+
     tuned: Federation | None = None
     results = {}
     for key, changes in variants.items():
         federation = prepare(with_changes(RunConfig(), changes))
         if tuned is None:
             tuned = federation
-            for _ in play_stage(federation, "instruction"):
-                pass
-            start = [
-                {group: {name: t.detach().clone() for name, t in named.items()} for group, named in c.tensors.items()}
-                for c in federation.clients.cohorts
-            ]
+            played(federation, "instruction")
+            start = [[tensor.detach().clone() for tensor in c.parameters()] for c in federation.clients.cohorts]
         with torch.no_grad():
             for cohort, tensors in zip(federation.clients.cohorts, start, strict=True):
-                for group, named in cohort.tensors.items():
-                    for name, tensor in named.items():
-                        tensor.copy_(tensors[group][name])
-        results[key] = summary([r for stage in ("reward", "alignment") for r in play_stage(federation, stage)])
+                for tensor, kept in zip(cohort.parameters(), tensors, strict=True):
+                    tensor.copy_(kept)
+        played(federation, "reward")
+        pairs = federation.stages["reward"].measure()
+        stage = federation.begin_alignment()
+        before = stage.measure()
+        energy = played(federation, "alignment")
+        results[key] = summary(list(federation.clients.weights), pairs, before, stage.measure()) | {"energy_j": energy}
     return results
 
 
-def summary(records: list[RoundRecord]) -> dict[str, Any]:
-    """Before and after alignment, by client and as means; energy of all its rounds."""
-    before = next(record for record in reversed(records) if record.stage == "reward")
-    aligned = [record for record in records if record.stage == "alignment"]
-    after = aligned[-1]
-    wishes = [client.helpfulness_weight for client in after.clients]
-    told: dict[str, Any] = {
-        "wishes": wishes,
-        "pairs": [before.helpfulness_accuracy, before.harmlessness_accuracy],
-        "energy_j": sum(record.energy_j for record in aligned),
-        "accuracy": [aligned[0].accuracy, after.accuracy],
-        "training_reward": [aligned[0].training_reward, after.training_reward],
-        "kl": after.kl,
-    }
-    for name in ("reward", "helpfulness", "harmlessness", "refusal_rate", "response_tokens"):
-        told[name] = [getattr(record, name) for record in (before, after)]
-        told[f"{name}_of_clients"] = [[getattr(c, name) for c in record.clients] for record in (before, after)]
+def summary(
+    wishes: list[float], pairs: list[Measured], before: list[Measured], after: list[Measured]
+) -> dict[str, Any]:
+    """Before and after alignment, by client and as means."""
+    told: dict[str, Any] = {"wishes": wishes}
+    for name in ("helpfulness_accuracy", "harmlessness_accuracy"):
+        told[name] = mean(pairs, name)
+    for name in ("reward", "helpfulness", "harmlessness", "refusal_rate", "response_tokens", "accuracy", "kl"):
+        told[name] = [mean(before, name), mean(after, name)]
+        told[f"{name}_of_clients"] = [[mine[name] for mine in measured] for measured in (before, after)]
+    told["training_reward"] = mean(after, "training_reward")
     if len(set(wishes)) > 1:
         harmless = [1.0 - wish for wish in wishes]
         told["spearman"] = [float(spearmanr(harmless, told["refusal_rate_of_clients"][i]).statistic) for i in (0, 1)]
     told["spread"] = [statistics.pstdev(told["refusal_rate_of_clients"][i]) for i in (0, 1)]
     return told
+
+
+def mean(measured: list[Measured], name: str) -> float | None:
+    """Mean over clients; None where it is not measured."""
+    known = [mine[name] for mine in measured if mine.get(name) is not None]
+    return statistics.mean(known) if known else None
 
 
 def measure(jobs: int, path: Path, wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -110,7 +120,7 @@ def settings(method: str, seed: int, rate: float, split: str, wishes: tuple[floa
     """The changes from the demo that make one run."""
     return {
         "method": method, "seed": seed, "alignment.learning_rate": rate, "data.evaluate_on": split,
-        "alignment.test_prompts": TEST_PROMPTS, "preferences.helpfulness_weights": wishes,
+        "alignment.test_prompts": PROMPTS[split], "preferences.helpfulness_weights": wishes,
     }  # fmt: skip
 
 
@@ -118,7 +128,7 @@ def searches() -> dict[str, dict[str, Any]]:
     """Every learning rate of the grid for every method, on validation prompts."""
     return {
         f"search | {method} | {rate:g} | {seed}": settings(method, seed, rate, "validation")
-        for method, rate, seed in itertools.product(ALIGNED, RATES, SEARCH_SEEDS)
+        for method, rate, seed in itertools.product(SHOWN, RATES, SEARCH_SEEDS)
     }
 
 
@@ -144,7 +154,7 @@ def main() -> None:
     results = measure(options.jobs, options.to, searches())
     tests = {
         f"test | {method} | {seed}": settings(method, seed, chosen(results, method), "test")
-        for seed, method in itertools.product(TEST_SEEDS, ALIGNED)
+        for seed, method in itertools.product(TEST_SEEDS, SHOWN)
     }
     tests |= {
         f"equal | pwff | {seed}": settings("pwff", seed, chosen(results, "pwff"), "test", EQUAL) for seed in TEST_SEEDS
@@ -153,7 +163,7 @@ def main() -> None:
     print(f"\nafter alignment, mean ± sd over seeds {TEST_SEEDS}")
     print("| method | rate | helpful + harmless | weighted | before | refusals Spearman | accuracy % | KL | energy J |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for name in [*ALIGNED, "equal"]:
+    for name in [*SHOWN, "equal"]:
         row = "pwff" if name == "equal" else name
         found = [results[f"{'equal' if name == 'equal' else 'test'} | {row} | {seed}"] for seed in TEST_SEEDS]
         cells = [

@@ -45,4 +45,3 @@ def launch(store_path: Path, run_id: str) -> None:
         raise EngineError(
             f"The engine cannot be started ({error}); check free memory and the folder {log.parent}."
         ) from None
-

@@ -133,7 +133,7 @@ def test_an_answer_that_ends_at_once_is_empty_and_scored(
 
     monkeypatch.setattr(talk, "decode", lambda *asked: Silent)
     (answer,) = talker.answer(question(clients=(1,)))
-    score = judge.score("helpfulness", [[Text(prompt_text("say hello"), " ")]]).item()
+    score = judge.score("helpfulness", [[Text(prompt_text("say hello"), "")]]).item()
     assert (answer.text, answer.ended, answer.refused) == ("", True, False)
     assert answer.helpfulness == pytest.approx(score, abs=1e-5)
 

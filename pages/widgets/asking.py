@@ -80,8 +80,8 @@ def _nobody_to_ask(row: RunRow) -> str:
     if not row.status.ended:
         return "The clients can be asked once the run has ended; their models are still being trained."
     return (
-        "The models of this run are not kept (it failed, or an older pwff played it), so nobody can be asked. Choose "
-        "another run above, or start a new one on the Live page."
+        "The models of this run are not kept (it failed or was broken off in the middle of a round, or an older pwff "
+        "played it), so nobody can be asked. Choose another run above, or start a new one on the Live page."
     )
 
 

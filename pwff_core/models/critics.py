@@ -66,7 +66,7 @@ class Critics:
         shape = (len(prompts), -1)
         own = any(trains_encoder(named) for named in self.tensors.values())
         features = None if own else _frozen_features(self.encoder, rows, at).unflatten(0, shape)
-        return CriticBatch(*(tensor.unflatten(0, shape) for tensor in (ids, parts, at)), features)
+        return CriticBatch(ids.unflatten(0, shape), parts.unflatten(0, shape), at.unflatten(0, shape), features)
 
     def values(self, axis: Axis, batch: CriticBatch, rows: slice | Tensor | None = None) -> Tensor:
         """Values (K, n, R) before each response token, in calibrated units; differentiable.

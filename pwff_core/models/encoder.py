@@ -24,7 +24,8 @@ from pwff_core.models.backbone import pick_device
 from pwff_core.paths import assets_dir
 
 FEATURES = 3  # features are so many times as wide as a state
-PADDING, PROMPT, RESPONSE = 0, 1, 2  # what a token belongs to: the start token to the prompt, an end token to the response
+# what a token belongs to: the start token to the prompt, an end token to the response
+PADDING, PROMPT, RESPONSE = 0, 1, 2
 READ_TOKENS = 2048  # tokens, padding included, that the frozen encoder reads at once: more only adds padding
 
 

@@ -32,6 +32,7 @@ from pwff_core.stages.instruction import (
     check_finite,
     clip_per_client,
     new_optimiser,
+    trained,
     uploaded,
 )
 from pwff_core.stages.rollouts import Rollouts, answer, log_probs, part_log_probs
@@ -81,7 +82,7 @@ class AlignmentStage:
         experience = self._experience(seen, rewards, old, rollouts.mask)
         for epoch in range(settings.local_steps):
             order = seeds.generator(config.seed, "minibatches", number, epoch)
-            self._improve_policies(rollouts, experience, order, f"stage alignment, round {number}")
+            self._improve_policies(rollouts, experience, epoch, order, f"stage alignment, round {number}")
             self._improve_critics(seen, experience, rollouts.mask)
 
     def prompts(self, number: int) -> list[list[str]]:
@@ -138,7 +139,7 @@ class AlignmentStage:
         return Experience(old, values, returns, ppo.whiten(whole, mask))
 
     def _improve_policies(
-        self, rollouts: Rollouts, experience: Experience, order: np.random.Generator, where: str
+        self, rollouts: Rollouts, experience: Experience, epoch: int, order: np.random.Generator, where: str
     ) -> None:
         """One epoch of clipped policy steps over all rollouts, in minibatches of similar length."""
         settings, start = self._clients.config.alignment, 0
@@ -150,8 +151,10 @@ class AlignmentStage:
             own = torch.arange(cohort.clients, device=stopped.device)[:, None]
             jitter = torch.from_numpy(order.uniform(-LENGTH_JITTER, LENGTH_JITTER, (cohort.clients, rows)))
             parts = rollouts.by_length(models, settings.minibatches, jitter.to(stopped.device))
-            for turn in order.permutation(len(parts)):
+            for step, turn in enumerate(order.permutation(len(parts)), start=epoch * len(parts)):
                 chosen = parts[turn]
+                steps = settings.local_steps * len(parts)
+                cohort.train_only(trained(self._clients.method, step, steps, settings.personal_steps))
                 part = rollouts.part(models, chosen)
                 new = part_log_probs(cohort, part, settings.temperature)
                 length = part.mask.shape[-1]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from pwff_core.data.corpus import Kind
 from pwff_core.data.encoding import KINDS, Encoded
 from pwff_core.errors import TrainingError
-from pwff_core.methods import Group
+from pwff_core.methods import Group, Method
 from pwff_core.models.cohort import Cohort
 from pwff_core.stages.batches import Batch, collate, evaluation_rows, training_rows
 from pwff_core.stages.clients import Clients
@@ -69,7 +69,8 @@ class InstructionStage:
                 if clients.method.pooled:
                     rows = [[row for mine in rows for row in mine]]
                 batch = collate(rows, clients.padding, clients.backbone.device)
-                losses = train_step(cohort, optimiser, batch, settings.gradient_clip, trained(clients, local))
+                groups = trained(clients.method, local, settings.local_steps, settings.personal_steps)
+                losses = train_step(cohort, optimiser, batch, settings.gradient_clip, groups)
                 check_finite(losses, clients.members(index), f"stage instruction, round {number}, step {local + 1}")
             cohort.train_only(clients.method.trains)  # as it was: alignment trains all of it
 
@@ -110,17 +111,17 @@ def accuracies(clients: Clients) -> list[dict[str, float | None]]:
     ]
 
 
-def trained(clients: Clients, local: int) -> tuple[Group, ...]:
-    """What a local step trains: first what stays at home, on top of the average just received, then what goes up.
+def trained(method: Method, step: int, steps: int, personal_steps: int) -> tuple[Group, ...]:
+    """What a round's local step (0 … steps − 1) trains: first what stays at home, on top of the average just received,
+    then what goes up.
 
     Together, each hides from the other what it has learned already, and the average then takes half of it away. The
     order is FedRep's (Collins et al., arXiv 2102.07078). Where nothing stays, or nothing goes, all is trained together.
     """
-    method, settings = clients.method, clients.config.instruction
-    personal_steps = min(settings.personal_steps, settings.local_steps - 1)  # one is always left for what goes up
+    personal_steps = min(personal_steps, steps - 1)  # one is always left for what goes up
     if not personal_steps or not method.personal or not method.uploads:
         return method.trains
-    return method.personal if local < personal_steps else method.uploads
+    return method.personal if step < personal_steps else method.uploads
 
 
 def check_finite(losses: Tensor, members: Sequence[int], where: str) -> None:

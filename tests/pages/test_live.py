@@ -515,16 +515,16 @@ def test_after_an_early_end_the_other_stages_are_still_planned(store: Store) -> 
     store.describe(run_id, people, [], 7)  # two rounds fewer are expected now
     page = opened(run_id)
     assert charts(page) == ["Accuracy", "Reward", "Delay", "Energy", "Refusals", "KL", "Pairs ranked right", "Loss"]
-    assert "3 + 2 + 4 rounds" in texts(page)
+    assert f"**Run {run_id}:** {settings_words(THREE_STAGES, PLANNED)}" in texts(page)
     assert "Stage 2 of 3, reward learning: round 2 of 2" in texts(page)
     for record in records[2:]:
         store.append(run_id, record)
     store.describe(run_id, people, [], 6)
     store.finish(run_id, RunStatus.FINISHED)
     page = shown(page.run())
-    assert "3 + 2 + 4 rounds" in texts(page)
+    assert f"**Run {run_id}:** {settings_words(THREE_STAGES, PLANNED)}" in texts(page)
     assert (
-        "Finished: 6 rounds in 14.5 s of computing. "
+        "Finished: 6 rounds in 14 s of computing. "
         "Instruction tuning ended after 1 of 3 rounds: Loss has not improved for 1 rounds. "
         "Alignment ended after 3 of 4 rounds: Reward has not improved for 1 rounds."
     ) in texts(page)

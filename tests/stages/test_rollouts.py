@@ -21,7 +21,8 @@ def clients(tiny_backbone: Path) -> Clients:
     """Three clients with different random adapters and LoRA."""
     changes = {
         "backbone": str(tiny_backbone), "clients": 3, "data.train_examples": 4, "data.test_examples": 2,
-        "data.max_length": 64, "reward.rounds": 0, "alignment.rounds": 0, "alignment.max_new_tokens": 7, "device": "cpu",
+        "data.max_length": 64, "reward.rounds": 0, "alignment.rounds": 0, "alignment.max_new_tokens": 7,
+        "device": "cpu",
     }  # fmt: skip
     found = prepare(with_changes(RunConfig(), changes)).clients
     generator = torch.Generator().manual_seed(0)
