@@ -98,7 +98,7 @@ class RewardConfig(Section):
     trainable: Literal["head", "all"] = knob("head", "head: a small fully connected head on a frozen encoder; all: the encoder too (the paper's letter: 100 times the upload).", label="Trainable")
     hidden: int = knob(64, "Inner width of the head.", ge=1, le=4096, label="Head width")
     encoder: str = knob("demo", "DistilBERT-family encoder: demo (embedded), a local folder or a Hub id such as distilbert-base-uncased.", label="Encoder")
-    helpful_source: str = knob("demo", "demo: pairs made from the embedded corpus; or a file (.json, .jsonl, .csv, .parquet) or Hub id in TRL's preference format (prompt, chosen, rejected; or chosen, rejected as whole dialogues).", label="Helpfulness pairs")
+    helpful_source: str = knob("demo", "demo: pairs made from the embedded corpus; or a file (.json, .jsonl, .csv, .parquet) or Hub id (such as Anthropic/hh-rlhf:helpful-base, its folder after a colon) in TRL's preference format: prompt, chosen, rejected; or chosen, rejected as whole dialogues.", label="Helpfulness pairs")
     harmless_source: str = knob("demo", "The same for harmlessness.", label="Harmlessness pairs")
     train_pairs: int = knob(64, "Pairs that a client trains on, of each kind.", ge=1, le=100_000, label="Training pairs")
     test_pairs: int = knob(32, "Held-out pairs of a client, of each kind.", ge=1, le=10_000, label="Test pairs")
@@ -114,7 +114,7 @@ class AlignmentConfig(Section):
     local_steps: int = knob(2, "Epochs of PPO over a round's rollouts.", ge=1, le=100, label="PPO epochs")
     minibatches: int = knob(4, "Minibatches of an epoch.", ge=1, le=1024, label="Minibatches")
     personal_steps: int = knob(4, "Of a round's minibatch steps, so many first ones train only what stays at home; the rest, at least one, train only what is uploaded (0: both together).", ge=0, le=10_000, label="Personal steps")
-    learning_rate: float = knob(1e-3, "AdamW's step size for adapters.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
+    learning_rate: float | None = knob(None, "AdamW's step size for adapters; none: the rate that was searched for the method on the demo's validation prompts.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
     lora_rate_ratio: float = knob(3.0, "LoRA's learning rate over the adapters'.", ge=0.0, le=100, label="LoRA rate ratio")
     critic_learning_rate: float = knob(2e-3, "AdamW's step size for the critics.", ge=1e-7, le=1.0, scale="log", label="Critic learning rate")
     critic_steps: int = knob(5, "Optimiser steps of the critics in an epoch.", ge=1, le=10_000, label="Critic steps")
@@ -247,6 +247,15 @@ def preset_config(preset: PresetId) -> RunConfig:
         backbone="gpt2",
         lora=LoraConfig(rank=rank, alpha=2.0 * rank),
         instruction=InstructionConfig(rounds=50, local_steps=8, batch_size=8, learning_rate=1e-3),
+        reward=RewardConfig(
+            rounds=20,
+            encoder="distilbert-base-uncased",
+            helpful_source="Anthropic/hh-rlhf:helpful-base",
+            harmless_source="Anthropic/hh-rlhf:harmless-base",
+            train_pairs=512,
+            test_pairs=64,
+        ),
+        alignment=AlignmentConfig(rounds=50, batch_size=32, max_new_tokens=128, learning_rate=1e-4),
         data=DataConfig(source="tatsu-lab/alpaca", train_examples=512, test_examples=64, max_length=512),
     )
 

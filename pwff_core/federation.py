@@ -15,7 +15,6 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pwff_core import seeds
 from pwff_core.aggregation import Server
@@ -24,11 +23,10 @@ from pwff_core.data.owners import device_classes, helpfulness_weights, placement
 from pwff_core.data.partition import ClientData
 from pwff_core.data.preference_files import load_preferences
 from pwff_core.data.sources import load_clients
-from pwff_core.methods import METHODS, Group
+from pwff_core.methods import METHODS
 from pwff_core.models.backbone import load_backbone
-from pwff_core.models.cohort import Cohort
 from pwff_core.models.encoder import load_encoder
-from pwff_core.models.saved import SavedModels
+from pwff_core.models.saved import SavedModels, stacked
 from pwff_core.models.scorers import RewardModels
 from pwff_core.records import METRICS, Better, ClientProfile, ClientRecord, RoundRecord, Stage
 from pwff_core.stages.alignment import AlignmentStage
@@ -131,22 +129,14 @@ class Federation:
         return SavedModels(
             self.config,
             torch.from_numpy(self.placed),
-            _stacks(aligned.references) if isinstance(aligned, AlignmentStage) else None,
-            _stacks(self.clients.cohorts),
+            stacked(aligned.references) if isinstance(aligned, AlignmentStage) else None,
+            stacked(self.clients.cohorts),
             self.judge.state() if self.judge else {},
             {
                 "delicate": tuple(dict.fromkeys(mine.test_delicate[0] for mine in people)),
                 "ordinary": tuple(dict.fromkeys(mine.test_ordinary[0] for mine in people)),
             },
         )
-
-
-def _stacks(cohorts: Sequence[Cohort]) -> dict[Group, dict[str, Tensor]]:
-    """All clients' tensors, (K, …) by group and name."""
-    return {
-        group: {name: torch.cat([cohort.tensors[group][name].detach() for cohort in cohorts]) for name in named}
-        for group, named in cohorts[0].tensors.items()
-    }
 
 
 def _profile(client: int, mine: ClientData, device: str, modules: int, weight: float) -> ClientProfile:

@@ -214,10 +214,10 @@ def test_run_shows_progress_and_a_table(path: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr()
     (row,) = Store(path).runs()
     assert (row.name, row.config.method, row.status, row.rounds_done) == ("mine", "local", RunStatus.FINISHED, 3)
-    assert "Local only: 100%" in said.err and "3/3" in said.err and "accuracy 3.0 %" in said.err
+    assert "Local only: 100%" in said.err and "3/3" in said.err and "instruction: accuracy 3.0 %" in said.err
     assert f"Run {row.id} is finished" in said.err
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
-    assert lines[0] == "round 1 round 3 in all"
+    assert lines[0] == "instruction 1 instruction 3 in all"
     assert "Accuracy 1.0 % 3.0 %" in lines
     assert "Delay 2.00 s 2.00 s 6.00 s" in lines
     assert "Energy 4.00 J 4.00 J 12.0 J" in lines

@@ -187,9 +187,8 @@ def test_accuracy_by_hand(config: RunConfig) -> None:
     assert record.clients[1].loss == pytest.approx(loss / total, rel=1e-4)
 
 
-def test_what_stays_learns_first_then_what_goes(config: RunConfig) -> None:
-    for method, row in METHODS.items():
-        prepared = prepare(with_changes(config, {"method": method}))  # one personal step of two
+def test_what_stays_learns_first_then_what_goes() -> None:
+    for row in METHODS.values():  # one personal step of two
         split = bool(row.personal and row.uploads)
         assert trained(row, 0, 2, 1) == (row.personal if split else row.trains)
         assert trained(row, 1, 2, 1) == (row.uploads if split else row.trains)
@@ -208,12 +207,6 @@ def test_optimiser_steps_of_each_group_in_a_round(
     (cohort,), (optimiser,) = prepared.clients.cohorts, stage.optimisers
     for group, steps in (("lora", lora_steps), ("adapters", adapter_steps)):
         assert {int(optimiser.state[tensor]["step"]) for tensor in cohort.tensors[group].values()} == {steps}
-
-
-def test_a_round_leaves_all_that_the_method_trains_to_be_trained(config: RunConfig) -> None:
-    prepared = prepare(config)  # its last local step trains adapters alone
-    prepared.stages["instruction"].train(1)
-    assert all(tensor.requires_grad for tensor in prepared.clients.cohorts[0].parameters())
 
 
 def test_knowledge_and_style_tokens_are_scored_apart(config: RunConfig) -> None:

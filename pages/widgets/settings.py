@@ -64,7 +64,8 @@ STAGES: dict[Stage, Group] = {
             *("alignment.learning_rate", "alignment.test_prompts"),
         ),
         (
-            *("alignment.local_steps", "alignment.minibatches", "alignment.lora_rate_ratio", "alignment.clip"),
+            *("alignment.local_steps", "alignment.minibatches", "alignment.personal_steps"),
+            *("alignment.lora_rate_ratio", "alignment.clip"),
             *("alignment.critic_learning_rate", "alignment.critic_steps", "alignment.critic_warmup"),
             *("alignment.value_clip", "alignment.discount", "alignment.gae_lambda", "alignment.kl_stop"),
             *("alignment.gradient_clip", "alignment.temperature", "alignment.max_new_tokens", "alignment.patience"),
@@ -122,7 +123,8 @@ def panel(*, busy: bool) -> tuple[RunConfig | None, Mapping[str, str]]:
     st.subheader("Training", anchor=False)
     for number, (stage, group) in enumerate(STAGES.items(), start=1):
         unused = "" if stage == "instruction" or method.rewards else f" (not with {method.label})"
-        hint = f"searched: {method.learning_rate:g}" if stage == "instruction" else ""
+        searched = {"instruction": method.learning_rate, "alignment": method.alignment_rate}
+        hint = f"searched: {searched[stage]:g}" if stage in searched else ""
         _expander(f"Stage {number}: {STAGE_NAMES[stage]}{unused}", group, problems, key=stage, hint=hint)
     _expander("Model and price of the link", MODEL, problems, key="model")
     return config, problems

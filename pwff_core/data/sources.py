@@ -74,7 +74,7 @@ def shortened(value: Any) -> str:
 
 
 def read_table(source: str) -> Any:
-    """A `datasets.Dataset` of a file or of a Hub id's training split."""
+    """A `datasets.Dataset` of a file or of a Hub id's training split; `ID:FOLDER` takes one folder of the data set."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -85,8 +85,9 @@ def read_table(source: str) -> Any:
             return datasets.load_dataset(LOADERS[path.suffix.lower()], data_files=str(path), split="train")
         except Exception as error:  # noqa: BLE001  datasets wraps each reader's own errors in several layers
             raise DataError(f"{path} cannot be read as {path.suffix[1:].upper()}: {_cause(error)}.") from None
+    name, _, folder = source.partition(":")
     try:
-        return datasets.load_dataset(source, split="train")
+        return datasets.load_dataset(name, data_dir=folder or None, split="train")
     except Exception:  # noqa: BLE001
         raise DataError(
             f"The data source {source!r} is neither a file here nor a data set in the Hub's local cache, and it could "

@@ -81,8 +81,8 @@ def pretrain_backbone(texts: list[Text], tokenizer: PreTrainedTokenizerFast, fol
 class Reader(nn.Module):
     """The encoder with its three tasks: words, which response belongs to which prompt, and the verdict on a response.
 
-    The verdict is read off the features that a reward model reads its score off, [v, u ∗ v, last]; the match of a prompt
-    u and a response v is a weighted sum of u ∗ v.
+    The verdict is read off the features that a reward model reads its score off, [v, u ∗ v, last]; how well a prompt u
+    and a response v match is a weighted sum of u ∗ v.
     """
 
     def __init__(self, masked: DistilBertForMaskedLM) -> None:

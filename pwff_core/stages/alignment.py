@@ -57,9 +57,8 @@ class AlignmentStage:
         settings, pooled = clients.config.alignment, clients.method.pooled
         self._wishes = torch.tensor([float(np.mean(clients.weights))] if pooled else clients.weights)  # (M,)
         self.references = [cohort.frozen_copy() for cohort in clients.cohorts]
-        self._optimisers = [
-            new_optimiser(cohort, settings.learning_rate, settings.lora_rate_ratio) for cohort in clients.cohorts
-        ]
+        rate = settings.learning_rate or clients.method.alignment_rate
+        self._optimisers = [new_optimiser(cohort, rate, settings.lora_rate_ratio) for cohort in clients.cohorts]
         self._critics = rewards.critics()
         self._critic_optimiser = torch.optim.AdamW(
             self._critics.parameters(), settings.critic_learning_rate, ADAM_BETAS, ADAM_EPSILON, 0.0, fused=True
@@ -201,7 +200,8 @@ class AlignmentStage:
         rollouts = answer(clients, asked, "test")
         ratio = rollouts.log_probs - log_probs(self.references, rollouts, settings.temperature)
         people = clients.config.clients
-        kl = ratio.sum(-1).view(people, -1).mean(1)
+        by_client = (people, -1, ratio.shape[-1])
+        kl = ppo.response_kl(ratio.view(by_client), rollouts.mask.view(by_client))
         lengths = rollouts.mask.sum(-1).view(people, -1).float().mean(1)
         reading = Reading(self._judge.encoder, rollouts.texts)
         helpful, harmless = (self._judge.score(axis, reading).view(people, -1).mean(1).tolist() for axis in AXES)

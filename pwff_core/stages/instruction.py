@@ -72,7 +72,6 @@ class InstructionStage:
                 groups = trained(clients.method, local, settings.local_steps, settings.personal_steps)
                 losses = train_step(cohort, optimiser, batch, settings.gradient_clip, groups)
                 check_finite(losses, clients.members(index), f"stage instruction, round {number}, step {local + 1}")
-            cohort.train_only(clients.method.trains)  # as it was: alignment trains all of it
 
     def shared(self) -> list[dict[str, Tensor]]:
         """What goes up, stacked by client, a dict a cohort."""

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.data.sources import load_clients
+from pwff_core.data.sources import load_clients, read_table
 from pwff_core.errors import DataError
 
 SUBJECTS = ("soup", "bread", "engine", "wheel", "river", "lake")
@@ -138,3 +138,15 @@ def test_mixed_types_in_a_column(tmp_path: Path) -> None:
 
 def test_unknown_hub_id_without_network() -> None:
     assert "neither a file here nor a data set" in problem("nobody/has-this")
+
+
+def test_a_folder_of_a_hub_data_set_stands_behind_a_colon(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def loads(name: str, *, data_dir: str | None, split: str) -> str:
+        asked.append((name, data_dir, split))
+        return "table"
+
+    monkeypatch.setattr("datasets.load_dataset", loads)
+    assert read_table("Anthropic/hh-rlhf:harmless-base") == read_table("tatsu-lab/alpaca") == "table"
+    assert asked == [("Anthropic/hh-rlhf", "harmless-base", "train"), ("tatsu-lab/alpaca", None, "train")]

@@ -84,7 +84,7 @@ def test_all_weight_on_one_axis_is_one_critic(config: RunConfig) -> None:
 
 def test_a_client_that_moved_too_far_waits_for_the_next_round(config: RunConfig) -> None:
     """With a tiny limit the first minibatch, where nobody has moved yet, is the only one that counts."""
-    once = with_changes(config, {"alignment.local_steps": 1, "alignment.minibatches": 1})
+    once = with_changes(config, {"alignment.local_steps": 1, "alignment.minibatches": 1, "alignment.personal_steps": 0})
     federation, stage = aligned(once)
     stage.train(1)
     first = tensors_of(federation.clients)
