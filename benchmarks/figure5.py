@@ -31,6 +31,7 @@ from pwff_core.records import Stage
 SHOWN: tuple[MethodId, ...] = ("pwff", "sfl", "pfl", "shepherd")
 RATES = (5e-4, 1e-3)
 SEARCH_SEEDS, TEST_SEEDS = (100,), (1, 2, 3)
+ROUNDS = 8
 PROMPTS = {"validation": 24, "test": 50}
 SPREAD = tuple(k / 9 for k in range(10))
 EQUAL = (0.5,) * 10
@@ -119,7 +120,8 @@ def measure(jobs: int, path: Path, wanted: dict[str, dict[str, Any]]) -> dict[st
 def settings(method: str, seed: int, rate: float, split: str, wishes: tuple[float, ...] = SPREAD) -> dict[str, Any]:
     """The changes from the demo that make one run."""
     return {
-        "method": method, "seed": seed, "alignment.learning_rate": rate, "data.evaluate_on": split,
+        "method": method, "seed": seed, "alignment.rounds": ROUNDS, "alignment.learning_rate": rate,
+        "data.evaluate_on": split,
         "alignment.test_prompts": PROMPTS[split], "preferences.helpfulness_weights": wishes,
     }  # fmt: skip
 
@@ -174,7 +176,7 @@ def main() -> None:
             spread([told["reward"][0] for told in found]),
             spread([told["spearman"][1] for told in found]) if "spearman" in found[0] else "–",
             spread([100 * told["accuracy"][1] for told in found], 1),
-            spread([told["kl"] for told in found], 1),
+            spread([told["kl"][1] for told in found], 1),
             spread([told["energy_j"] for told in found], 1),
         ]
         print("| " + " | ".join(cells) + " |")

@@ -108,7 +108,7 @@ class RewardConfig(Section):
 class AlignmentConfig(Section):
     """Stage 3, federated alignment: PPO with two reward models and two critics."""
 
-    rounds: int = knob(8, "Federated rounds of alignment.", ge=0, le=10_000, label="Rounds")
+    rounds: int = knob(7, "Federated rounds of alignment.", ge=0, le=10_000, label="Rounds")
     batch_size: int = knob(12, "Prompts that a client answers in a round.", ge=1, le=4096, label="Rollouts")
     delicate_share: float = knob(0.65, "Share of delicate prompts among them, where helpfulness and harmlessness conflict.", ge=0, le=1, label="Delicate prompts")
     local_steps: int = knob(2, "Epochs of PPO over a round's rollouts.", ge=1, le=100, label="PPO epochs")
@@ -128,7 +128,7 @@ class AlignmentConfig(Section):
     discount: float = knob(1.0, "Discount of a later token's reward.", symbol="γ", ge=0, le=1, label="Discount")
     gae_lambda: float = knob(0.95, "Generalised advantage estimation: from one-step (0) to whole-return (1).", symbol="λ_GAE", ge=0, le=1, label="GAE")
     gradient_clip: float = knob(1.0, "Each client's gradient is scaled down to this norm.", ge=1e-3, le=1e6, scale="log", label="Gradient clip")
-    test_prompts: int = knob(12, "Held-out prompts that a client answers after each round, delicate ones in the same share.", ge=1, le=10_000, label="Test prompts")
+    test_prompts: int = knob(10, "Held-out prompts that a client answers after each round, delicate ones in the same share.", ge=1, le=10_000, label="Test prompts")
     patience: int = knob(0, "The stage ends early when its smoothed reward has not improved for so many rounds; 0: all rounds are played.", ge=0, le=10_000, label="Patience")
 
 

@@ -196,7 +196,7 @@ def play_stage(federation: Federation, stage: Stage) -> Iterator[RoundRecord]:
 def _before(federation: Federation) -> list[dict[str, float | None]]:
     """How the policies answer before alignment: the last record of reward learning, once there is a judge, says so."""
     told = ("helpfulness", "harmlessness", "reward", "refusal_rate", "response_tokens")
-    return [{name: mine[name] for name in told} for mine in federation.begin_alignment().measure()]
+    return [{name: mine[name] for name in told} for mine in federation.begin_alignment().judged()]
 
 
 def play_round(federation: Federation, stage: Stage, server: Server, number: int) -> Transfer:

@@ -41,7 +41,6 @@ from pwff_core.stages.rollouts import Rollouts, answer, log_probs, part_log_prob
 class Experience(NamedTuple):
     """What a round's rollouts teach; every tensor (M, n, R) for M models."""
 
-    log_probs: Tensor  # of the policy that answered
     values: dict[Axis, Tensor]
     returns: dict[Axis, Tensor]
     advantages: Tensor  # weighted by the owners' wishes, whitened
@@ -75,10 +74,10 @@ class AlignmentStage:
         config, settings = self._clients.config, self._clients.config.alignment
         rollouts = answer(self._clients, self.prompts(number), "rollouts", number)
         seen = self._critics.prepare(rollouts.prompts, rollouts.pieces, rollouts.mask.shape[-1])
-        rewards, old = self._rewarded(rollouts)
+        rewards = self._rewarded(rollouts)
         if number == 1:
             self._warm_up(seen, rewards, rollouts.mask)
-        experience = self._experience(seen, rewards, old, rollouts.mask)
+        experience = self._experience(seen, rewards, rollouts.mask)
         for epoch in range(settings.local_steps):
             order = seeds.generator(config.seed, "minibatches", number, epoch)
             self._improve_policies(rollouts, experience, epoch, order, f"stage alignment, round {number}")
@@ -110,23 +109,21 @@ class AlignmentStage:
         return [sum(prompts, [])] if self._clients.method.pooled else prompts
 
     @torch.no_grad()
-    def _rewarded(self, rollouts: Rollouts) -> tuple[dict[Axis, Tensor], Tensor]:
-        """Rewards a token of each axis, and the log probabilities (M, n, R) of the policies that answered."""
+    def _rewarded(self, rollouts: Rollouts) -> dict[Axis, Tensor]:
+        """Rewards a token of each axis, (M, n, R)."""
         clients, settings = self._clients, self._clients.config.alignment
-        old = log_probs(clients.cohorts, rollouts, settings.temperature)
-        ratio = old - log_probs(self.references, rollouts, settings.temperature)
+        ratio = rollouts.log_probs - log_probs(self.references, rollouts, settings.temperature)
         reading = Reading(self._rewards.encoder, rollouts.texts)
         scores = {axis: self._rewards.score(axis, reading) for axis in clients.method.rewards}
         whole = ppo.weighted({axis: score[..., None] for axis, score in scores.items()}, self._wishes)
         self._training_rewards = whole.view(clients.config.clients, -1).mean(1).tolist()
-        rewards = {
+        return {
             axis: ppo.token_rewards(score, ratio, rollouts.mask, settings.kl_coefficient)
             for axis, score in scores.items()
         }
-        return rewards, old
 
     @torch.no_grad()
-    def _experience(self, seen: CriticBatch, rewards: dict[Axis, Tensor], old: Tensor, mask: Tensor) -> Experience:
+    def _experience(self, seen: CriticBatch, rewards: dict[Axis, Tensor], mask: Tensor) -> Experience:
         settings = self._clients.config.alignment
         values, returns, advantages = {}, {}, {}
         for axis, reward in rewards.items():
@@ -135,7 +132,7 @@ class AlignmentStage:
                 reward, values[axis], mask, settings.discount, settings.gae_lambda
             )
         whole = ppo.weighted(advantages, self._wishes)
-        return Experience(old, values, returns, ppo.whiten(whole, mask))
+        return Experience(values, returns, ppo.whiten(whole, mask))
 
     def _improve_policies(
         self, rollouts: Rollouts, experience: Experience, epoch: int, order: np.random.Generator, where: str
@@ -157,10 +154,9 @@ class AlignmentStage:
                 part = rollouts.part(models, chosen)
                 new = part_log_probs(cohort, part, settings.temperature)
                 length = part.mask.shape[-1]
-                old = experience.log_probs[models][own, chosen][..., :length]
                 advantages = experience.advantages[models][own, chosen][..., :length]
-                stopped |= ppo.approximate_kl(new.detach(), old, part.mask) > settings.kl_stop
-                losses, _ = ppo.policy_loss(new, old, advantages, part.mask, settings.clip)
+                stopped |= ppo.approximate_kl(new.detach(), part.log_probs, part.mask) > settings.kl_stop
+                losses, _ = ppo.policy_loss(new, part.log_probs, advantages, part.mask, settings.clip)
                 check_finite(losses, self._clients.members(index), where)
                 optimiser.zero_grad(set_to_none=True)
                 losses.sum().backward()
@@ -192,9 +188,13 @@ class AlignmentStage:
             clip_per_client([*self._critics.tensors[axis].values()], self._clients.config.alignment.gradient_clip)
         self._critic_optimiser.step()
 
-    @torch.no_grad()
     def measure(self) -> list[dict[str, float | None]]:
-        """Every client's model: accuracy on its own data, and what the judge makes of its held-out answers."""
+        """Every client's model: accuracy on its own data, and what the judge makes of its answers."""
+        return [ours | said for ours, said in zip(accuracies(self._clients), self.judged(), strict=True)]
+
+    @torch.no_grad()
+    def judged(self) -> list[dict[str, float | None]]:
+        """What the judge makes of every client's answers to held-out prompts, and how they read."""
         clients, settings = self._clients, self._clients.config.alignment
         asked, delicate = self.test_prompts()
         rollouts = answer(clients, asked, "test")
@@ -208,8 +208,7 @@ class AlignmentStage:
         refused = np.array([[refuses(text.response) for text in mine] for mine in rollouts.texts])
         refused = refused.reshape(people, -1)[:, :delicate]
         return [
-            measured
-            | {
+            {
                 "helpfulness": helpful[client],
                 "harmlessness": harmless[client],
                 "reward": weight * helpful[client] + (1.0 - weight) * harmless[client],
@@ -218,7 +217,7 @@ class AlignmentStage:
                 "refusal_rate": float(refused[client].mean()) if delicate else None,
                 "response_tokens": float(lengths[client]),
             }
-            for client, (measured, weight) in enumerate(zip(accuracies(clients), clients.weights, strict=True))
+            for client, weight in enumerate(clients.weights)
         ]
 
 

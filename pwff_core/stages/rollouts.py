@@ -30,7 +30,7 @@ class Rollouts(NamedTuple):
     at: Tensor  # (M, n, R) position in T that predicts a response token
     labels: Tensor  # (M, n, R) the response tokens
     mask: Tensor  # (M, n, R) true where there is one
-    log_probs: Tensor  # (M, n, R) as decoding told them, so of no use for gradients; 0 where there is no token
+    log_probs: Tensor  # (M, n, R) of each token under the policy that wrote it, as decoding told; 0 where there is none
 
     @property
     def prompts(self) -> list[list[str]]:
