@@ -48,7 +48,7 @@ def test_a_run_from_beginning_to_end(path: Path) -> None:
     before = time.time()
     run_id = engine.create_run(CONFIG, "first try")
     queued = page.run(run_id)
-    assert (queued.status, queued.rounds_done, queued.rounds_total) == (RunStatus.QUEUED, 0, 16)
+    assert (queued.status, queued.rounds_done, queued.rounds_total) == (RunStatus.QUEUED, 0, 16 + 4 + 7)
     assert (queued.name, queued.config, queued.pid, queued.deleted) == ("first try", CONFIG, None, False)
     assert before <= queued.created_at <= time.time()
 

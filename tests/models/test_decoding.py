@@ -228,12 +228,14 @@ def test_greedy_in_bfloat16_picks_the_best_token_but_for_rounding(tiny_backbone:
 @given(st.lists(st.lists(st.integers(2, 250), min_size=1, max_size=12), min_size=3, max_size=3), st.integers(1, 20))
 def test_answers_are_consistent(tiny_backbone: Path, prompts: list[list[int]], most: int) -> None:
     cohort = new_cohort(tiny_backbone, LIKELY)
-    tokens, lengths, ended = decode(cohort, [[prompt] for prompt in prompts], most, 1.0, generator())
+    tokens, lengths, ended, log_probs = decode(cohort, [[prompt] for prompt in prompts], most, 1.0, generator())
     assert tokens.dtype == lengths.dtype == torch.int64
     assert tokens.shape == (3, int((lengths + ended).max()))
     for row, length, over in zip(tokens.tolist(), lengths.tolist(), ended.tolist(), strict=True):
         assert row == [token for token in row[:length] if token != LIKELY] + [LIKELY] * (len(row) - length)
         assert over == (length < most)
+    written = torch.arange(tokens.shape[1]) < (lengths + ended)[:, None]
+    assert ((log_probs < 0) == written).all()
 
 
 @pytest.mark.gpu

@@ -547,7 +547,7 @@ def test_a_reward_model_that_does_not_beat_chance_is_pointed_out() -> None:
 
 def test_settings_in_words() -> None:
     assert (
-        settings_words(RunConfig()) == "PWFF · 10 clients · 5 dB, 1 MHz, Rayleigh fading · 16 + 4 + 12 rounds · seed 0"
+        settings_words(RunConfig()) == "PWFF · 10 clients · 5 dB, 1 MHz, Rayleigh fading · 16 + 4 + 7 rounds · seed 0"
     )
     assert settings_words(with_changes(RunConfig(), {"method": "fedada"})).endswith(" · 16 rounds · seed 0")
     assert setting_text(1500, "Hz") == "1.5 kHz" and setting_text(100, "Hz") == "100 Hz"

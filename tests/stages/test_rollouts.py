@@ -64,6 +64,7 @@ def test_log_probs_are_those_of_each_client_s_model_alone(clients: Clients) -> N
     """Row by row without padding, through the whole softmax of the client's own model."""
     rollouts = answer(clients, PROMPTS, "test", 1)
     found = log_probs(clients.cohorts, rollouts, temperature=0.7)
+    torch.testing.assert_close(rollouts.log_probs, found, atol=1e-5, rtol=1e-5)  # the sampler's own, at the demo's 0.7
     (cohort,) = clients.cohorts
     for client in range(3):
         for row in range(2):
