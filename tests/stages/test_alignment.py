@@ -67,19 +67,23 @@ def test_before_any_step_nobody_has_left_the_reference(config: RunConfig) -> Non
 
 
 def test_all_weight_on_one_axis_is_one_critic(config: RunConfig) -> None:
-    """PWFF with λ = 1 for all learns what SFL learns: the second reward model and critic then change nothing."""
-    models = []
+    """PWFF with λ = 1 for all gets SFL's gradients: the second reward model and critic then change nothing.
+
+    Gradients are compared and not weights: where a gradient is next to 0, Adam makes a whole step of its rounding.
+    """
+    one_step = {"alignment.local_steps": 1, "alignment.minibatches": 1, "preferences.helpfulness_weights": [1.0] * 3}
+    gradients = []
     for method in ("pwff", "sfl"):
-        federation, stage = aligned(
-            with_changes(config, {"method": method, "preferences.helpfulness_weights": [1.0] * 3})
-        )
+        federation, stage = aligned(with_changes(config, {**one_step, "method": method}))
         stage.train(1)
-        models.append(tensors_of(federation.clients))
-    assert models[0].keys() == models[1].keys()
-    for name, tensor in models[0].items():
-        # Adam makes rounding larger: far from a step (0.01), in few places
-        torch.testing.assert_close(tensor, models[1][name], atol=1e-3, rtol=0)
-        assert float((tensor - models[1][name]).abs().mean()) < 1e-5
+        gradients.append([tensor.grad for tensor in federation.clients.cohorts[0].parameters()])
+    found = 0
+    for two_critics, one_critic in zip(*gradients, strict=True):
+        assert two_critics is not None
+        assert one_critic is not None
+        torch.testing.assert_close(two_critics, one_critic, atol=1e-5, rtol=0)
+        found += int((two_critics.abs() > 1e-2).sum())
+    assert found > 100  # each client's gradient is clipped to norm 1, so there is something to compare
 
 
 def test_a_client_that_moved_too_far_waits_for_the_next_round(config: RunConfig) -> None:
