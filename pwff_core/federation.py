@@ -226,7 +226,8 @@ def _why_ended(federation: Federation, records: Sequence[RoundRecord]) -> str:
     patience: int = getattr(federation.config, stage).patience
     history = [getattr(record, metric) for record in records]
     if converged(history, patience, better):
-        return f"{METRICS[metric].label} has not improved for {patience} rounds."
+        waited = "a round" if patience == 1 else f"{patience} rounds"
+        return f"{METRICS[metric].label} has not improved for {waited}."
     return f"All {played} rounds are played." if played == federation.rounds[stage] else ""
 
 

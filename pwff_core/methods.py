@@ -24,8 +24,8 @@ class Method(NamedTuple):
     uploads: tuple[Group, ...]
     rewards: tuple[Axis, ...]  # what alignment rewards; with none the method ends after instruction tuning
     learning_rate: float  # AdamW's, searched on the demo's validation data, one grid for all: benchmarks/figure4.py
-    alignment_rate: float  # the same for alignment: benchmarks/figure5.py (the controls and Fig. 4's methods: PWFF's)
     summary: str
+    alignment_rate: float = 1e-3  # the same for alignment, from benchmarks/figure5.py; the controls have PWFF's
     pooled: bool = False  # one model trained on everybody's data: what privacy forbids, as an upper control
 
     @property
@@ -37,23 +37,23 @@ class Method(NamedTuple):
 METHODS: dict[MethodId, Method] = {
     row.id: row
     for row in (
-        Method("pwff", "PWFF", ("adapters", "lora"), ("adapters",), AXES, 5e-3, 1e-3,
+        Method("pwff", "PWFF", ("adapters", "lora"), ("adapters",), AXES, 5e-3,
                "adapters are averaged, LoRA stays personal; both rewards, weighted by each owner"),
-        Method("vanilla_fl", "Vanilla FL", ("adapters", "lora"), ("adapters", "lora"), (), 5e-3, 1e-3,
+        Method("vanilla_fl", "Vanilla FL", ("adapters", "lora"), ("adapters", "lora"), (), 5e-3,
                "adapters and LoRA are both averaged; instruction tuning alone"),
-        Method("fedada", "FedAda", ("adapters",), ("adapters",), (), 5e-3, 1e-3,
+        Method("fedada", "FedAda", ("adapters",), ("adapters",), (), 5e-3,
                "adapters alone, averaged; instruction tuning alone"),
-        Method("fedlora", "FedLoRA", ("lora",), ("lora",), (), 5e-3, 1e-3,
+        Method("fedlora", "FedLoRA", ("lora",), ("lora",), (), 5e-3,
                "LoRA alone, averaged; instruction tuning alone"),
-        Method("sfl", "SFL", ("adapters", "lora"), ("adapters",), ("helpfulness",), 5e-3, 5e-4,
-               "as PWFF, but rewarded for helpfulness alone"),
-        Method("pfl", "PFL", ("adapters", "lora"), ("adapters", "lora"), AXES, 5e-3, 5e-4,
-               "both rewards as in PWFF, but LoRA is averaged too"),
-        Method("shepherd", "Shepherd", ("lora",), ("lora",), ("helpfulness",), 5e-3, 1e-3,
+        Method("sfl", "SFL", ("adapters", "lora"), ("adapters",), ("helpfulness",), 5e-3,
+               "as PWFF, but rewarded for helpfulness alone", alignment_rate=5e-4),
+        Method("pfl", "PFL", ("adapters", "lora"), ("adapters", "lora"), AXES, 5e-3,
+               "both rewards as in PWFF, but LoRA is averaged too", alignment_rate=5e-4),
+        Method("shepherd", "Shepherd", ("lora",), ("lora",), ("helpfulness",), 5e-3,
                "LoRA alone, averaged, rewarded for helpfulness alone"),
-        Method("local", "Local only", ("adapters", "lora"), (), AXES, 5e-4, 1e-3,
+        Method("local", "Local only", ("adapters", "lora"), (), AXES, 5e-4,
                "control: every client alone, nothing is sent"),
-        Method("centralised", "Centralised", ("adapters", "lora"), (), AXES, 2e-3, 1e-3,
+        Method("centralised", "Centralised", ("adapters", "lora"), (), AXES, 2e-3,
                "control: one model on everybody's pooled data, no privacy", pooled=True),
     )
 }  # fmt: skip

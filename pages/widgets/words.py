@@ -17,7 +17,7 @@ GROUP_LABELS: dict[Group, str] = {"adapters": "adapters", "lora": "LoRA"}
 FADING_LABELS = {"rayleigh": "Rayleigh fading", "awgn": "no fading (AWGN)"}
 _RECENT_ROUNDS = 5  # the time left is told from as many rounds: the first is slower than the others
 # how long a round of one stage takes beside a round of another: a guess, until the first of its rounds is through
-_ROUND_RATIOS: dict[Stage, float] = {"instruction": 1.0, "reward": 1.0, "alignment": 5.0}
+_ROUND_RATIOS: dict[Stage, float] = {"instruction": 1.0, "reward": 1.0, "alignment": 3.0}
 _NEAR_CHANCE = 0.55  # a reward model that ranks no more held-out pairs right than this has hardly learned anything
 
 

@@ -32,7 +32,7 @@ from pwff_core.paths import assets_dir
 
 Flaw = Literal["wrong", "off-topic", "cut off", "evasive", "rude"]
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
-JUDGE_SEED = 20_238  # the judge's pairs are the same in every run
+JUDGE_SEED = 20_238  # the judge is the same in every run, whatever the run's seed and settings
 JUDGE_PAIRS = 384  # of each kind
 REFERENCES = 192
 ORDINARY_PROMPTS = 64  # of a client, for rollouts and as many held out

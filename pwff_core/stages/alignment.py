@@ -156,7 +156,7 @@ class AlignmentStage:
                 length = part.mask.shape[-1]
                 advantages = experience.advantages[models][own, chosen][..., :length]
                 stopped |= ppo.approximate_kl(new.detach(), part.log_probs, part.mask) > settings.kl_stop
-                losses, _ = ppo.policy_loss(new, part.log_probs, advantages, part.mask, settings.clip)
+                losses = ppo.policy_loss(new, part.log_probs, advantages, part.mask, settings.clip)
                 check_finite(losses, self._clients.members(index), where)
                 optimiser.zero_grad(set_to_none=True)
                 losses.sum().backward()

@@ -78,15 +78,14 @@ def whiten(advantages: Tensor, mask: Tensor) -> Tensor:
     return centred / (deviation + 1e-8)[:, None, None]
 
 
-def policy_loss(log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float) -> tuple[Tensor, Tensor]:
-    """Each client's clipped surrogate loss (K,), and the share (K,) of its tokens whose ratio is outside 1 ± ε.
+def policy_loss(log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float) -> Tensor:
+    """Each client's clipped surrogate loss (K,).
 
     −E[min(ρ Â, clip(ρ, 1−ε, 1+ε) Â)] with ρ = π/π_old (1707.06347, eq. 7). `log_probs` and `old` (K, n, R).
     """
     ratio = torch.where(mask, log_probs - old, 0.0).exp()
     surrogate = torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
-    outside = (ratio.detach() - 1.0).abs() > clip
-    return -_client_mean(surrogate, mask), _client_mean(outside.to(ratio.dtype), mask)
+    return -_client_mean(surrogate, mask)
 
 
 def value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Tensor:

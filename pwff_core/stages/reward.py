@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from pwff_core import seeds
 from pwff_core.config import RunConfig
 from pwff_core.data.encoding import prompt_text
-from pwff_core.data.preferences import ClientPreferences, Pair, Reference
+from pwff_core.data.preferences import JUDGE_SEED, ClientPreferences, Pair, Reference
 from pwff_core.methods import AXES, Axis, Method
 from pwff_core.models.encoder import Encoder, Reading, Text
 from pwff_core.models.scorers import RewardModels, joined, new_reward_models
@@ -28,7 +28,6 @@ from pwff_core.stages.clients import COHORT_SIZE
 from pwff_core.stages.instruction import ADAM_BETAS, ADAM_EPSILON, check_finite
 
 ENCODER_RATE = 0.1  # of the head's learning rate, for an encoder that is trained too
-JUDGE_SEED = 20_238  # the judge is the same in every run, whatever the run's seed and settings
 JUDGE_STEPS, JUDGE_BATCH, JUDGE_HIDDEN, JUDGE_RATE = 120, 64, 64, 3e-3
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,30 +12,15 @@ from pwff_core.config import RunConfig, with_changes
 from pwff_core.data.preference_files import file_preferences, load_preferences, read_pairs, spread_pairs
 from pwff_core.data.preferences import Pair, demo_preferences
 from pwff_core.errors import DataError
+from tests.tables import write_table
 
 ROWS = [{"prompt": f" Question {i}? ", "chosen": f"Answer {i}.", "rejected": f" No idea {i}."} for i in range(40)]
 PAIRS = [Pair(f"Question {i}?", f"Answer {i}.", f"No idea {i}.") for i in range(40)]
 
 
-def write(folder: Path, rows: list[dict[str, Any]], kind: str = "jsonl") -> str:
-    path = folder / f"pairs.{kind}"
-    if kind == "json":
-        path.write_text(json.dumps(rows))
-    elif kind == "jsonl":
-        path.write_text("\n".join(json.dumps(row) for row in rows))
-    elif kind == "csv":
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        pd.DataFrame(rows).to_parquet(path)
-    return str(path)
-
-
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet"])
 def test_every_format_gives_the_same_pairs(tmp_path: Path, kind: str) -> None:
-    assert read_pairs(write(tmp_path, ROWS, kind)) == (PAIRS, [])
+    assert read_pairs(write_table(tmp_path, ROWS, kind)) == (PAIRS, [])
 
 
 def dialogue(*turns: str) -> str:
@@ -51,7 +32,7 @@ def test_dialogues_with_an_implicit_prompt(tmp_path: Path) -> None:
         {"chosen": dialogue("Hi", "I do not know."), "rejected": dialogue("Hi", "I do it.")},  # share "I do "
         {"chosen": dialogue("Hi", "Yes?", "Go on", "No."), "rejected": dialogue("Hi", "Yes?", "Go on", "No. Well.")},
     ]
-    pairs, _ = read_pairs(write(tmp_path, rows))
+    pairs, _ = read_pairs(write_table(tmp_path, rows))
     assert pairs == [
         Pair("Hi", "I do not know.", "I do it."),
         Pair("Human: Hi\n\nAssistant: Yes?\n\nHuman: Go on", "No.", "No. Well."),
@@ -64,11 +45,11 @@ def test_plain_texts_with_an_implicit_prompt_are_not_cut_within_a_word(tmp_path:
         {"chosen": "Two and two make four", "rejected": "Two and two make five"},
         {"chosen": "It is green", "rejected": "It is"},
     ]
-    assert read_pairs(write(tmp_path, rows[:2]))[0] == [
+    assert read_pairs(write_table(tmp_path, rows[:2]))[0] == [
         Pair("The sky is", "blue.", "black."),
         Pair("Two and two make", "four", "five"),
     ]
-    assert read_pairs(write(tmp_path, rows))[0][:2] == read_pairs(write(tmp_path, rows[:2]))[0]
+    assert read_pairs(write_table(tmp_path, rows))[0][:2] == read_pairs(write_table(tmp_path, rows[:2]))[0]
 
 
 def test_conversations(tmp_path: Path) -> None:
@@ -80,11 +61,13 @@ def test_conversations(tmp_path: Path) -> None:
     explicit = [{"prompt": [ask], "chosen": [yes], "rejected": [no]}]
     implicit = [{"chosen": [*more, yes], "rejected": [*more, no]}]
     repeated = [{"prompt": "Is it?", "chosen": [ask, yes], "rejected": [ask, no]}]
-    assert read_pairs(write(tmp_path, explicit))[0] == [Pair("User: Is it?".removeprefix("User: "), "Yes.", "No.")]
-    assert read_pairs(write(tmp_path, implicit, "json"))[0] == [
+    assert read_pairs(write_table(tmp_path, explicit))[0] == [
+        Pair("User: Is it?".removeprefix("User: "), "Yes.", "No.")
+    ]
+    assert read_pairs(write_table(tmp_path, implicit, "json"))[0] == [
         Pair("System: Be brief.\n\nHuman: Is it?", "Yes.", "No.")
     ]
-    assert read_pairs(write(tmp_path, repeated, "parquet"))[0] == [Pair("Is it?", "Yes.", "No.")]
+    assert read_pairs(write_table(tmp_path, repeated, "parquet"))[0] == [Pair("Is it?", "Yes.", "No.")]
 
 
 def test_rows_that_say_nothing_are_counted(tmp_path: Path) -> None:
@@ -94,7 +77,7 @@ def test_rows_that_say_nothing_are_counted(tmp_path: Path) -> None:
         {"prompt": "p", "chosen": None, "rejected": "b"},
         {"prompt": "p", "chosen": "same ", "rejected": " same"},
     ]
-    pairs, notes = read_pairs(source := write(tmp_path, rows))
+    pairs, notes = read_pairs(source := write_table(tmp_path, rows))
     assert pairs == PAIRS[:2]
     assert notes == [
         f"3 of 5 rows of {source} were left out: 2 with an empty prompt or answer and 1 with identical chosen and "
@@ -112,15 +95,15 @@ def problem(source: str) -> str:
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     assert problem(str(tmp_path / "none.jsonl")).startswith("There is no file ")
     assert "neither a file here nor a data set" in problem("nobody/has-this")
-    lacking = problem(write(tmp_path, [{"prompt": "p", "better": "a", "rejected": "b"}]))
+    lacking = problem(write_table(tmp_path, [{"prompt": "p", "better": "a", "rejected": "b"}]))
     assert "lacks the column 'chosen'; it has prompt, better, rejected." in lacking
     assert "prompt, chosen and rejected" in lacking
 
 
 def test_no_usable_pair(tmp_path: Path) -> None:
     same = [{"prompt": "p", "chosen": "a", "rejected": "a"}] * 3
-    assert problem(write(tmp_path, same)).endswith(
-        "has no usable pair; 3 of 3 rows of " + str(tmp_path / "pairs.jsonl")
+    assert problem(write_table(tmp_path, same)).endswith(
+        "has no usable pair; 3 of 3 rows of " + str(tmp_path / "rows.jsonl")
         + " were left out: 3 with identical chosen and rejected."
     )  # fmt: skip
 
@@ -134,7 +117,7 @@ def test_no_usable_pair(tmp_path: Path) -> None:
     ],
 )
 def test_answers_that_are_no_texts(tmp_path: Path, bad: object, told: str) -> None:
-    assert told in problem(write(tmp_path, [{"prompt": "p", "chosen": bad, "rejected": "b"}]))
+    assert told in problem(write_table(tmp_path, [{"prompt": "p", "chosen": bad, "rejected": "b"}]))
 
 
 # Who gets what
@@ -203,7 +186,7 @@ def test_both_axes_from_files() -> None:
 
 
 def test_one_axis_from_a_file_and_one_from_the_corpus(tmp_path: Path) -> None:
-    source = write(tmp_path, [*ROWS, {"prompt": "", "chosen": "a", "rejected": "b"}])
+    source = write_table(tmp_path, [*ROWS, {"prompt": "", "chosen": "a", "rejected": "b"}])
     changed = config(reward__harmless_source=source)
     found, demo = load_preferences(changed), demo_preferences(changed)
     for mine, theirs in zip(found.clients, demo.clients, strict=True):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.data.sources import load_clients, read_table
 from pwff_core.errors import DataError
+from tests.tables import write_table
 
 SUBJECTS = ("soup", "bread", "engine", "wheel", "river", "lake")
 
@@ -33,27 +32,10 @@ def reading(path: object, **changes: object) -> RunConfig:
     return with_changes(RunConfig(), {"data.source": str(path), "clients": 4, **dotted})
 
 
-def write(folder: Path, kind: str) -> Path:
-    path = folder / f"rows.{kind}"
-    rows = alpaca()
-    if kind == "json":
-        path.write_text(json.dumps(rows))
-    elif kind == "jsonl":
-        path.write_text("\n".join(json.dumps(row) for row in rows))
-    elif kind == "csv":
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        pd.DataFrame(rows).to_parquet(path)
-    return path
-
-
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet"])
 def test_every_format_gives_the_same_clients(tmp_path: Path, kind: str) -> None:
-    clients, notes = load_clients(reading(write(tmp_path, kind)))
-    reference, _ = load_clients(reading(write(tmp_path, "jsonl")))
+    clients, notes = load_clients(reading(write_table(tmp_path, alpaca(), kind)))
+    reference, _ = load_clients(reading(write_table(tmp_path, alpaca(), "jsonl")))
     assert clients == reference
     example = next(e for e in clients[0].train if "briefly" in e.instruction)
     number = int(example.instruction.split("number ")[1].split("\n")[0])
@@ -64,13 +46,13 @@ def test_every_format_gives_the_same_clients(tmp_path: Path, kind: str) -> None:
 
 
 def test_topics_from_a_column(tmp_path: Path) -> None:
-    clients, notes = load_clients(reading(write(tmp_path, "json"), data__topic_column="area"))
+    clients, notes = load_clients(reading(write_table(tmp_path, alpaca(), "json"), data__topic_column="area"))
     assert {topic for client in clients for topic in client.topics()} <= set(SUBJECTS)
     assert "topics from the column 'area'" in notes[0]
 
 
 def test_clusters_are_the_subjects(tmp_path: Path) -> None:
-    clients, _ = load_clients(reading(write(tmp_path, "json"), data__topics=6))
+    clients, _ = load_clients(reading(write_table(tmp_path, alpaca(), "json"), data__topics=6))
     together = {(e.topic, e.instruction.split()[2]) for c in clients for e in (*c.train, *c.test, *c.validation)}
     assert len(together) <= 8  # 6 clusters over 6 subjects, hardly mixed
 
@@ -116,7 +98,9 @@ def test_lacking_columns_are_named(tmp_path: Path) -> None:
     text = problem(tmp_path / "rows.json")
     assert "lacks the column 'instruction'" in text
     assert "question, output" in text
-    assert "lacks the column 'subject'" in problem(write(tmp_path, "jsonl"), data__topic_column="subject")
+    assert "lacks the column 'subject'" in problem(
+        write_table(tmp_path, alpaca(), "jsonl"), data__topic_column="subject"
+    )
 
 
 def test_three_rows_for_four_clients(tmp_path: Path) -> None:
