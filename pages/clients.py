@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 
 import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 
 from pages.widgets.asking import draw_asking
 from pages.widgets.plane import draw_plane
+from pages.widgets.router import through_the_router
 from pages.widgets.words import plain, sentence, settings_words
 from pwff_core.config import stage_rounds
 from pwff_core.errors import StoreError
@@ -55,17 +55,6 @@ def run_words(row: RunRow) -> str:
     """A run in a line of a list: its name or settings, when, and how it stands."""
     begun = time.strftime("%d %b %H:%M", time.localtime(row.created_at))
     return f"{row.name or settings_words(row.config)} · {begun} · {row.status.value} · {row.id}"
-
-
-def through_the_router() -> None:
-    """Runs app.py around this page, also in the first visit after the server's start, if that is to this address.
-
-    Until st.navigation has been called once, Streamlit takes the folder pages/ for its older kind of app, in which a
-    page is drawn without the router: no style, another menu.
-    """
-    if PagesManager.uses_pages_directory:
-        PagesManager.uses_pages_directory = False
-        st.rerun()
 
 
 def page() -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 Stage = Literal["instruction", "reward", "alignment"]
 Better = Literal["higher", "lower"]
 When = Literal["before", "after"]  # alignment: which of a client's models is meant
+Value = str | float | tuple[float, ...] | None  # what a setting that can be steered may hold
 
 
 class ClientRecord(BaseModel):
@@ -86,6 +87,19 @@ class ClientProfile(BaseModel):
     topics: dict[str, int]  # topic → training examples
     style: dict[str, str]  # house style, dimension → convention; empty where the data has none
     facts_held: int = 0
+
+
+class Steering(BaseModel):
+    """A change of a run's settings while it was going, and from when it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    position: int  # the first round that it holds for, counted over all stages from 1
+    stage: Stage  # that round's
+    round: int  # the same round within its stage
+    before: dict[str, Value]  # dotted path of each setting that changed → what it was
+    changes: dict[str, Value]  # → what it is from then on
+    at: float  # Unix seconds
 
 
 class Metric(NamedTuple):

@@ -32,7 +32,8 @@ LAYERS = (
     layer("wireless", "data", "models", "aggregation", blind=True),
     layer("stages"),
     layer("federation", "store", "figures", "launch", "conversation", blind=True),
-    layer("worker", "talk", "export", "comparison", "flags", "terminal", "cli", "foundation"),
+    layer("recording", "queue", "comparison"),
+    layer("worker", "talk", "export", "flags", "terminal", "cli", "foundation"),
     layer("__init__", "__main__"),
 )
 HEIGHT = {room: height for height, row in enumerate(LAYERS) for room in row.rooms}
@@ -42,7 +43,8 @@ INTERFACE = frozenset(
     {
         *("symbols", "units", "errors", "paths"),
         *("config", "methods", "records", "wireless"),
-        *("store", "figures", "launch", "conversation", "export"),
+        *("store", "figures", "launch", "conversation"),
+        *("recording", "queue", "comparison", "export"),
     }
 )
 HEAVY = frozenset({"torch", "transformers", "peft", "trl", "accelerate", "datasets"})
