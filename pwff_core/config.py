@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -18,10 +19,17 @@ from pydantic_core import PydanticCustomError
 
 from pwff_core.errors import ConfigError
 from pwff_core.methods import METHODS, MethodId
-from pwff_core.records import Stage
+from pwff_core.records import Stage, Value
 
 PresetId = Literal["demo", "paper", "paper-as-printed"]
 MAX_CLIENTS = 200
+STEERABLE: tuple[str, ...] = (  # what may be changed while a run is going
+    "channel.snr_db",
+    "channel.bandwidth_hz",
+    "channel.transmit_power_w",
+    "channel.fading",
+    "preferences.helpfulness_weights",
+)
 
 
 def knob(
@@ -339,6 +347,23 @@ def with_changes(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
     return checked(tree)
 
 
+def steered(config: RunConfig, *changes: Mapping[str, Value]) -> RunConfig:
+    """A run's settings after changes while it was going, the later over the earlier, all checked together.
+
+    ConfigError for a setting that is not STEERABLE, and for a value that is not allowed.
+    """
+    merged: dict[str, Any] = {path: value for one in changes for path, value in one.items()}
+    for path, value in merged.items():
+        if path not in STEERABLE:
+            names = ", ".join(STEERABLE)
+            raise ConfigError(f"{path[:60]!r} cannot be changed while a run is going; what can be is {names}.")
+        if value is None:
+            raise ConfigError(f"{path}: nothing is given; {allowed(knobs(config)[path])}.")
+    if "preferences.helpfulness_weights" in merged:
+        merged["preferences.harmlessness_weights"] = None  # the other way to say the same, which no longer holds
+    return with_changes(config, merged)
+
+
 def checked(tree: dict[str, Any]) -> RunConfig:
     """A RunConfig from nested dicts; ConfigError with one sentence a problem if it cannot be."""
     try:
@@ -365,7 +390,11 @@ def load_toml(path: Path, base: RunConfig) -> RunConfig:
         raise ConfigError(f"cannot read the config file {path}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-    changes = _flatten(tree)
+    # TOML has no none: where a setting may be none, the word means it, as it does after a flag
+    may_be_none = {name for name, entry in knobs().items() if entry.default is None}
+    changes = {
+        name: None if value == "none" and name in may_be_none else value for name, value in _flatten(tree).items()
+    }
     for preset in get_args(PresetId):
         if changes.get("preset") == preset:
             base = preset_config(preset)

@@ -18,7 +18,7 @@ import torch
 
 from pwff_core import seeds
 from pwff_core.aggregation import Server
-from pwff_core.config import RunConfig, stage_rounds
+from pwff_core.config import RunConfig, stage_rounds, steered
 from pwff_core.data.owners import device_classes, helpfulness_weights, placement
 from pwff_core.data.partition import ClientData
 from pwff_core.data.preference_files import load_preferences
@@ -28,7 +28,7 @@ from pwff_core.models.backbone import load_backbone
 from pwff_core.models.encoder import load_encoder
 from pwff_core.models.saved import SavedModels, stacked
 from pwff_core.models.scorers import RewardModels
-from pwff_core.records import METRICS, Better, ClientProfile, ClientRecord, RoundRecord, Stage
+from pwff_core.records import METRICS, Better, ClientProfile, ClientRecord, RoundRecord, Stage, Value
 from pwff_core.stages.alignment import AlignmentStage
 from pwff_core.stages.clients import COHORT_SIZE, Clients, encode_splits, new_cohorts
 from pwff_core.stages.convergence import converged
@@ -164,6 +164,20 @@ def prepare(config: RunConfig, run_id: str = "") -> Federation:
 def run(config: RunConfig, run_id: str = "") -> Iterator[RoundRecord]:
     """Play a whole run, a record a round. The same config gives the same records but for `wall_s`."""
     yield from play(prepare(config, run_id))
+
+
+def steer(federation: Federation, changes: Mapping[str, Value]) -> None:
+    """Change settings between two rounds; they hold from the next one on, and for the models that are kept.
+
+    ConfigError for a setting that is not STEERABLE or a value that is not allowed; then nothing has changed.
+    """
+    federation.config = steered(federation.config, changes)
+    weights = helpfulness_weights(federation.config)
+    federation.clients.weights[:] = weights  # the stages read it at every round
+    federation.profiles = tuple(
+        profile.model_copy(update={"helpfulness_weight": weight})
+        for profile, weight in zip(federation.profiles, weights, strict=True)
+    )
 
 
 def play(federation: Federation) -> Iterator[RoundRecord]:

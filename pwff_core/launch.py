@@ -10,13 +10,9 @@ from pathlib import Path
 
 from pwff_core import processes
 from pwff_core.errors import EngineError
+from pwff_core.paths import log_path
 
 _started: list[subprocess.Popen[bytes]] = []  # kept so that workers that ended are reaped, not left as zombies
-
-
-def log_path(store_path: Path, run_id: str) -> Path:
-    """Where a run's worker writes what it has to say, and the report of a failure: logs/RUN_ID.log beside the store."""
-    return store_path.absolute().parent / "logs" / f"{run_id}.log"
 
 
 def launch(store_path: Path, run_id: str) -> None:

@@ -26,3 +26,8 @@ def default_store_path() -> Path:
     """The store of runs: $PWFF_STORE, otherwise a file in the user's data folder."""
     override = os.environ.get(STORE_VARIABLE)
     return Path(override) if override else platformdirs.user_data_path("pwff", appauthor=False) / "runs.sqlite"
+
+
+def log_path(store_path: Path, run_id: str) -> Path:
+    """Where a run's worker writes what it has to say, and the report of a failure: logs/RUN_ID.log beside the store."""
+    return store_path.absolute().parent / "logs" / f"{run_id}.log"

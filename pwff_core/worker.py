@@ -10,20 +10,29 @@ import argparse
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
+from pwff_core import queue
+from pwff_core.config import STEERABLE, RunConfig, knobs, stage_rounds, steered
 from pwff_core.conversation import models_folder
-from pwff_core.errors import EngineError, ModelError, PwffError, TrainingError
-from pwff_core.launch import log_path
-from pwff_core.paths import default_store_path
-from pwff_core.records import RoundRecord
-from pwff_core.store import RunStatus, Store
+from pwff_core.errors import ConfigError, EngineError, ModelError, PwffError, TrainingError
+from pwff_core.paths import default_store_path, log_path
+from pwff_core.records import ClientProfile, RoundRecord, Stage, Steering, Value
+from pwff_core.store import Command, RunStatus, Store
+
+if TYPE_CHECKING:
+    from pwff_core.federation import Federation
 
 PATIENCE_S = 60.0  # a worker waits longer for a locked store than a page does: it has rounds to lose
+LOOK_S = 0.2  # so often a paused worker looks whether it may go on
+BEAT_S = 2.0  # so often it writes down that it is still there
+WEIGHTS = "preferences.helpfulness_weights"
 
 
 class Interruption:
@@ -101,27 +110,99 @@ def _rounds(store: Store, run_id: str, interruption: Interruption) -> Generator[
         running = federation.prepare(store.run(run_id).config, run_id)
     announced = running.rounds_total
     store.describe(run_id, running.profiles, running.notes, announced)
-    records = federation.play(running)
+    control = Control(store, run_id, running, interruption)
+    records, last, done = federation.play(running), None, 0
     while True:
-        stop = store.stop_requested(run_id)
+        stop = done < announced and control.stops(done, last)  # after the last round it is too late for anything
         with interruption.window():
-            record = None if stop else next(records, None)
-        if record is None:
+            last = None if stop else next(records, None)
+        if last is None:
             break
-        store.append(run_id, record)
+        store.append(run_id, last)
+        done += 1
         if running.rounds_total != announced:  # a stage has converged before its last round
             announced = running.rounds_total
             store.describe(run_id, running.profiles, running.notes, announced)
-        yield record
+        yield last
     trouble = ""
     try:
         saved.save(models_folder(store.path, run_id), running.saved_models())
     except ModelError as error:  # the run is none the worse for it
         trouble = str(error)
-    if stop and store.run(run_id).rounds_done < announced:
+    if stop:
         _finish_stopped(store, run_id, trouble)
     else:
         store.finish(run_id, RunStatus.FINISHED, trouble)
+
+
+class Control:
+    """What pages ask of a run that plays, done between two of its rounds."""
+
+    def __init__(self, store: Store, run_id: str, running: Federation, interruption: Interruption) -> None:
+        self._store, self._run_id, self._running, self._interruption = store, run_id, running, interruption
+
+    def stops(self, done: int, last: RoundRecord | None) -> bool:
+        """Does what was asked for since the last of `done` rounds; whether the run is to stop. Waits while paused."""
+        store, run_id = self._store, self._run_id
+        posted, beaten = store.posted(run_id), 0.0
+        while _wish(posted) == "pause":  # nothing is taken before it goes on: changes made meanwhile are one steering
+            if not beaten or time.monotonic() - beaten > BEAT_S:
+                store.beat(run_id, RunStatus.PAUSED)
+                beaten = time.monotonic()
+            with self._interruption.window():
+                time.sleep(LOOK_S)
+            posted = store.posted(run_id)
+        if _wish(posted) == "stop":  # it stays posted, so that pages say so until the run has ended
+            return True
+        if beaten:
+            store.beat(run_id, RunStatus.RUNNING)
+        if posted:
+            store.take(run_id, posted[-1].id, self._steering(posted, done, last))
+        return False
+
+    def _steering(self, posted: Sequence[Command], done: int, last: RoundRecord | None) -> Steering | None:
+        """Applies all changes that were asked for as one; None if they leave everything as it is."""
+        running = self._running
+        before, wanted = _steerable(running.config, running.profiles), running.config
+        for command in posted:
+            try:
+                wanted = steered(wanted, command.changes)
+            except ConfigError as error:  # no reason to end the run
+                print(f"Settings not changed: {error}", file=sys.stderr)
+        after = _steerable(wanted, running.profiles)
+        changes = {path: value for path, value in after.items() if value != before[path]}
+        if not changes:
+            return None
+        from pwff_core import federation
+
+        federation.steer(running, changes)
+        self._store.describe(self._run_id, running.profiles, running.notes, running.rounds_total)
+        stage, number = _next_round(running.config, last)
+        past = {path: before[path] for path in changes}
+        return Steering(position=done + 1, stage=stage, round=number, before=past, changes=changes, at=time.time())
+
+
+def _wish(posted: Sequence[Command]) -> str:
+    """What the run is to do: "stop" if that was ever asked for, otherwise the last of "pause" and "resume", or ""."""
+    kinds = [command.kind for command in posted if command.kind != "steer"]
+    return "stop" if "stop" in kinds else kinds[-1] if kinds else ""
+
+
+def _steerable(config: RunConfig, profiles: Sequence[ClientProfile]) -> dict[str, Value]:
+    """What can be steered, as it is; weights that were drawn from the seed are the profiles'."""
+    known = knobs(config)
+    values: dict[str, Value] = {path: known[path].default for path in STEERABLE}
+    if values[WEIGHTS] is None:
+        values[WEIGHTS] = tuple(profile.helpfulness_weight for profile in profiles)
+    return values
+
+
+def _next_round(config: RunConfig, last: RoundRecord | None) -> tuple[Stage, int]:
+    """Stage and number of the round after the last one."""
+    stages = list(stage_rounds(config))
+    if last is None:
+        return stages[0], 1
+    return (stages[stages.index(last.stage) + 1], 1) if last.stage_end else (last.stage, last.round + 1)
 
 
 def _finish_stopped(store: Store, run_id: str, trouble: str = "") -> None:
@@ -156,19 +237,35 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The process; its exit code is 0 if the run finished or was stopped, 1 if it failed or could not be played."""
+    """The process; its exit code is 0 if the run finished or was stopped, 1 if it failed or could not be played.
+
+    When the run has ended, the next one of the queue is launched. Not after a signal: whoever ends a process from
+    outside, as a computer does that shuts down, does not want another one, and a page that looks will start it.
+    """
     parser = argparse.ArgumentParser(prog="python -m pwff_core.worker", description="Play one queued run of a store.")
     parser.add_argument("run_id", metavar="RUN_ID")
     parser.add_argument("--store", type=Path, default=default_store_path(), metavar="PATH")
     options = parser.parse_args(arguments)
     try:
-        for _ in recorded(Store(options.store, patience_s=PATIENCE_S), options.run_id):
-            pass
+        store = Store(options.store, patience_s=PATIENCE_S)
+        code = _play_to_the_end(store, options.run_id)
+        queue.advance(store)
+        return code
     except PwffError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
+        return 0
+
+
+def _play_to_the_end(store: Store, run_id: str) -> int:
+    try:
+        for _ in recorded(store, run_id):
+            pass
+    except PwffError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

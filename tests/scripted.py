@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pwff_core
-from pwff_core.config import RunConfig
+from pwff_core.config import RunConfig, steered
 from pwff_core.methods import METHODS
-from pwff_core.records import METRICS, ClientProfile, ClientRecord, RoundRecord, Stage
+from pwff_core.records import METRICS, ClientProfile, ClientRecord, RoundRecord, Stage, Value
 
 if TYPE_CHECKING:  # tests of the pages play scripts too, and need no torch for it
     from pwff_core.models.saved import SavedModels
@@ -91,8 +91,18 @@ def federation(
             yield found
 
     module: Any = ModuleType("pwff_core.federation")
-    module.prepare, module.play = prepare, play
+    module.prepare, module.play, module.steer = prepare, play, steer
     return module
+
+
+def steer(script: Script, changes: Mapping[str, Value]) -> None:
+    """The settings change, and with them who the clients are; the records are as scripted."""
+    script.config = steered(script.config, changes)
+    weights = script.config.preferences.helpfulness_weights or [one.helpfulness_weight for one in script.profiles]
+    script.profiles = tuple(
+        one.model_copy(update={"helpfulness_weight": weight})
+        for one, weight in zip(script.profiles, weights, strict=True)
+    )
 
 
 def install(module: ModuleType) -> None:

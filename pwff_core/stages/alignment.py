@@ -53,8 +53,7 @@ class AlignmentStage:
         self, clients: Clients, preferences: Sequence[ClientPreferences], rewards: RewardModels, judge: RewardModels
     ) -> None:
         self._clients, self._preferences, self._rewards, self._judge = clients, preferences, rewards, judge
-        settings, pooled = clients.config.alignment, clients.method.pooled
-        self._wishes = torch.tensor([float(np.mean(clients.weights))] if pooled else clients.weights)  # (M,)
+        settings = clients.config.alignment
         self.references = [cohort.frozen_copy() for cohort in clients.cohorts]
         rate = settings.learning_rate or clients.method.alignment_rate
         self._optimisers = [new_optimiser(cohort, rate, settings.lora_rate_ratio) for cohort in clients.cohorts]
@@ -64,6 +63,12 @@ class AlignmentStage:
         )
         self._training_rewards = [math.nan] * clients.config.clients
         self.amounts = [1.0] * clients.config.clients  # every client answers as many prompts
+
+    @property
+    def _wishes(self) -> Tensor:
+        """(M,) weights on helpfulness, as the owners want it in this round."""
+        weights = self._clients.weights
+        return torch.tensor([float(np.mean(weights))] if self._clients.method.pooled else weights)
 
     def shared(self) -> list[dict[str, Tensor]]:
         """What goes up, stacked by client, a dict a cohort. Critics stay at home."""

@@ -30,12 +30,12 @@ class Splits(NamedTuple):
 class Clients(NamedTuple):
     """The clients of a run over one backbone, in cohorts that train as one stack."""
 
-    config: RunConfig
+    config: RunConfig  # as the run started: what can be steered of it, no stage reads
     method: Method
     backbone: Backbone
     cohorts: list[Cohort]
     splits: list[Splits]  # K
-    weights: list[float]  # K: how much each owner weighs helpfulness, 0 … 1
+    weights: list[float]  # K: how much each owner weighs helpfulness, 0 … 1; may change between two rounds
     cohort_size: int
 
     @property

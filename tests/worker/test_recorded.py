@@ -1,51 +1,20 @@
+"""A run as a stream: written as it is played, stopped at any time, its models kept."""
+
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 import pwff_core
-from pwff_core import launch, worker
-from pwff_core.config import InstructionConfig, RunConfig
+from pwff_core import worker
 from pwff_core.conversation import kept as kept_models
 from pwff_core.conversation import models_folder
-from pwff_core.errors import DataError, EngineError, PwffError, StoreError, TrainingError
 from pwff_core.models.saved import load
 from pwff_core.store import RunRow, RunStatus, Store
 from tests.scripted import CONVERGED, federation, profile, record
-
-ROOT = Path(__file__).resolve().parent.parent
-CONFIG = RunConfig(clients=2, instruction=InstructionConfig(rounds=5))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "runs.sqlite")
-
-
-def play(store: Store, module: ModuleType, monkeypatch: pytest.MonkeyPatch, run_id: str = "") -> RunRow:
-    """Plays a run of five rounds with the module in the federation's place, and returns its row."""
-    monkeypatch.setitem(sys.modules, "pwff_core.federation", module)
-    monkeypatch.setattr(pwff_core, "federation", module, raising=False)
-    run_id = run_id or store.create_run(CONFIG)
-    try:
-        for _ in worker.recorded(store, run_id):
-            pass
-    finally:
-        row = store.run(run_id)
-    return row
-
-
-def kept(store: Store, run_id: str) -> list[int]:
-    return [found.round for _, found in store.rounds(run_id)]
+from tests.worker.playing import CONFIG, kept, play
 
 
 def test_a_whole_run_is_written_as_it_is_played(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,158 +175,3 @@ def test_a_stop_in_the_round_that_turned_out_to_be_the_last(store: Store, monkey
     run_id = store.create_run(CONFIG)
     module = federation(lambda number: store.request_stop(run_id) if number == 3 else None, converges_at=3)
     assert play(store, module, monkeypatch, run_id).status is RunStatus.FINISHED
-
-
-# failure
-
-
-def raising(error: Exception, at: int) -> ModuleType:
-    def before_round(number: int) -> None:
-        if number == at:
-            raise error
-
-    return federation(before_round)
-
-
-def failed(store: Store, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> tuple[PwffError, RunRow]:
-    run_id = store.create_run(CONFIG)
-    with pytest.raises(PwffError) as caught:
-        play(store, module, monkeypatch, run_id)
-    row = store.run(run_id)
-    assert (row.status, row.message) == (RunStatus.FAILED, str(caught.value))
-    return caught.value, row
-
-
-def test_nan_in_training_keeps_the_rounds_before_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "The loss is not a number in instruction round 4; lower instruction.learning_rate."
-    error, row = failed(store, raising(TrainingError(text), at=4), monkeypatch)
-    assert (row.message, kept(store, row.id)) == (text, [1, 2, 3])
-
-
-def test_bad_data_fails_before_the_first_round(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, row = failed(store, federation(prepare_error=DataError("x.json is empty; give rows.")), monkeypatch)
-    assert (row.message, row.rounds_done) == ("x.json is empty; give rows.", 0)
-
-
-OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch calls it on the GPU
-
-
-@pytest.mark.parametrize(
-    "error",
-    [MemoryError(), OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")],
-)
-def test_lack_of_memory_is_said_plainly(store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    caught, row = failed(store, raising(error, at=2), monkeypatch)
-    assert isinstance(caught, TrainingError)
-    assert row.message.startswith("The computer has not enough memory for this run; choose fewer clients")
-    assert kept(store, row.id) == [1]
-
-
-def test_what_nobody_foresaw_goes_to_the_log(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    caught, row = failed(store, raising(ZeroDivisionError("division\nby zero"), at=3), monkeypatch)
-    log = store.path.parent / "logs" / f"{row.id}.log"
-    assert isinstance(caught, EngineError)
-    assert row.message == f"The engine failed: ZeroDivisionError: division by zero. The full report is in {log}."
-    report = log.read_text(encoding="utf-8")
-    assert report.startswith("Traceback") and "before_round" in report
-    assert kept(store, row.id) == [1, 2]
-
-
-# the process
-
-
-SLOW = """
-import sys
-from tests import scripted
-scripted.install_slow(float(sys.argv.pop(1)))
-from pwff_core.worker import main
-sys.exit(main())
-"""
-
-
-def start(store: Store, run_id: str, seconds_a_round: float) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", SLOW, str(seconds_a_round), run_id, "--store", str(store.path)]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
-
-
-def wait_for_rounds(store: Store, run_id: str, rounds: int) -> None:
-    deadline = time.monotonic() + 60
-    while store.run(run_id).rounds_done < rounds:
-        assert time.monotonic() < deadline, f"no round {rounds}: {store.run(run_id)}"
-        time.sleep(0.02)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_killed_worker_loses_no_round_and_reads_as_failed(store: Store) -> None:
-    run_id = store.create_run(RunConfig(clients=2, instruction=InstructionConfig(rounds=1000)))
-    process = start(store, run_id, 0.02)
-    wait_for_rounds(store, run_id, 5)
-    process.kill()
-    process.wait()
-    row = Store(store.path, readonly=True).run(run_id)
-    assert row.status is RunStatus.FAILED
-    assert row.message == (
-        f"The engine stopped without a word (process {process.pid} is gone); its {row.rounds_done} rounds are kept."
-    )
-    assert kept(store, run_id) == [*range(1, row.rounds_done + 1)]
-    assert row.rounds_done >= 5
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
-def test_a_terminated_worker_stops_at_once_and_cleanly(store: Store) -> None:
-    run_id = store.create_run(CONFIG)
-    process = start(store, run_id, 600.0)  # in the middle of a round that would take ten minutes
-    deadline = time.monotonic() + 60
-    while not store.run(run_id).profiles:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.terminate()
-    assert process.wait(timeout=30) == 0
-    assert store.run(run_id).message == "Stopped after 0 of 5 rounds."
-
-
-def test_the_process_says_on_stderr_what_it_cannot_do(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    assert worker.main(["nosuchid", "--store", str(store.path)]) == 1
-    assert capsys.readouterr().err.startswith("There is no run 'nosuchid' in")
-
-
-# launch
-
-
-@pytest.fixture
-def launched() -> Iterator[list[subprocess.Popen[bytes]]]:
-    yield launch._started
-    for process in launch._started:
-        process.wait(timeout=60)
-
-
-def test_launch_starts_a_worker_that_logs_beside_the_store(
-    store: Store, launched: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "signal.py").write_text("raise SystemExit('a module of the working folder was taken')")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    launch.launch(Path("runs.sqlite"), "nosuchid")
-    assert launched[-1].wait(timeout=60) == 1
-    log = launch.log_path(store.path, "nosuchid")
-    assert log == tmp_path / "logs" / "nosuchid.log"
-    assert log.read_text().strip() == f"There is no run 'nosuchid' in {store.path}; `pwff runs` lists those there are."
-
-
-def test_launch_into_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "logs").write_text("in the way")
-    with pytest.raises(EngineError, match="^The engine cannot be started .* check free memory and the folder"):
-        launch.launch(tmp_path / "runs.sqlite", "abc")
-
-
-def test_importing_the_worker_brings_no_training_in() -> None:
-    code = "import sys, pwff_core.worker; print(*sorted({'torch', 'pandas', 'transformers'} & set(sys.modules)))"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == ""
-
-
-def test_a_store_that_cannot_be_used_is_the_callers_to_hear(tmp_path: Path) -> None:
-    (tmp_path / "runs.sqlite").write_bytes(b"no database at all" * 100)
-    with pytest.raises(StoreError, match="not an SQLite file"):
-        Store(tmp_path / "runs.sqlite")
-    assert worker.main(["abc", "--store", str(tmp_path / "runs.sqlite")]) == 1

@@ -1,0 +1,227 @@
+"""Files: older ones are renewed, and of those that cannot be used one sentence says why and what to do."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pwff_core.config import RunConfig
+from pwff_core.errors import StoreError
+from pwff_core.store import Store, runs, schema
+from tests.scripted import record
+from tests.store.tables import sql
+
+CONFIG = RunConfig(clients=2)
+
+
+def refusal(path: Path, *, readonly: bool = False) -> str:
+    with pytest.raises(StoreError) as caught:
+        Store(path, readonly=readonly, patience_s=0.05)
+    sentence = str(caught.value)
+    assert str(path) in sentence or str(path.parent) in sentence
+    assert "\n" not in sentence and sentence.endswith(".") and "$PWFF_STORE" in sentence and "--store" in sentence
+    return sentence
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+@pytest.mark.parametrize("content", [b"accuracy,loss\n0.5,1.2\n" * 100, b"\x00" * 5000, b"{}"])
+def test_a_file_that_is_not_sqlite(path: Path, content: bytes, readonly: bool) -> None:
+    path.write_bytes(content)
+    assert "not an SQLite file" in refusal(path, readonly=readonly)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_an_sqlite_file_of_another_program_is_left_alone(path: Path, readonly: bool) -> None:
+    sql(path, "CREATE TABLE addresses (name)")
+    before = path.read_bytes()
+    assert "of another program" in refusal(path, readonly=readonly)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_store_of_a_newer_version(path: Path, readonly: bool) -> None:
+    Store(path)
+    sql(path, "PRAGMA user_version = 3")
+    assert "written by a newer pwff (format 3; this one reads up to 2); upgrade pwff" in refusal(
+        path, readonly=readonly
+    )
+
+
+# an older file is renewed
+
+FIRST_RUNS = """
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, created_at REAL NOT NULL,
+    status TEXT NOT NULL, message TEXT NOT NULL DEFAULT '',
+    config TEXT NOT NULL, profiles TEXT NOT NULL DEFAULT '[]', notes TEXT NOT NULL DEFAULT '[]',
+    rounds_done INTEGER NOT NULL DEFAULT 0, rounds_total INTEGER NOT NULL,
+    pid INTEGER, process_started_at REAL, heartbeat_at REAL, deleted INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE rounds (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL REFERENCES runs (id), record TEXT NOT NULL
+);
+CREATE INDEX rounds_of_run ON rounds (run_id, id);
+PRAGMA application_id = 0x70776666;
+PRAGMA user_version = 1;
+PRAGMA journal_mode = WAL;
+"""
+FIRST_COMMANDS = """
+CREATE TABLE commands (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, command TEXT NOT NULL, created_at REAL NOT NULL
+);
+CREATE INDEX commands_of_run ON commands (run_id, id);
+PRAGMA application_id = 0x70776666;
+PRAGMA user_version = 1;
+PRAGMA journal_mode = WAL;
+"""
+
+
+def first_version(path: Path) -> None:
+    """The two files as the first version of pwff wrote them: a finished run of one round, and one that never began."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(FIRST_RUNS)
+        for run_id, status in (("finished", "finished"), ("forgotten", "queued")):
+            row = (run_id, "mine", 1000.0, status, CONFIG.model_dump_json(), 27)
+            connection.execute(
+                "INSERT INTO runs (id, name, created_at, status, config, rounds_total) VALUES (?, ?, ?, ?, ?, ?)", row
+            )
+        connection.execute("INSERT INTO rounds (run_id, record) VALUES ('finished', ?)", (record(1).model_dump_json(),))
+    with closing(sqlite3.connect(path.with_name("runs.commands.sqlite"))) as connection, connection:
+        connection.executescript(FIRST_COMMANDS)
+        connection.execute("INSERT INTO commands (run_id, command, created_at) VALUES ('forgotten', 'stop', 1001.0)")
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_store_of_the_first_version_is_renewed_when_it_is_opened(path: Path, readonly: bool) -> None:
+    first_version(path)
+    store = Store(path, readonly=readonly)
+    forgotten, finished = store.runs()
+    assert (finished.name, finished.status, finished.waits, finished.comparison) == ("mine", "finished", False, "")
+    assert forgotten.message.startswith("The engine did not start within 60 s")
+    assert [found for _, found in store.rounds("finished")] == [record(1)]
+    assert store.steerings("finished") == []
+    assert store.pending("forgotten") == {"stop"}
+    again = Store(path)  # all of it is there now
+    run_id = again.create_run(CONFIG, waits=True)
+    again.steer(run_id, "me", {"channel.snr_db": 7.0})
+    assert again.asked(run_id) == {"channel.snr_db": 7.0}
+
+
+def test_only_the_file_that_is_older_is_renewed(path: Path) -> None:
+    first_version(path)
+    path.unlink()
+    Store(path).create_run(CONFIG)
+    assert Store(path, readonly=True).lease("finished") is None
+
+
+def test_many_may_open_an_older_store_at_once(path: Path) -> None:
+    first_version(path)
+    with ThreadPoolExecutor(8) as pool:
+        stores = list(pool.map(lambda _: Store(path, readonly=True), range(8)))
+    assert [len(store.runs()) for store in stores] == [2] * 8
+
+
+def test_a_renewal_that_fails_leaves_the_store_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_version(path)
+    monkeypatch.setattr(runs, "RUNS", (schema.RUNS[0], f"{schema.RUNS[1]}; CREATE TABLE runs (name)"))
+    with pytest.raises(StoreError, match="table runs already exists"):
+        Store(path)
+    monkeypatch.undo()
+    assert len(Store(path).runs()) == 2  # a second renewal finds nothing half done
+
+
+def test_a_run_of_another_version_is_left_out_of_the_list(path: Path) -> None:
+    engine = Store(path)
+    new, old = engine.create_run(CONFIG), engine.create_run(CONFIG)
+    sql(path, f"UPDATE runs SET config = replace(config, 'snr_db', 'snr') WHERE id = '{old}'")
+    assert [row.id for row in engine.runs()] == [new]
+    with pytest.raises(
+        StoreError, match=f"^Run {old} in .* was written by another version of pwff; open it with that.$"
+    ):
+        engine.run(old)
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+    assert "is a folder, not a store; name a file in it" in refusal(tmp_path)
+    assert "is a folder" in refusal(tmp_path, readonly=True)
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_path_below_a_file(tmp_path: Path, readonly: bool) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert "folder" in refusal(tmp_path / "file" / "runs.sqlite", readonly=readonly)
+
+
+def test_a_missing_folder_and_a_missing_file_are_made(tmp_path: Path) -> None:
+    assert Store(tmp_path / "a b" / "ü%3f#" / "runs.sqlite", readonly=True).runs() == []
+    assert (tmp_path / "a b" / "ü%3f#" / "runs.sqlite").is_file()
+
+
+def test_a_locked_store(path: Path) -> None:
+    run_id = Store(path).create_run(CONFIG)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    assert "is locked by another program; close that program and try again" in refusal(path)
+    assert Store(path, readonly=True).run(run_id).id == run_id  # a page reads on while somebody writes
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    Store(path)
+
+
+def test_a_store_that_is_damaged_behind_its_header(path: Path) -> None:
+    engine = Store(path)
+    for _ in range(20):
+        engine.create_run(CONFIG)
+    sql(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(StoreError, match=r"cannot be used \(database disk image is malformed\); choose another file"):
+        Store(path).runs()
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder outside pytest's own, as a user whom file permissions stop (they do not stop root)."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        root = sys.platform != "win32" and os.geteuid() == 0
+        if root:
+            os.chown(folder, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            if root:
+                os.seteuid(0)
+            folder.chmod(0o755)
+
+
+posix_permissions = pytest.mark.skipif(sys.platform == "win32", reason="chmod does not protect folders on Windows")
+
+
+@posix_permissions
+def test_a_read_only_store(unprivileged: Path) -> None:
+    path = unprivileged / "runs.sqlite"
+    run_id = Store(path).create_run(CONFIG)
+    path.chmod(0o444)
+    assert "is read-only; allow writing to it" in refusal(path)
+    assert Store(path, readonly=True).run(run_id).id == run_id
+
+
+@posix_permissions
+def test_a_read_only_folder(unprivileged: Path) -> None:
+    unprivileged.chmod(0o555)
+    assert "cannot be opened; check that it is there and that its folder allows writing" in refusal(
+        unprivileged / "runs.sqlite"
+    )
+    assert "cannot be made (Permission denied)" in refusal(unprivileged / "sub" / "runs.sqlite")

@@ -1,0 +1,64 @@
+"""What can go wrong in a run: the rounds before it are kept, and the store says in a sentence what it was."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+from pwff_core.errors import DataError, EngineError, PwffError, TrainingError
+from pwff_core.store import RunRow, RunStatus, Store
+from tests.scripted import federation
+from tests.worker.playing import CONFIG, kept, play
+
+
+def raising(error: Exception, at: int) -> ModuleType:
+    def before_round(number: int) -> None:
+        if number == at:
+            raise error
+
+    return federation(before_round)
+
+
+def failed(store: Store, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> tuple[PwffError, RunRow]:
+    run_id = store.create_run(CONFIG)
+    with pytest.raises(PwffError) as caught:
+        play(store, module, monkeypatch, run_id)
+    row = store.run(run_id)
+    assert (row.status, row.message) == (RunStatus.FAILED, str(caught.value))
+    return caught.value, row
+
+
+def test_nan_in_training_keeps_the_rounds_before_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "The loss is not a number in instruction round 4; lower instruction.learning_rate."
+    error, row = failed(store, raising(TrainingError(text), at=4), monkeypatch)
+    assert (row.message, kept(store, row.id)) == (text, [1, 2, 3])
+
+
+def test_bad_data_fails_before_the_first_round(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, row = failed(store, federation(prepare_error=DataError("x.json is empty; give rows.")), monkeypatch)
+    assert (row.message, row.rounds_done) == ("x.json is empty; give rows.", 0)
+
+
+OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch calls it on the GPU
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")],
+)
+def test_lack_of_memory_is_said_plainly(store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    caught, row = failed(store, raising(error, at=2), monkeypatch)
+    assert isinstance(caught, TrainingError)
+    assert row.message.startswith("The computer has not enough memory for this run; choose fewer clients")
+    assert kept(store, row.id) == [1]
+
+
+def test_what_nobody_foresaw_goes_to_the_log(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    caught, row = failed(store, raising(ZeroDivisionError("division\nby zero"), at=3), monkeypatch)
+    log = store.path.parent / "logs" / f"{row.id}.log"
+    assert isinstance(caught, EngineError)
+    assert row.message == f"The engine failed: ZeroDivisionError: division by zero. The full report is in {log}."
+    report = log.read_text(encoding="utf-8")
+    assert report.startswith("Traceback") and "before_round" in report
+    assert kept(store, row.id) == [1, 2]

@@ -1,0 +1,108 @@
+"""The worker as a process: how it is launched, how it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pwff_core import launch, worker
+from pwff_core.config import InstructionConfig, RunConfig
+from pwff_core.errors import EngineError, StoreError
+from pwff_core.paths import log_path
+from pwff_core.store import RunStatus, Store
+from tests.worker.playing import CONFIG, kept, start, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_worker_loses_no_round_and_reads_as_failed_with_its_last_words(store: Store) -> None:
+    run_id = store.create_run(RunConfig(clients=2, instruction=InstructionConfig(rounds=1000)))
+    process = start(store, run_id, 0.02)
+    wait_until(lambda: store.run(run_id).rounds_done >= 5)
+    with log_path(store.path, run_id).open("a") as log:
+        log.write("RuntimeWarning: memory is nearly used up\n")
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # nobody has asked for its exit code yet
+    row = Store(store.path, readonly=True).run(run_id)  # the very next look knows
+    assert row.status is RunStatus.FAILED
+    assert row.message == (
+        f"The engine stopped (process {process.pid} is gone); its {row.rounds_done} rounds are kept. "
+        "Its last words: RuntimeWarning: memory is nearly used up"
+    )
+    process.wait()
+    assert kept(store, run_id) == [*range(1, row.rounds_done + 1)]
+    assert row.rounds_done >= 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_paused_worker_that_is_killed_has_failed_too(store: Store) -> None:
+    run_id = store.create_run(CONFIG)
+    store.pause(run_id, "me")
+    process = start(store, run_id, 0.02)
+    wait_until(lambda: store.run(run_id).status is RunStatus.PAUSED)
+    process.kill()
+    process.wait()
+    assert store.run(run_id).status is RunStatus.FAILED
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+def test_a_terminated_worker_stops_at_once_and_cleanly(store: Store) -> None:
+    run_id = store.create_run(CONFIG)
+    process = start(store, run_id, 600.0)  # in the middle of a round that would take ten minutes
+    wait_until(lambda: store.run(run_id).profiles)
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    assert store.run(run_id).message == "Stopped after 0 of 5 rounds."
+
+
+def test_the_process_says_on_stderr_what_it_cannot_do(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert worker.main(["nosuchid", "--store", str(store.path)]) == 1
+    assert capsys.readouterr().err.startswith("There is no run 'nosuchid' in")
+
+
+# launch
+
+
+@pytest.fixture
+def launched() -> Iterator[list[subprocess.Popen[bytes]]]:
+    yield launch._started
+    for process in launch._started:
+        process.wait(timeout=60)
+
+
+def test_launch_starts_a_worker_that_logs_beside_the_store(
+    store: Store, launched: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "signal.py").write_text("raise SystemExit('a module of the working folder was taken')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    launch.launch(Path("runs.sqlite"), "nosuchid")
+    assert launched[-1].wait(timeout=60) == 1
+    log = log_path(store.path, "nosuchid")
+    assert log == tmp_path / "logs" / "nosuchid.log"
+    assert log.read_text().strip() == f"There is no run 'nosuchid' in {store.path}; `pwff runs` lists those there are."
+
+
+def test_launch_into_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("in the way")
+    with pytest.raises(EngineError, match="^The engine cannot be started .* check free memory and the folder"):
+        launch.launch(tmp_path / "runs.sqlite", "abc")
+
+
+def test_importing_the_worker_brings_no_training_in() -> None:
+    code = "import sys, pwff_core.worker; print(*sorted({'torch', 'pandas', 'transformers'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == ""
+
+
+def test_a_store_that_cannot_be_used_is_the_callers_to_hear(tmp_path: Path) -> None:
+    (tmp_path / "runs.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(StoreError, match="not an SQLite file"):
+        Store(tmp_path / "runs.sqlite")
+    assert worker.main(["abc", "--store", str(tmp_path / "runs.sqlite")]) == 1
