@@ -34,14 +34,28 @@ def with_prefix(value: float, unit: str, digits: int = 3) -> str:
     return f"{scaled:.{decimals}f} {prefix}{unit}"
 
 
+def prefixed_unit(largest: float, unit: str) -> tuple[float, str]:
+    """What to divide numbers up to `largest` by, and their unit then: 1.7e6 bit/s → (1e6, 'Mbit/s').
+
+    Seconds get no prefix above 1, as people count in seconds and minutes, not in kiloseconds.
+    """
+    if largest == 0 or not math.isfinite(largest) or (unit == "s" and largest >= 1):
+        return 1.0, unit
+    factor, prefix = next((row for row in _PREFIXES if abs(largest) >= row[0]), _PREFIXES[-1])
+    return factor, f"{prefix}{unit}"
+
+
 def _special(value: float) -> str:
     if math.isnan(value):
         return "–"
     return "0" if value == 0 else "∞" if value > 0 else "−∞"
 
 
+_HOURS_TO_COUNT_IN_DAYS = 100
+
+
 def seconds_text(seconds: float) -> str:
-    """A time span in words short enough for a metric tile: '8.3 s', '2 min 05 s', '3 h 10 min'."""
+    """A time span in words short enough for a metric tile: '8.3 s', '2 min 05 s', '3 h 10 min', '149 d 07 h'."""
     if not math.isfinite(seconds):
         return _special(seconds)
     if round(seconds) < 60:
@@ -50,4 +64,7 @@ def seconds_text(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min"
+    if hours < _HOURS_TO_COUNT_IN_DAYS:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours:02d} h"

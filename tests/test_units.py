@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.units import db_to_linear, dbm_to_watt, linear_to_db, seconds_text, with_prefix
+from pwff_core.units import db_to_linear, dbm_to_watt, linear_to_db, prefixed_unit, seconds_text, with_prefix
 
 
 @pytest.mark.parametrize(("value_db", "ratio"), [(0, 1.0), (10, 10.0), (-30, 1e-3), (60, 1e6), (5, math.sqrt(10))])
@@ -71,7 +71,26 @@ def test_a_prefixed_number_reads_back_to_its_digits(value: float, digits: int) -
         (11_400, "3 h 10 min"),
         (math.inf, "∞"),
         (math.nan, "–"),
+        (359_999, "99 h 59 min"),
+        (360_000, "4 d 04 h"),
+        (12_899_156, "149 d 07 h"),
     ],
 )
 def test_time_spans(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("largest", "unit", "expected"),
+    [
+        (1.716e6, "bit/s", (1e6, "Mbit/s")),
+        (999.0, "J", (1.0, "J")),
+        (0.02, "s", (1e-3, "ms")),
+        (12_899_156.0, "s", (1.0, "s")),  # nobody counts in megaseconds
+        (0.0, "J", (1.0, "J")),
+        (math.inf, "J", (1.0, "J")),
+        (1e-9, "J", (1e-6, "µJ")),
+    ],
+)
+def test_a_unit_for_an_axis(largest: float, unit: str, expected: tuple[float, str]) -> None:
+    assert prefixed_unit(largest, unit) == expected

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, get_args, overload
 
 from pwff_core.config import RunConfig
 from pwff_core.methods import Group, Method
@@ -29,6 +29,17 @@ class Geometry(NamedTuple):
 
 GPT2_SMALL = Geometry(12, 768, 768, 768, 768)
 DISTILBERT_NUMBERS, DISTILBERT_WIDTH = 66_362_880, 768  # distilbert-base-uncased without its heads
+
+Part = Literal["adapters", "lora", "reward"]  # the groups of alignment and, in reward learning, the reward models
+PARTS: tuple[Part, ...] = get_args(Part)
+Fate = Literal["uploaded", "home", "pooled", "untrained"]
+
+
+class Cell(NamedTuple):
+    """What becomes of one tensor group under a method."""
+
+    fate: Fate
+    numbers: int  # of one client, LoRA at all its sites; 0 where nothing is trained
 
 
 def geometry_of(backbone: str) -> Geometry | None:
@@ -111,9 +122,33 @@ def head_numbers(width: int, hidden: int) -> int:
     return (3 * width + 1) * hidden + hidden + 1
 
 
-def reward_numbers(method: Method, config: RunConfig) -> int:
-    """Numbers that one client uploads in a round of reward learning, priced as if its encoder were DistilBERT."""
-    if not method.uploads:
-        return 0
+def reward_model_numbers(config: RunConfig) -> int:
+    """Numbers that are trained in one reward model, priced as if its encoder were DistilBERT."""
     encoder = DISTILBERT_NUMBERS if config.reward.trainable == "all" else 0
-    return len(method.rewards) * (head_numbers(DISTILBERT_WIDTH, config.reward.hidden) + encoder)
+    return head_numbers(DISTILBERT_WIDTH, config.reward.hidden) + encoder
+
+
+def reward_numbers(method: Method, config: RunConfig) -> int:
+    """Numbers that one client uploads in a round of reward learning."""
+    return len(method.rewards) * reward_model_numbers(config) if method.uploads else 0
+
+
+def fates(method: Method, geometry: Geometry, config: RunConfig) -> dict[Part, Cell]:
+    """What crosses the air, what stays at home and what is not trained: a method's row, part by part, with sizes.
+
+    A method that pools everybody's data has one model in one place, so nothing of it is uploaded and nobody has it at
+    home. `geometry` is the backbone's own; `price_as` is applied.
+    """
+    priced = pricing_geometry(config, geometry)
+    sizes: dict[Part, int] = {
+        "adapters": adapter_numbers(priced, config.adapter.bottleneck),
+        "lora": lora_numbers(priced, config.lora.rank),
+        "reward": len(method.rewards) * reward_model_numbers(config),
+    }
+    trained: set[Part] = {*method.trains, *(("reward",) if method.rewards else ())}
+    sent: set[Part] = {*method.uploads, *(("reward",) if method.rewards and method.uploads else ())}
+    kept: Fate = "pooled" if method.pooled else "home"
+    return {
+        part: Cell("uploaded" if part in sent else kept, sizes[part]) if part in trained else Cell("untrained", 0)
+        for part in PARTS
+    }

@@ -13,7 +13,6 @@ from scipy.integrate import quad
 from scipy.special import exp1
 
 from pwff_core.config import ChannelConfig, RunConfig, preset_config, with_changes
-from pwff_core.wireless import link
 from pwff_core.wireless.link import (
     Transfer,
     awgn_rate_bps,
@@ -228,12 +227,11 @@ def test_block_moments_against_samples(snr_db: float) -> None:
     assert correlation == pytest.approx(np.corrcoef(gain, rate)[0, 1], abs=5e-3)
 
 
-def test_the_normal_bulk_has_the_distribution_of_the_exact_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_normal_bulk_has_the_distribution_of_the_exact_simulation() -> None:
     bits = round(20_000 * 1e-3 * expected_rate_bps(ChannelConfig()))  # about 20,000 blocks of 1 ms
     exact = send([bits] * 600, seed=21, coherence_time_s=1e-3)
-    monkeypatch.setattr(link, "BULK_ABOVE_BLOCKS", 5_000)
-    monkeypatch.setattr(link, "SIMULATED_TAIL_BLOCKS", 1_000)
-    bulk = send([bits] * 600, seed=22, coherence_time_s=1e-3)
+    channel = ChannelConfig(coherence_time_s=1e-3)
+    bulk = transfer(np.full(600, bits), channel, np.random.default_rng(22), bulk_above=5_000)
     for name in ("delay_s", "snr_db"):
         ours, theirs = getattr(bulk, name), getattr(exact, name)
         spread = theirs.std()

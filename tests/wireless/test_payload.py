@@ -20,6 +20,7 @@ from pwff_core.wireless.payload import (
     GPT2_SMALL,
     Geometry,
     adapter_numbers,
+    fates,
     geometry_of,
     head_numbers,
     lora_numbers,
@@ -198,3 +199,38 @@ def test_reward_payload_follows_the_row_and_what_is_trained() -> None:
     # one whole reward model at 5 dB and 1 MHz: about twenty minutes on the air
     seconds = 32 * reward_numbers(METHODS["sfl"], whole) / ergodic_rate_bps(10**0.5, 1e6)
     assert seconds == pytest.approx(1239, abs=2)
+
+
+# ---- what crosses the air, part by part ---------------------------------------------------------------------------
+
+
+def test_every_part_of_every_method_has_one_fate() -> None:
+    config = preset_config("paper")
+    told = {
+        name: " ".join(cell.fate for cell in fates(method, GPT2_SMALL, config).values())
+        for name, method in METHODS.items()
+    }
+    assert told == {
+        "pwff": "uploaded home uploaded",
+        "vanilla_fl": "uploaded uploaded untrained",
+        "fedada": "uploaded untrained untrained",
+        "fedlora": "untrained uploaded untrained",
+        "sfl": "uploaded home uploaded",
+        "pfl": "uploaded uploaded uploaded",
+        "shepherd": "untrained uploaded uploaded",
+        "local": "home home home",
+        "centralised": "pooled pooled pooled",
+    }
+
+
+def test_the_sizes_of_the_parts_are_those_of_the_link() -> None:
+    config = with_changes(RunConfig(), {"price_as": "gpt2"})
+    for method in METHODS.values():
+        cells = fates(method, TINY, config)
+        sent = {part: cell.numbers for part, cell in cells.items() if cell.fate == "uploaded"}
+        assert sent.pop("reward", 0) == reward_numbers(method, config)
+        assert sent == upload_numbers(method, TINY, config)
+        assert all(cell.numbers > 0 or cell.fate == "untrained" for cell in cells.values())
+    assert fates(METHODS["pwff"], TINY, config)["lora"] == ("home", 442_368)
+    assert fates(METHODS["sfl"], TINY, config)["reward"] == ("uploaded", 147_585)  # one reward, one head
+    assert fates(METHODS["local"], TINY, config)["reward"] == ("home", 2 * 147_585)
