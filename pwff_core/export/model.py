@@ -1,66 +1,16 @@
-"""Tables and files of a run: what a person takes away from it.
-
-`rounds_table` and `clients_table` are the same numbers as DataFrames, in the order of the records' fields;
-`export_model` is one client's model for other programs.
-"""
+"""One client's model for other programs: a LoRA folder for peft, the adapters beside it, and a model card."""
 
 from __future__ import annotations
 
-import json
-import platform
-from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
-import pandas as pd
-
 from pwff_core.conversation import models_folder
-from pwff_core.errors import StoreError
+from pwff_core.export.files import deliver
 from pwff_core.methods import METHODS
-from pwff_core.records import METRICS, ClientRecord, RoundRecord, When
+from pwff_core.records import METRICS, RoundRecord, When
 from pwff_core.store import RunRow, Store
 
-_ROUND_COLUMNS = [name for name in RoundRecord.model_fields if name != "clients"]
-_KEYS = ["run", "method", "stage", "round"]
 _ON_THE_CARD = ("accuracy", "helpfulness", "harmlessness", "reward", "refusal_rate", "kl")
-_VERSIONED = ("pwff", "torch", "transformers", "numpy")
-
-
-def rounds_table(records: Iterable[RoundRecord]) -> pd.DataFrame:
-    """One row a round, one column a field; what a stage does not measure is missing."""
-    return pd.DataFrame([record.model_dump(exclude={"clients"}) for record in records], columns=_ROUND_COLUMNS)
-
-
-def clients_table(records: Iterable[RoundRecord]) -> pd.DataFrame:
-    """One row a client and round, with the round's run, method, stage and number in front."""
-    rows = [
-        {key: getattr(record, key) for key in _KEYS} | client.model_dump()
-        for record in records
-        for client in record.clients
-    ]
-    return pd.DataFrame(rows, columns=[*_KEYS, *ClientRecord.model_fields])
-
-
-def export_run(store: Store, run_id: str, folder: Path) -> list[Path]:
-    """Writes rounds.csv, clients.csv and run.json of a run into `folder`, which is made; returns their paths.
-
-    run.json holds the settings, the seed among them, the clients, remarks, versions and every round. StoreError if
-    there is no such run or the folder cannot be written.
-    """
-    row = store.run(run_id)
-    records = [record for _, record in store.rounds(run_id)]
-    texts = {
-        "rounds.csv": rounds_table(records).to_csv(index=False, lineterminator="\n"),
-        "clients.csv": clients_table(records).to_csv(index=False, lineterminator="\n"),
-        "run.json": _run_json(row, records),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise StoreError(f"Cannot write into {folder} ({error.strerror}); choose another folder.") from None
-    return [folder / name for name in texts]
 
 
 def export_model(store: Store, run_id: str, client: int, when: When, folder: Path) -> list[Path]:
@@ -75,13 +25,14 @@ def export_model(store: Store, run_id: str, client: int, when: When, folder: Pat
     row = store.run(run_id)
     models = saved.load(models_folder(store.path, run_id))
     measured = _measured([record for _, record in store.rounds(run_id)], client, when)
-    try:
-        files = personal.write_personal(folder, models, client, when)
-        card = folder / "README.md"
+
+    def write(inside: Path) -> list[Path]:
+        files = personal.write_personal(inside, models, client, when)
+        card = inside / "README.md"
         card.write_text(_model_card(row, client, when, measured), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise StoreError(f"Cannot write into {folder} ({error.strerror}); choose another folder.") from None
-    return [*files, card]
+        return [*files, card]
+
+    return deliver(folder, write)
 
 
 def _measured(records: list[RoundRecord], client: int, when: When) -> list[tuple[str, float]]:
@@ -149,21 +100,3 @@ answers, and comparable within pwff alone.
 def _card_number(name: str, value: float) -> str:
     unit = METRICS[name].unit
     return f"{100 * value:.1f} %" if unit == "%" else f"{value:.3f} {unit}".rstrip()
-
-
-def _run_json(row: RunRow, records: list[RoundRecord]) -> str:
-    """The run as JSON text. Through pydantic's own JSON, in which an infinite number is the text "Infinity"."""
-    head = json.loads(row.model_dump_json(exclude={"pid", "heartbeat_at", "deleted"}))
-    rounds = [json.loads(record.model_dump_json()) for record in records]
-    return json.dumps(head | {"versions": _versions(), "rounds": rounds}, indent=1, ensure_ascii=False) + "\n"
-
-
-def _versions() -> dict[str, str]:
-    """Versions that this export was made with; a package that is not installed has none."""
-    found = {"python": platform.python_version()}
-    for package in _VERSIONED:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

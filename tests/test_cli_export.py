@@ -1,0 +1,201 @@
+"""`pwff export`: tables, figures, one zip, or a client's model; runs are scripted."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pwff_core import cli, flags
+from pwff_core.config import RunConfig
+from pwff_core.export import RUN_FIGURES, ordered
+from pwff_core.figures import PRESETS
+from pwff_core.store import RunStatus, Store
+from tests.scripted import profile, record
+
+NO_MODEL_MEANT = "--client and --when choose a model; add --as peft, or leave them out for the run's tables."
+NO_FIGURE_MEANT = "--formats, --size and --figures are of tables and figures; leave them out with --as peft."
+NO_DELYA = (
+    "There is no figure 'delya'; there are accuracy, reward, delay, energy, refusals, kl, pairs, loss, plane. Did you "
+    "mean 'delay'?"
+)
+NO_NUMBERS = "This run has no numbers for the figure 'delay'; it has none of any figure."
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The default store of these tests; no browser draws pictures in them."""
+    found = tmp_path / "runs.sqlite"
+    monkeypatch.setenv("PWFF_STORE", str(found))
+    monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "nowhere"))
+    return found
+
+
+def played(path: Path) -> str:
+    """A finished run of two clients and three rounds."""
+    store = Store(path)
+    run_id = store.create_run(RunConfig(clients=2))
+    store.claim(run_id)
+    store.describe(run_id, (profile(0), profile(1)), (), 3)
+    for number in (1, 2, 3):
+        store.append(run_id, record(number, run_id))
+    store.finish(run_id, RunStatus.FINISHED)
+    return run_id
+
+
+def sentence(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What `pwff` says on stderr to input that it refuses: one line, exit code 2, nothing on stdout."""
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("pwff: ") and said.err.count("\n") == 1 and "Traceback" not in said.err
+    return said.err.removeprefix("pwff: ").strip()
+
+
+def test_the_help_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["export", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for words in (", ".join(RUN_FIGURES), "|".join(PRESETS), "|".join(flags.EXPORTS)):
+        assert words in shown
+    assert [content for content in flags.EXPORTS if content != "peft"] == ["tables", "figures", "all", "zip"]
+    assert all(ordered(content).content == content for content in flags.EXPORTS if content != "peft")
+
+
+# which run
+
+
+def test_export_by_id_by_its_start_and_latest(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    oldest, newest = played(path), played(path)
+    for word, run_id in (("latest", newest), (oldest, oldest), (newest[:7], newest)):
+        to = tmp_path / word
+        assert cli.main(["export", word, "--to", str(to)]) == 0
+        assert capsys.readouterr().out.splitlines() == [str(to / n) for n in ("rounds.csv", "clients.csv", "run.json")]
+        assert json.loads((to / "run.json").read_text(encoding="utf-8"))["id"] == run_id
+
+
+def test_export_of_a_run_that_is_not_there_names_the_newest(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sentence(capsys, "export", "latest") == f"There is no run 'latest' in {path}; there are none yet."
+    ids = [Store(path).create_run(RunConfig()) for _ in range(6)]
+    said = sentence(capsys, "export", "nosuchid")
+    assert said == f"There is no run 'nosuchid' in {path}; the newest are {', '.join(ids[:0:-1])}."
+    Store(path).delete(ids[-1])
+    assert "There is no run" in sentence(capsys, "export", ids[-1])
+
+
+def test_the_start_of_several_runs_is_not_enough(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(path)
+    for run_id in ("abc23456", "abd23456"):
+        made = store.create_run(RunConfig())
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE runs SET id = ? WHERE id = ?", (run_id, made))
+        connection.close()
+    said = sentence(capsys, "export", "ab")
+    assert said == "'ab' is the start of several runs: abd23456, abc23456; give more letters."
+
+
+def test_export_as_peft_asks_for_the_model_that_is_meant(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def export_model(store: Store, *wanted: object) -> list[Path]:
+        asked.append(wanted)
+        return [tmp_path / "README.md"]
+
+    monkeypatch.setattr("pwff_core.export.export_model", export_model)
+    run_id = Store(path).create_run(RunConfig())
+    assert cli.main(["export", "latest", "--as", "peft", "--client", "3"]) == 0
+    assert cli.main(["export", run_id, "--client", "0", "--as", "peft", "--when", "before", "--to", "there"]) == 0
+    assert asked == [
+        (run_id, 3, "after", Path(f"{run_id}-client-3")),
+        (run_id, 0, "before", Path("there")),
+    ]
+    assert capsys.readouterr().out == f"{tmp_path / 'README.md'}\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--as", "peft"], "--as peft writes one client's model; say whose with --client 0 or another number."),
+        (["--as", "pfet", "--client", "1"], "--as: 'pfet' is not one of tables, figures, all, zip, peft."),
+        (["--as", "peft", "--client", "1", "--when", "during"], "--when: 'during' is not one of before, after."),
+        (["--client", "1"], NO_MODEL_MEANT),
+        (["--when", "before"], NO_MODEL_MEANT),
+        (["--clinet", "1"], "Unknown flag --clinet; did you mean --client? `pwff export --help` lists all flags."),
+        (["--client", "1", "--as", "zip"], NO_MODEL_MEANT),
+        (["--as", "peft", "--client", "1", "--size", "slide"], NO_FIGURE_MEANT),
+        (["--as", "figures", "--formats", "gif"], "--formats: 'gif' is not one of png, svg, pdf, html."),
+        (["--formats", "pdf"], "--formats: 'pdf' is not one of csv, json, parquet; --as all takes it."),
+        (["--as", "all", "--formats", ","], "--formats is empty; give at least one, with commas between."),
+        (["--as", "all", "--size", "A4"], "--size: 'A4' is not one of ieee-1, ieee-2, slide."),
+        (["--size", "slide"], "--size and --figures are of figures; add --as figures, all or zip."),
+        (["--as", "zip", "--figures", "delya"], NO_DELYA),
+        (["--as", "zip", "--figures", "delay"], NO_NUMBERS),
+        (["--ass", "peft"], "Unknown flag --ass; did you mean --as? `pwff export --help` lists all flags."),
+    ],
+)  # fmt: skip
+def test_flags_of_export_that_disagree_are_a_sentence(
+    path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    Store(path).create_run(RunConfig())
+    assert sentence(capsys, "export", "latest", *words) == said
+
+
+def test_export_of_models_that_are_not_kept_is_a_sentence(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = Store(path).create_run(RunConfig())
+    said = sentence(capsys, "export", run_id, "--as", "peft", "--client", "3")
+    assert said.startswith(f"There are no models in {path.parent / 'models' / run_id};")
+
+
+# figures, and everything
+
+
+def test_everything_in_one_zip_and_a_hint_where_a_browser_is_missing(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = played(path)
+    assert cli.main(["export", "latest", "--as", "zip", "--to", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    file = tmp_path / "out" / f"pwff-{run_id}.zip"
+    assert said.out == f"{file}\n"
+    assert "so PNG, SVG and PDF are left out; HTML and all tables need no Chrome." in said.err
+    with zipfile.ZipFile(file) as archive:
+        assert archive.testzip() is None
+        assert f"pwff-{run_id}/config.toml" in archive.namelist()
+
+
+def test_the_zip_s_config_starts_the_same_run(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = played(path)
+    assert cli.main(["export", run_id, "--as", "all", "--formats", "csv", "--to", str(tmp_path / "out")]) == 0
+    names = ["tables/rounds.csv", "tables/clients.csv", "caption.txt", "run.json", "config.toml", "README.txt"]
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "out" / name) for name in names]
+    command = cli._parsed(["run", "--config", str(tmp_path / "out" / "config.toml"), "--preset", "paper"])
+    assert isinstance(command, flags.Run)
+    assert flags.config_of(command.preset, command.config, command.settings) == Store(path).run(run_id).config
+
+
+def test_pictures_asked_for_by_name_and_not_drawn_are_exit_code_1(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = played(path)
+    words = ["export", run_id, "--as", "figures", "--figures", "delay", "--to", str(tmp_path / "out")]
+    assert cli.main([*words, "--formats", "pdf,html"]) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [str(tmp_path / "out" / name) for name in ("figures.html", "caption.txt")]
+    assert said.err.startswith("pwff: $BROWSER_PATH names ") and said.err.count("\n") == 1
+    assert (tmp_path / "out" / "caption.txt").read_text(encoding="utf-8").startswith("delay: Delay of a round after")
+    assert cli.main([*words, "--formats", "html", "--size", "slide"]) == 0
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played(path)
+    (tmp_path / "file").write_text("in the way")
+    for content in ("tables", "zip"):
+        said = sentence(capsys, "export", "--as", content, "--formats", "csv", "--to", str(tmp_path / "file"))
+        assert said == f"Cannot write into {tmp_path / 'file'} (File exists); choose another folder."
