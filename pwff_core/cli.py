@@ -19,14 +19,15 @@ from typing import Any, cast, get_args
 
 import tyro
 
-from pwff_core import comparison
+from pwff_core.comparison.presets import FIGURES, FigureId, figure_config, plan
 from pwff_core.errors import ConfigError, EngineError, PwffError, StoreError
 from pwff_core.flags import EXPORTS, App, Command, Compare, Export, Run, Runs, config_of, unknown_flag
 from pwff_core.methods import METHODS
 from pwff_core.paths import STORE_VARIABLE, default_store_path, root_dir
+from pwff_core.recording import recording_of
 from pwff_core.records import When
 from pwff_core.store import RunStatus, Store
-from pwff_core.terminal import play, summary, table
+from pwff_core.terminal import compare, drawing, play, summary, table
 
 _NAMES = ("run", "compare", "runs", "export", "app")
 _FIRST_PORT = 8501
@@ -106,8 +107,14 @@ def _run(command: Run, path: Path) -> int:
 
 def _compare(command: Compare, path: Path) -> int:
     config = config_of(command.preset, command.config, command.settings)
-    plan = comparison.plan(config, _listed("methods", command.methods), _listed("seeds", command.seeds))
-    return comparison.compare(Store(path), plan, command.csv, as_json=command.json)
+    figure = next((known for known in get_args(FigureId) if known == command.figure), None)
+    if command.figure is not None and figure is None:
+        raise ConfigError(f"--figure: {command.figure!r} is not one of {', '.join(get_args(FigureId))}.")
+    usual = FIGURES[figure or "fig4"]
+    methods = usual.methods if command.methods is None else _listed("methods", command.methods)
+    seeds = (usual.seeds if figure else (0,)) if command.seeds is None else _listed("seeds", command.seeds)
+    runs = plan(figure_config(figure, config) if figure else config, methods, seeds)
+    return compare(Store(path), runs, command.csv, as_json=command.json)
 
 
 def _listed(name: str, text: str) -> tuple[str, ...]:
@@ -146,14 +153,29 @@ def _list(command: Runs, path: Path) -> int:
 
 def _export(command: Export, path: Path) -> int:
     client, when = _wanted_model(command)
-    from pwff_core.export import export_model, export_run  # pandas takes most of a second to load
+    from pwff_core import export  # pandas takes most of a second to load
 
+    if client is not None:
+        store = Store(path, readonly=True)
+        run_id = _resolved(store, command.run)
+        files = export.export_model(store, run_id, client, when, command.to or Path(f"{run_id}-client-{client}"))
+        return _told(files)
+    formats = None if command.formats is None else _listed("formats", command.formats)
+    figures = None if command.figures is None else _listed("figures", command.figures)
+    order = export.ordered(command.as_, formats, command.size, figures)
     store = Store(path, readonly=True)
     run_id = _resolved(store, command.run)
-    if client is None:
-        files = export_run(store, run_id, command.to or Path(run_id))
-    else:
-        files = export_model(store, run_id, client, when, command.to or Path(f"{run_id}-client-{client}"))
+    parcel = export.run_parcel(recording_of(store, run_id), order)
+    folder = command.to or Path("." if order.content == "zip" else run_id)
+    with drawing() as bar:
+        files, hint = export.write(parcel, order, folder, bar)
+    if hint:
+        print(f"pwff: {hint}", file=sys.stderr)
+    _told(files)
+    return 1 if hint and formats else 0  # what was asked for by name is not all there
+
+
+def _told(files: Sequence[Path]) -> int:
     for file in files:
         print(file)
     return 0
@@ -166,10 +188,12 @@ def _wanted_model(command: Export) -> tuple[int | None, When]:
     when = next((known for known in get_args(When) if known == command.when), None)
     if command.when is not None and when is None:
         raise ConfigError(f"--when: {command.when!r} is not one of {', '.join(get_args(When))}.")
-    if command.as_ == "tables" and (command.client is not None or when):
+    if command.as_ != "peft" and (command.client is not None or when):
         raise ConfigError("--client and --when choose a model; add --as peft, or leave them out for the run's tables.")
     if command.as_ == "peft" and command.client is None:
         raise ConfigError("--as peft writes one client's model; say whose with --client 0 or another number.")
+    if command.as_ == "peft" and (command.formats or command.size or command.figures):
+        raise ConfigError("--formats, --size and --figures are of tables and figures; leave them out with --as peft.")
     return command.client, when or "after"
 
 

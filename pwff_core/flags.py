@@ -14,12 +14,13 @@ from typing import Annotated, Any, get_args
 
 from tyro.conf import Positional, arg
 
+from pwff_core.comparison.presets import FIGURES
 from pwff_core.config import Knob, PresetId, RunConfig, knobs, load_toml, preset_config, with_changes
 from pwff_core.errors import ConfigError
 from pwff_core.paths import STORE_VARIABLE
 from pwff_core.records import When
 
-EXPORTS = ("tables", "peft")
+EXPORTS = ("tables", "figures", "all", "zip", "peft")
 _KIND_WORDS = {"switch": "true|false", "integer": "N", "number": "X", "list": "X X …", "text": "TEXT"}
 
 
@@ -85,11 +86,35 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-    """Run several methods over several seeds, one after another, and compare their last rounds."""
+    """Run several methods over several seeds, one after another; compare them with each other and with the paper."""
 
-    methods: Annotated[str, arg(metavar="A,B,C", help="Method ids.")] = "pwff,vanilla_fl,fedada,fedlora"
-    seeds: Annotated[str, arg(metavar="N,N,N", help="Seeds; every method runs once with each.")] = "0"
-    csv: Annotated[Path | None, arg(metavar="FILE.csv", help="Also write one row a run to this file.")] = None
+    figure: Annotated[
+        str | None,
+        arg(
+            metavar="|".join(FIGURES),
+            help="A figure of the paper: its methods, stages and wishes, on 3 seeds.",
+            help_behavior_hint="(default: none)",
+        ),
+    ] = None
+    methods: Annotated[
+        str | None, arg(metavar="A,B,C", help="Method ids.", help_behavior_hint="(default: the figure's, or Fig. 4's)")
+    ] = None
+    seeds: Annotated[
+        str | None,
+        arg(
+            metavar="N,N,N",
+            help="Seeds; every method runs once with each.",
+            help_behavior_hint="(default: the figure's, or 0)",
+        ),
+    ] = None
+    csv: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE.csv",
+            help="Also write one row a run to this file, and one row a claim of the paper to FILE-claims.csv.",
+            help_behavior_hint="(default: none)",
+        ),
+    ] = None
     preset: Preset = "demo"
     config: ConfigFile = None
     store: StorePath = None
@@ -109,7 +134,7 @@ class Runs:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write a run's tables and settings to files (rounds.csv, clients.csv, run.json), or one client's model."""
+    """Take a run home: tables and settings (rounds.csv, clients.csv, run.json), figures, or one client's model."""
 
     run: Annotated[Positional[str], arg(metavar="RUN", help="A run's id, the start of one, or latest.")] = "latest"
     to: Annotated[
@@ -117,7 +142,7 @@ class Export:
         arg(
             metavar="DIR",
             help="Folder to write to.",
-            help_behavior_hint="(default: ./RUN, for a model ./RUN-client-N)",
+            help_behavior_hint="(default: ./RUN, for a model ./RUN-client-N, for a zip here)",
         ),
     ] = None
     as_: Annotated[
@@ -125,9 +150,34 @@ class Export:
         arg(
             name="as",
             metavar="|".join(EXPORTS),
-            help="peft: a client's model as a LoRA folder that peft loads, with its adapters beside it.",
+            help="all: tables, figures, settings, captions; zip: the same in one file; peft: a client's model as a "
+            "LoRA folder that peft loads, with its adapters beside it.",
         ),
     ] = "tables"
+    formats: Annotated[
+        str | None,
+        arg(
+            metavar="A,B,C",
+            help="Of figures png, svg, pdf (these need Chrome or Chromium) and html; of tables csv, json, parquet.",
+            help_behavior_hint="(default: all, with --as tables csv)",
+        ),
+    ] = None
+    size: Annotated[
+        str | None,
+        arg(
+            metavar="ieee-1|ieee-2|slide",
+            help="Size of figures: 3.5 in wide (one column), 7.16 in (two columns) or a slide of 16:9.",
+            help_behavior_hint="(default: ieee-1)",
+        ),
+    ] = None
+    figures: Annotated[
+        str | None,
+        arg(
+            metavar="A,B,C",
+            help="Which figures: accuracy, reward, delay, energy, refusals, kl, pairs, loss, plane.",
+            help_behavior_hint="(default: all that have numbers)",
+        ),
+    ] = None
     client: Annotated[
         int | None, arg(metavar="N", help="With --as peft: whose model.", help_behavior_hint="(needed there)")
     ] = None

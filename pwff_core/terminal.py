@@ -1,19 +1,29 @@
-"""What a terminal shows of a run: a progress bar while it plays, and tables of text."""
+"""What a terminal shows of a run, or of several: a progress bar while one plays, and tables of text."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import closing
-from typing import get_args
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
+from pwff_core.comparison.presets import in_order, new_comparison_id, run_label
+from pwff_core.config import RunConfig
+from pwff_core.errors import ConfigError, TrainingError
+from pwff_core.methods import MethodId
 from pwff_core.records import METRICS, RoundRecord, Stage
-from pwff_core.store import Store
+from pwff_core.store import RunStatus, Store
 from pwff_core.units import seconds_text, with_prefix
 from pwff_core.worker import recorded
 
+if TYPE_CHECKING:  # pandas, which it needs, takes most of a second to load
+    from pwff_core.comparison.outcomes import Outcome
+
 _ADDS_UP = ("s", "J", "bit")  # units of metrics whose sum over rounds means something
 _MISSING = "–"
+_WIDTH = 100  # characters of a line of prose
 _TOLD: dict[Stage, str] = {"instruction": "accuracy", "reward": "loss", "alignment": "reward"}  # beside the bar
 
 
@@ -37,6 +47,20 @@ def play(store: Store, run_id: str, label: str, *, as_json: bool) -> list[RoundR
                 sys.stdout.write(record.model_dump_json() + "\n")
                 sys.stdout.flush()
     return records
+
+
+@contextmanager
+def drawing() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over the pictures of an export, on a terminal only; what it yields is told (done, all)."""
+    from tqdm import tqdm
+
+    with tqdm(desc="Figures", unit="file", disable=None, delay=1) as bar:
+
+        def told(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        yield told
 
 
 def _state(record: RoundRecord) -> str:
@@ -79,3 +103,71 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def compare(store: Store, configs: Sequence[RunConfig], csv_path: Path | None, *, as_json: bool) -> int:
+    """Plays the runs of one comparison; then a row a method, and what the paper claims. Returns the exit code.
+
+    A run that is stopped from a page or whose training fails is told of on stderr and left out (exit code 2). Other
+    PwffErrors and KeyboardInterrupt end the comparison and are raised, after what has finished is shown.
+    """
+    outcomes: list[Outcome] = []
+    comparison, methods = new_comparison_id(), in_order([config.method for config in configs])
+    _write_csv(csv_path, outcomes, methods)  # finds out now, not after an hour, whether it can be written
+    try:
+        for config in configs:
+            outcomes += _played(store, config, comparison, as_json)
+            _write_csv(csv_path, outcomes, methods)
+    finally:
+        if outcomes and not as_json:
+            print(comparison_text(outcomes, methods))
+    return 0 if len(outcomes) == len(configs) else 2
+
+
+def _played(store: Store, config: RunConfig, comparison: str, as_json: bool) -> list[Outcome]:
+    """The outcome of one more run of a comparison; none if it did not finish."""
+    from pwff_core.comparison.outcomes import outcome
+
+    label = run_label(config)
+    run_id = store.create_run(config, f"compare: {label}", comparison=comparison)
+    try:
+        records = play(store, run_id, label, as_json=as_json)
+    except TrainingError as error:
+        print(f"pwff: {label} is left out: {error}", file=sys.stderr)
+        return []
+    row = store.run(run_id)
+    if row.status is not RunStatus.FINISHED:
+        print(f"pwff: {label} is left out: {row.message}", file=sys.stderr)
+        return []
+    return [outcome(run_id, config, records)]
+
+
+def comparison_text(outcomes: Sequence[Outcome], methods: Sequence[MethodId]) -> str:
+    """A row a method, mean ± standard deviation over seeds; then each claim of the paper about them, with a verdict."""
+    from pwff_core.comparison.outcomes import method_table
+    from pwff_core.comparison.verdicts import verdicts
+
+    shown = method_table(outcomes)
+    parts = [table(list(shown.columns), shown.to_numpy().tolist())]
+    for found in verdicts(outcomes, methods):
+        reason = textwrap.fill(found.reason, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+        parts.append(f"The paper: {found.claim.sentence} Here: {found.ruling}.\n{reason}")
+    return "\n\n".join(parts)
+
+
+def _write_csv(path: Path | None, outcomes: Sequence[Outcome], methods: Sequence[MethodId]) -> None:
+    """A row a run, in SI units and shares of 1; beside it, a row a claim. ConfigError if that cannot be written."""
+    from pwff_core.comparison.outcomes import run_table
+    from pwff_core.comparison.verdicts import verdict_table, verdicts
+
+    if path is None:
+        return
+    tables = {path: run_table(outcomes)}
+    if found := verdicts(outcomes, methods):
+        tables[path.with_stem(f"{path.stem}-claims")] = verdict_table(found)
+    try:
+        for target, rows in tables.items():
+            with target.open("w", encoding="utf-8", newline="") as file:
+                rows.to_csv(file, index=False, lineterminator="\n")
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path} ({error.strerror}); choose another file with --csv.") from None

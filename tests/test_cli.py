@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -15,16 +14,15 @@ from types import ModuleType
 import pytest
 
 import pwff_core
-from pwff_core import cli, comparison, flags, terminal
+from pwff_core import cli, flags, terminal
 from pwff_core.config import InstructionConfig, RunConfig, knobs
-from pwff_core.errors import ConfigError, TrainingError
+from pwff_core.errors import TrainingError
 from pwff_core.records import RoundRecord
 from pwff_core.store import RunStatus, Store
 from tests.scripted import federation, record
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = ("--clients", "2", "--instruction.rounds", "3", "--reward.rounds", "0", "--alignment.rounds", "0")
-NO_MODEL_MEANT = "--client and --when choose a model; add --as peft, or leave them out for the run's tables."
 
 
 @pytest.fixture
@@ -314,75 +312,7 @@ def test_a_store_in_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.
     assert "cannot be made" in said and "choose another file with --store or $PWFF_STORE" in said
 
 
-# compare
-
-
-def test_compare_runs_each_method_with_each_seed(
-    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "out.csv"
-    words = ["compare", *SHORT, "--methods", "pwff,local", "--seeds", "0,1", "--csv", str(file)]
-    assert cli.main(words) == 0
-    said = capsys.readouterr()
-    made = [(row.config.method, row.config.seed, row.status.value) for row in reversed(Store(path).runs())]
-    assert made == [(m, s, "finished") for s in (0, 1) for m in ("pwff", "local")]
-    lines = [" ".join(line.split()) for line in said.out.splitlines()]
-    assert lines[0] == "method runs Accuracy Loss Delay a round Energy a round Delay in all Energy in all"
-    assert lines[2].startswith("PWFF 2 3.0 % ± 0.0 % 0.333 ± 0.000 2.00 s ± 0 s")
-    assert lines[3].startswith("Local only 2")
-    with file.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    columns = ("method", "seed", "accuracy", "delay_s_a_round", "energy_j_in_all")
-    expected = [(m, s, "0.03", "2.0", "12.0") for s in "01" for m in ("pwff", "local")]
-    assert [tuple(row[name] for name in columns) for row in rows] == expected
-
-
-def test_the_spread_is_the_sample_standard_deviation() -> None:
-    # mean of 0.5, 0.6, 0.7 is 0.6; deviations 0.1, 0, 0.1 → sqrt(0.02 / 2) = 0.1
-    assert comparison.spread("accuracy", [0.5, 0.6, 0.7]) == "60.0 % ± 10.0 %"
-    assert comparison.spread("loss", [1.25, None]) == "1.250"
-    assert comparison.spread("loss", [None]) == "–"
-
-
-def test_compare_json_is_rounds_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", *SHORT, "--methods", "pwff,fedada", "--json"]) == 0
-    found = [RoundRecord.model_validate_json(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(one.method, one.round) for one in found] == [(m, n) for m in ("pwff", "fedada") for n in (1, 2, 3)]
-
-
-def test_a_failed_run_is_left_out_and_the_others_are_compared(
-    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    calls: list[int] = []
-
-    def fail_first(number: int) -> None:
-        calls.append(number)
-        if len(calls) == 2:
-            raise TrainingError("The loss of round 2 is not finite.")
-
-    play_with(monkeypatch, federation(fail_first))
-    assert cli.main(["compare", *SHORT, "--methods", "pwff,local"]) == 2
-    said = capsys.readouterr()
-    assert "pwff: PWFF, seed 0 is left out: The loss of round 2 is not finite." in said.err
-    assert [line.split("  ")[0] for line in said.out.splitlines()[2:]] == ["Local only"]
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("--methods pwff,fedda", "method: 'fedda' is not one of"),
-        ("--methods ,", "--methods is empty; give at least one, with commas between."),
-        ("--seeds 0,x", "seed: 'x' is not allowed; give a whole number from 0 to 2,147,483,647."),
-        ("--method pwff", "Unknown flag --method; did you mean --methods?"),
-        ("--csv /nowhere/at/all.csv", "Cannot write /nowhere/at/all.csv (No such file or directory)"),
-    ],
-)
-def test_a_bad_comparison_starts_no_run(path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
-    assert sentence(capsys, "compare", *SHORT, *words.split()).startswith(said)
-    assert not path.exists() or Store(path).runs() == []
-
-
-# runs and export
+# runs
 
 
 def test_runs_lists_newest_first(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -409,83 +339,6 @@ def test_runs_in_a_pipe_that_closes_early(path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
-
-
-def test_export_by_id_by_its_start_and_latest(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", *SHORT]) == 0
-    assert cli.main(["run", *SHORT]) == 0
-    newest, oldest = (row.id for row in Store(path).runs())
-    capsys.readouterr()
-    for word, run_id in (("latest", newest), (oldest, oldest), (newest[:7], newest)):
-        to = tmp_path / word
-        assert cli.main(["export", word, "--to", str(to)]) == 0
-        assert capsys.readouterr().out.splitlines() == [str(to / n) for n in ("rounds.csv", "clients.csv", "run.json")]
-        assert json.loads((to / "run.json").read_text(encoding="utf-8"))["id"] == run_id
-
-
-def test_export_of_a_run_that_is_not_there_names_the_newest(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sentence(capsys, "export", "latest") == f"There is no run 'latest' in {path}; there are none yet."
-    ids = [Store(path).create_run(RunConfig()) for _ in range(6)]
-    said = sentence(capsys, "export", "nosuchid")
-    assert said == f"There is no run 'nosuchid' in {path}; the newest are {', '.join(ids[:0:-1])}."
-    Store(path).delete(ids[-1])
-    assert "There is no run" in sentence(capsys, "export", ids[-1])
-
-
-def test_the_start_of_several_runs_is_not_enough(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(path)
-    for run_id in ("abc23456", "abd23456"):
-        made = store.create_run(RunConfig())
-        with sqlite3.connect(path) as connection:
-            connection.execute("UPDATE runs SET id = ? WHERE id = ?", (run_id, made))
-        connection.close()
-    said = sentence(capsys, "export", "ab")
-    assert said == "'ab' is the start of several runs: abd23456, abc23456; give more letters."
-
-
-def test_export_as_peft_asks_for_the_model_that_is_meant(
-    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[object, ...]] = []
-
-    def export_model(store: Store, *wanted: object) -> list[Path]:
-        asked.append(wanted)
-        return [tmp_path / "README.md"]
-
-    monkeypatch.setattr("pwff_core.export.export_model", export_model)
-    run_id = Store(path).create_run(RunConfig())
-    assert cli.main(["export", "latest", "--as", "peft", "--client", "3"]) == 0
-    assert cli.main(["export", run_id, "--client", "0", "--as", "peft", "--when", "before", "--to", "there"]) == 0
-    assert asked == [
-        (run_id, 3, "after", Path(f"{run_id}-client-3")),
-        (run_id, 0, "before", Path("there")),
-    ]
-    assert capsys.readouterr().out == f"{tmp_path / 'README.md'}\n" * 2
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--as", "peft"], "--as peft writes one client's model; say whose with --client 0 or another number."),
-        (["--as", "pfet", "--client", "1"], "--as: 'pfet' is not one of tables, peft."),
-        (["--as", "peft", "--client", "1", "--when", "during"], "--when: 'during' is not one of before, after."),
-        (["--client", "1"], NO_MODEL_MEANT),
-        (["--when", "before"], NO_MODEL_MEANT),
-        (["--clinet", "1"], "Unknown flag --clinet; did you mean --client? `pwff export --help` lists all flags."),
-        (["--ass", "peft"], "Unknown flag --ass; did you mean --as? `pwff export --help` lists all flags."),
-    ],
-)  # fmt: skip
-def test_flags_of_export_that_disagree_are_a_sentence(
-    path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
-) -> None:
-    Store(path).create_run(RunConfig())
-    assert sentence(capsys, "export", "latest", *words) == said
-
-
-def test_export_of_models_that_are_not_kept_is_a_sentence(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_id = Store(path).create_run(RunConfig())
-    said = sentence(capsys, "export", run_id, "--as", "peft", "--client", "3")
-    assert said.startswith(f"There are no models in {path.parent / 'models' / run_id};")
 
 
 # app
@@ -557,15 +410,3 @@ def test_python_m_is_the_same_program(path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "pwff: clients: 0 is not allowed; give a whole number from 2 to 200.\n"
-
-
-def test_a_plan_checks_every_run_before_the_first(path: Path) -> None:
-    with pytest.raises(ConfigError):
-        comparison.plan(RunConfig(), ["pwff", "nosuch"], ["0"])
-    made = comparison.plan(RunConfig(clients=5), ["pwff", "local"], ["1", "2"])
-    assert [(one.method, one.seed, one.clients) for one in made] == [
-        ("pwff", 1, 5),
-        ("local", 1, 5),
-        ("pwff", 2, 5),
-        ("local", 2, 5),
-    ]

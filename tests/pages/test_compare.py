@@ -1,0 +1,400 @@
+"""The Compare page driven without a browser; the store and the queue are real, the engine does nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.widgets.cancelling import NOTICE
+from pages.widgets.claims import SIGNS, claims_html
+from pages.widgets.compared import Played, comparison_words, longest, state_words
+from pages.widgets.comparing import Setup, setup_words
+from pwff_core import launch
+from pwff_core.comparison.claims import CLAIMS
+from pwff_core.comparison.presets import FIGURES, plan, run_label
+from pwff_core.comparison.verdicts import Ruling, Verdict, verdict
+from pwff_core.config import RunConfig, with_changes
+from pwff_core.errors import EngineError
+from pwff_core.methods import MethodId
+from pwff_core.records import RoundRecord, Steering
+from pwff_core.store import RunStatus, Store
+from tests import scripted
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = str(ROOT / "pages" / "compare.py")
+CONFIG = with_changes(
+    RunConfig(), {"clients": 5, "instruction.rounds": 3, "reward.rounds": 2, "alignment.rounds": 4}
+)  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    path = tmp_path / "runs.sqlite"
+    monkeypatch.setenv("PWFF_STORE", str(path))
+    return Store(path)
+
+
+@pytest.fixture(autouse=True)
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    calls: list[str] = []
+    monkeypatch.setattr(launch, "launch", lambda path, run_id: calls.append(run_id))
+    return calls
+
+
+def opened(comparison: str | None = None) -> AppTest:
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    if comparison is not None:
+        page.query_params["comparison"] = comparison
+    return shown(page.run())
+
+
+def shown(page: AppTest) -> AppTest:
+    assert not page.exception
+    return page
+
+
+def typed(page: AppTest, key: str, text: str) -> AppTest:
+    return shown(page.text_input(key).set_value(text).run())
+
+
+def chosen(page: AppTest, what: str) -> AppTest:
+    return shown(page.segmented_control(key="compare:what").set_value(what).run())
+
+
+def address(page: AppTest) -> str | None:
+    value = page.query_params.get("comparison")
+    return value[0] if isinstance(value, list) else value
+
+
+def texts(page: AppTest) -> str:
+    """Everything that the page says in words, without Markdown's escapes."""
+    parts = [*page.markdown, *page.caption, *page.error, *page.warning, *page.info, *page.success]
+    bars = [bar.proto.text for bar in page.get("progress")]
+    html = [block.proto.body for block in page.get("html")]
+    return "\n".join([*(str(part.value) for part in parts), *bars, *html]).replace("\\", "").replace("\u00a0", " ")
+
+
+def states(page: AppTest) -> list[str]:
+    found: list[str] = next(frame.value["State"].tolist() for frame in page.dataframe if "State" in frame.value)
+    return found
+
+
+def run_of(
+    store: Store, method: MethodId, seed: int, comparison: str = "c0ffee00", end: RunStatus | None = RunStatus.FINISHED,
+    rounds: int = 9, better: float = 0.0, message: str = "",
+) -> str:  # fmt: skip
+    """A scripted run of three stages that this process has claimed, `better` in reward."""
+    config = with_changes(CONFIG, {"method": method, "seed": seed})
+    run_id = store.create_run(config, run_label(config), comparison=comparison)
+    store.claim(run_id)
+    store.describe(run_id, [scripted.profile(client) for client in range(5)], [], 9)
+    for record in scripted.whole_run(run_id)[:rounds]:
+        store.append(run_id, _moved(record, better))
+    if end:
+        store.finish(run_id, end, message)
+    return run_id
+
+
+def _moved(record: RoundRecord, better: float) -> RoundRecord:
+    if record.reward is None or record.helpfulness is None:
+        return record
+    return record.model_copy(
+        update={"reward": record.reward + better, "helpfulness": record.helpfulness + better}
+    )  # fmt: skip
+
+
+def played(store: Store) -> None:
+    """PWFF and SFL on seeds 1 and 2, PWFF with 0.20 and 0.22 sd more."""
+    for seed, better in ((1, 0.2), (2, 0.22)):
+        run_of(store, "pwff", seed, better=better)
+        run_of(store, "sfl", seed)
+
+
+# setting up
+
+
+def test_an_empty_store_says_what_start_will_do(store: Store) -> None:
+    page = opened()
+    assert "No comparison yet. Choose a figure of the paper below and press **Start**" in texts(page)
+    assert "12 runs, one after another: how long is not known" in texts(page)
+    assert "10 clients · 5 dB, 1 MHz, Rayleigh fading · 16 rounds" in texts(page)
+    assert address(page) is None and not page.button("compare-start").disabled
+
+
+def test_start_queues_every_run_and_launches_the_first(store: Store, launched: list[str]) -> None:
+    page = typed(typed(typed(opened(), "compare:seeds", "1, 2"), "compare:knob:clients", "4"),
+                 "compare:knob:instruction.rounds", "2")  # fmt: skip
+    page = shown(page.button("compare-start").click().run())
+    rows = store.runs()[::-1]
+    assert [(row.config.method, row.config.seed) for row in rows] == [
+        (m, s) for s in (1, 2) for m in FIGURES["fig4"].methods
+    ]
+    assert {(row.config.clients, row.rounds_total) for row in rows} == {(4, 2)}
+    assert rows[0].name == "Fig. 4: PWFF, seed 1"
+    assert launched == [rows[0].id]
+    assert {row.comparison for row in rows} == {address(page)}
+    assert states(page) == ["The engine starts", *(f"Waits, place {place} in the queue" for place in range(1, 8))]
+    assert "0 of 8 runs finished." in texts(page)
+
+
+def test_fig5_asks_for_the_rounds_of_all_stages(store: Store) -> None:
+    page = chosen(opened(), "fig5")
+    assert "SFL, PFL, Shepherd: reward and energy of alignment" in texts(page)
+    page = typed(page, "compare:knob:alignment.rounds", "2")
+    assert "16 + 4 + 2 rounds" in texts(page)
+    page = typed(page, "compare:knob:alignment.rounds", "0")
+    assert "Fig. 5 shows alignment, and alignment.rounds is 0; set it to 1 or more." in texts(page)
+    assert page.button("compare-start").disabled
+
+
+def test_any_methods_can_be_chosen(store: Store) -> None:
+    page = chosen(opened(), "own")
+    page = shown(page.multiselect(key="compare:methods").set_value(["local", "pwff"]).run())
+    page = shown(typed(page, "compare:seeds", "5").button("compare-start").click().run())
+    assert [(row.config.method, row.config.seed, row.name) for row in store.runs()[::-1]] == [
+        ("local", 5, "Compare: Local only, seed 5"), ("pwff", 5, "Compare: PWFF, seed 5"),
+    ]  # fmt: skip
+
+
+def test_the_live_page_s_settings_can_be_compared_with(store: Store) -> None:
+    page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    shown(page.run())
+    typed(page, "knob:channel.snr_db", "12")
+    typed(page, "knob:clients", "6")
+    shown(page.switch_page("pages/compare.py").run())
+    assert "10 clients · 5 dB" in texts(page)
+    shown(page.selectbox(key="compare:source").set_value("live").run())
+    assert "6 clients · 12 dB" in texts(page)
+    page = typed(page, "compare:knob:clients", "4")
+    assert "4 clients · 12 dB" in texts(page)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ("1, x", "Seed: 'x' is not allowed; give a whole number from 0 to 2,147,483,647."),
+        ("-1", "Seed: '-1' is not allowed"),
+        ("", "A comparison needs at least one method and one seed."),
+        (" ".join(str(seed) for seed in range(30)), "4 methods with 30 seeds are 120 runs; at most 100 are allowed."),
+        ("<b>1</b>", "is not allowed; give a whole number"),
+    ],
+)
+def test_seeds_that_cannot_be_are_answered_in_words(store: Store, seeds: str, said: str) -> None:
+    page = typed(opened(), "compare:seeds", seeds)
+    assert said in texts(page)
+    assert page.button("compare-start").disabled
+    assert store.runs() == []
+
+
+def test_a_knob_that_cannot_be_is_answered_at_its_place(store: Store) -> None:
+    page = typed(opened(), "compare:knob:clients", "1")
+    assert "'1' is not allowed; give a whole number from 2 to 200." in texts(page)
+    assert "A comparison cannot start like this. Clients: " in texts(page)
+    assert page.button("compare-start").disabled
+
+
+def test_how_long_it_takes_is_told_by_earlier_runs_of_the_same_work(store: Store) -> None:
+    run_of(store, "pwff", 9, comparison="")
+    page = typed(typed(opened(), "compare:knob:clients", "5"), "compare:seeds", "1")
+    # 4 methods × 16 rounds of 1.5 s, as the script's rounds of instruction tuning took
+    assert "4 runs, one after another: about 1 min 36 s of computing" in texts(page)
+
+
+def test_an_engine_that_cannot_start_is_told_of(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, run_id: str) -> None:
+        raise EngineError("The engine cannot be started (no memory); check free memory.")
+
+    monkeypatch.setattr(launch, "launch", refuse)
+    page = shown(typed(opened(), "compare:seeds", "1").button("compare-start").click().run())
+    assert "PWFF, seed 1 failed: The engine cannot be started (no memory)" in texts(page)
+    assert {row.status for row in store.runs()} == {RunStatus.FAILED}
+
+
+# watching
+
+
+def test_a_comparison_fills_in_with_verdicts_in_words(store: Store) -> None:
+    played(store)
+    page = opened("c0ffee00")
+    said = texts(page)
+    assert "4 of 4 runs finished." in said
+    assert "2 claims: 2 × holds." in said
+    assert "PWFF gets more reward than SFL, by the paper&#x27;s sum" in said
+    assert "PWFF is 0.21 ± 0.01 sd above SFL." in said
+    assert [box.label for box in page.expander if box.label.endswith(" in numbers")] == [
+        *("Accuracy in numbers", "Delay of a round in numbers", "Reward: helpfulness + harmlessness in numbers"),
+        *("Reward, by each owner's wishes in numbers", "Energy of a round, all clients in numbers"),
+        "Accuracy against energy so far in numbers",
+    ]
+    methods = next(frame.value for frame in page.dataframe if "Runs" in frame.value)
+    assert methods["Reward by wishes [sd]"].tolist() == ["0.96 ± 0.01", "0.75 ± 0.00"]
+
+
+def test_one_seed_is_no_verdict(store: Store) -> None:
+    run_of(store, "pwff", 1, better=0.2)
+    run_of(store, "sfl", 1)
+    assert "2 claims: 2 × one seed." in texts(opened("c0ffee00"))
+
+
+def test_failed_stopped_and_steered_runs_are_left_out_and_told(store: Store) -> None:
+    played(store)
+    run_of(store, "pwff", 3, end=RunStatus.FAILED, rounds=2, message="<b>It broke</b>.")
+    run_of(store, "sfl", 3, end=RunStatus.STOPPED, rounds=2, message="Stopped after 2 of 9 rounds.")
+    steered = run_of(store, "pwff", 4, better=-9.0)
+    steering = Steering(
+        position=2,
+        stage="instruction",
+        round=2,
+        before={"channel.snr_db": 5.0},
+        changes={"channel.snr_db": 9.0},
+        at=0.0,
+    )
+    store.take(steered, 0, steering)
+    run_of(store, "sfl", 4)
+    page = opened("c0ffee00")
+    said = texts(page)
+    assert "6 of 8 runs finished; the others are left out." in said
+    assert "PWFF, seed 3 failed: <b>It broke</b>." in said
+    assert "PWFF, seed 4 was steered on the way, so table and verdicts leave it out." in said
+    assert "seeds 1 and 2" in said and "PWFF is 0.21 ± 0.01 sd above SFL." in said
+    assert states(page)[5] == "Stopped after 2 of 9 rounds."
+
+
+def test_only_new_rounds_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = run_of(store, "pwff", 1, end=None, rounds=2)
+    read: list[int] = []
+    rounds = Store.rounds
+    monkeypatch.setattr(
+        Store, "rounds", lambda self, run_id, after=0: read.append(after) or rounds(self, run_id, after)
+    )  # fmt: skip
+    page = opened("c0ffee00")
+    assert states(page) == ["Running, 2 of 9 rounds"]
+    shown(page.run())
+    store.append(run_id, scripted.whole_run(run_id)[2])
+    assert states(shown(page.run())) == ["Running, 3 of 9 rounds"]
+    assert read == [0, 2]
+
+
+def test_earlier_comparisons_can_be_opened_again(store: Store) -> None:
+    played(store)
+    run_of(store, "local", 7, comparison="beefbeef")
+    page = opened()
+    assert address(page) == "beefbeef"  # the newest
+    assert "The paper says nothing about just these methods" in texts(page)
+    page = shown(page.selectbox(key="compare:chosen").set_value("c0ffee00").run())
+    assert address(page) == "c0ffee00" and "4 of 4 runs finished." in texts(page)
+
+
+def test_an_address_with_nonsense_is_answered_with_a_notice(store: Store) -> None:
+    played(store)
+    page = opened("<script>alert(1)</script>" + "x" * 1000)
+    assert "There is no comparison '<script>alert(1)</script>xxxxxxxxxxxxxxx' in" in texts(page)
+    assert address(page) == "c0ffee00"
+
+
+def test_a_store_that_cannot_be_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "runs.sqlite"
+    path.write_bytes(b"something else entirely" * 100)
+    monkeypatch.setenv("PWFF_STORE", str(path))
+    assert "is not a store of runs" in texts(opened())
+
+
+# cancelling
+
+
+def test_a_waiting_run_is_cancelled_at_once(store: Store) -> None:
+    ids = [
+        store.create_run(config, waits=True, comparison="c0ffee00") for config in plan(CONFIG, ("pwff", "sfl"), (1,))
+    ]
+    page = opened("c0ffee00")  # which launches the first
+    page = shown(page.selectbox(key="compare:one").set_value(ids[1]).run())
+    page = shown(page.button("cancel-one").click().run())
+    assert "1 waiting run cancelled." in texts(page)
+    assert states(page) == ["The engine starts", "Cancelled before it started."]
+
+
+def test_a_running_run_is_stopped_after_asking(store: Store) -> None:
+    run_id = run_of(store, "pwff", 1, end=None, rounds=2)
+    waiting = store.create_run(CONFIG, waits=True, comparison="c0ffee00")
+    page = shown(opened("c0ffee00").button("cancel-all").click().run())
+    assert store.run(waiting).status is RunStatus.STOPPED
+    assert not store.stop_requested(run_id)
+    assert "PWFF, seed 1: started already. Stop after the round that is being trained?" in texts(page)
+    page = shown(page.button("stop-yes").click().run())
+    assert store.stop_requested(run_id)
+    assert states(page)[0] == "Stops after this round"
+    assert "started already" not in texts(page)
+
+
+def test_a_running_run_may_go_on_after_asking(store: Store) -> None:
+    run_id = run_of(store, "pwff", 1, end=None, rounds=2)
+    page = shown(opened("c0ffee00").button("cancel-one").click().run())
+    page = shown(page.button("stop-no").click().run())
+    assert not store.stop_requested(run_id)
+    assert "started already" not in texts(page)
+
+
+def test_a_comparison_that_was_cancelled_before_it_began_shows_its_runs_alone(store: Store) -> None:
+    run_id = store.create_run(CONFIG, waits=True, comparison="c0ffee00")
+    store.cancel(run_id)
+    page = opened("c0ffee00")
+    assert states(page) == ["Cancelled before it started."]
+    assert "0 of 1 run finished; the others are left out." in texts(page)
+    assert not page.button("compare-start").disabled
+    assert "What the paper says, and what was measured" not in [head.value for head in page.subheader]
+
+
+# words
+
+
+def test_states_in_words(store: Store) -> None:
+    run_id = store.create_run(CONFIG)
+    row = store.run(run_id)
+    assert state_words(row, 0, 3) == "Waits, place 3 in the queue"
+    assert state_words(row, 0, None) == "The engine starts"
+    paused = row.model_copy(update={"status": RunStatus.PAUSED})
+    assert state_words(paused, 2, None) == "Paused, 2 of 9 rounds"
+    assert state_words(row.model_copy(update={"status": RunStatus.FINISHED}), 1, None) == "Finished, 1 round"
+    assert state_words(row.model_copy(update={"status": RunStatus.STOPPED}), 2, None) == "Stopped after 2 rounds"
+
+
+def test_a_comparison_in_words(store: Store) -> None:
+    played(store)
+    rows = store.runs("c0ffee00")[::-1]
+    assert comparison_words(rows).startswith("PWFF, SFL · seeds 1, 2 · 5 clients · ")
+    assert comparison_words(rows[:1]).startswith("PWFF · seed 1 · ")
+
+
+def test_stages_are_as_long_as_the_longest_run_s(store: Store) -> None:
+    short = store.run(store.create_run(with_changes(CONFIG, {"method": "fedada", "instruction.rounds": 8})))
+    whole = store.run(store.create_run(CONFIG))
+    runs = [Played(short, [], False), Played(whole, [], False)]
+    assert list(longest(runs).items()) == [("instruction", 8), ("reward", 2), ("alignment", 4)]
+
+
+def test_what_start_would_do_in_words() -> None:
+    setup = Setup("Fig. 4", tuple(plan(RunConfig(clients=4), ("fedada",), (1, 2))), "")
+    assert setup_words(setup, 75.0) == (
+        "2 runs, one after another: about 1 min 15 s of computing, by earlier runs on this computer, and some seconds "
+        "a start. Each has 4 clients · 5 dB, 1 MHz, Rayleigh fading · 16 rounds."
+    )
+    assert "how long is not known" in setup_words(setup, None)
+
+
+def test_every_ruling_has_a_sign_beside_its_word() -> None:
+    assert set(SIGNS) == set(Ruling)
+    assert len(set(SIGNS.values())) == len(Ruling)
+    html = claims_html([verdict(CLAIMS[0], [])])
+    assert '<span aria-hidden="true">…</span> not measured' in html
+    evil: Verdict = verdict(CLAIMS[0], [])._replace(reason="<script>alert(1)</script>")
+    assert "<script>" not in claims_html([evil])
+
+
+def test_notices_are_shown_once(store: Store) -> None:
+    played(store)
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    page.session_state[NOTICE] = "A notice."
+    assert "A notice." in texts(shown(page.run()))
+    assert "A notice." not in texts(shown(page.run()))

@@ -1,0 +1,152 @@
+"""`pwff compare`: several methods on several seeds, with a scripted federation."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import pwff_core
+from pwff_core import cli
+from pwff_core.errors import TrainingError
+from pwff_core.records import RoundRecord
+from pwff_core.store import Store
+from tests.scripted import federation
+
+SHORT = ("--clients", "2", "--instruction.rounds", "3", "--reward.rounds", "0", "--alignment.rounds", "0")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The default store of these tests."""
+    found = tmp_path / "runs.sqlite"
+    monkeypatch.setenv("PWFF_STORE", str(found))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    play_with(monkeypatch, federation())
+
+
+def play_with(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+    monkeypatch.setitem(sys.modules, "pwff_core.federation", module)
+    monkeypatch.setattr(pwff_core, "federation", module, raising=False)
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_each_method_is_run_with_each_seed_as_one_comparison(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "out.csv"
+    words = ["compare", *SHORT, "--methods", "pwff,local", "--seeds", "0,1", "--csv", str(file)]
+    assert cli.main(words) == 0
+    runs = Store(path).runs()
+    made = [(row.config.method, row.config.seed, row.status.value) for row in reversed(runs)]
+    assert made == [(m, s, "finished") for s in (0, 1) for m in ("pwff", "local")]
+    (comparison,) = {row.comparison for row in runs}
+    assert [row.id for row in Store(path).runs(comparison)] == [row.id for row in runs]
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == (
+        "Method Runs Accuracy [%] Loss [nat] Delay a round [s] Energy a round [J] Delay in all [s] Energy in all [J]"
+    )
+    assert lines[2] == "PWFF 2 3.0 ± 0.0 0.333 ± 0.000 2.00 ± 0.00 4.00 ± 0.00 6.00 ± 0.00 12.0 ± 0.0"
+    assert lines[3].startswith("Local only 2 3.0 ± 0.0")
+    columns = ("method", "seed", "accuracy", "delay_s_a_round", "energy_j_in_all")
+    expected = [(m, s, "0.03", "2.0", "12.0") for s in "01" for m in ("pwff", "local")]
+    assert [tuple(row[name] for name in columns) for row in rows_of(file)] == expected
+    assert not file.with_name("out-claims.csv").exists()  # the paper claims nothing of these two
+
+
+def test_the_papers_claims_get_a_verdict_in_words_and_as_csv(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "out.csv"
+    assert cli.main(["compare", *SHORT, "--methods", "pwff,vanilla_fl", "--seeds", "1,2", "--csv", str(file)]) == 0
+    said = capsys.readouterr().out
+    # the script uploads the same whatever the method, so there is no difference, and none in any spread
+    assert "The paper: A round of PWFF has less delay than one of Vanilla FL. Here: within noise.\n" in said
+    assert "PWFF is 0.00 ± 0.00 s above Vanilla FL." in " ".join(said.split())
+    (claim,) = rows_of(tmp_path / "out-claims.csv")
+    assert (claim["Figure"], claim["Verdict"]) == ("Fig. 4", "within noise")
+    assert claim["Measured"].startswith("PWFF 2.00 ± 0.00 s, Vanilla FL 2.00 ± 0.00 s")
+
+
+def test_a_figure_brings_its_methods_stages_and_seeds(path: Path) -> None:
+    assert cli.main(["compare", "--figure", "fig4", "--clients", "2", "--instruction.rounds", "1"]) == 0
+    made = [(row.config.method, row.config.seed) for row in reversed(Store(path).runs())]
+    assert made == [(m, s) for s in (1, 2, 3) for m in ("pwff", "vanilla_fl", "fedada", "fedlora")]
+    assert {(row.config.reward.rounds, row.config.alignment.rounds) for row in Store(path).runs()} == {(0, 0)}
+
+
+def test_flags_lie_over_the_figure(path: Path) -> None:
+    words = ["--figure", "fig5", "--clients", "3", "--methods", "pwff", "--seeds", "7", "--instruction.rounds", "1"]
+    assert cli.main(["compare", *words]) == 0
+    (row,) = Store(path).runs()
+    assert (row.config.method, row.config.seed) == ("pwff", 7)
+    assert row.config.preferences.helpfulness_weights == (0.0, 0.5, 1.0)
+
+
+def test_json_is_rounds_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", *SHORT, "--methods", "pwff,fedada", "--json"]) == 0
+    found = [RoundRecord.model_validate_json(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one.method, one.round) for one in found] == [(m, n) for m in ("pwff", "fedada") for n in (1, 2, 3)]
+
+
+def test_a_failed_run_is_left_out_and_the_others_are_compared(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[int] = []
+
+    def fail_first(number: int) -> None:
+        calls.append(number)
+        if len(calls) == 2:
+            raise TrainingError("The loss of round 2 is not finite.")
+
+    play_with(monkeypatch, federation(fail_first))
+    assert cli.main(["compare", *SHORT, "--methods", "pwff,local"]) == 2
+    said = capsys.readouterr()
+    assert "pwff: PWFF, seed 0 is left out: The loss of round 2 is not finite." in said.err
+    assert [line.split("  ")[0] for line in said.out.splitlines()[2:]] == ["Local only"]
+
+
+def test_a_run_that_is_stopped_from_a_page_is_left_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop_it(number: int) -> None:
+        store = Store(path)
+        (row,) = store.runs()
+        store.request_stop(row.id)
+
+    play_with(monkeypatch, federation(stop_it))
+    assert cli.main(["compare", *SHORT, "--methods", "pwff"]) == 2
+    said = capsys.readouterr()
+    assert "pwff: PWFF, seed 0 is left out: Stopped after 1 of 3 rounds." in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--methods pwff,fedda", "method: 'fedda' is not one of"),
+        ("--methods ,", "--methods is empty; give at least one, with commas between."),
+        ("--seeds 0,x", "seed: 'x' is not allowed; give a whole number from 0 to 2,147,483,647."),
+        ("--method pwff", "Unknown flag --method; did you mean --methods?"),
+        ("--csv /nowhere/at/all.csv", "Cannot write /nowhere/at/all.csv (No such file or directory)"),
+        ("--figure fig6", "--figure: 'fig6' is not one of fig4, fig5."),
+        ("--figure fig5", "Fig. 5 shows alignment, and alignment.rounds is 0; set it to 1 or more."),
+    ],
+)
+def test_a_bad_comparison_starts_no_run(path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
+    assert cli.main(["compare", *SHORT, *words.split()]) == 2
+    heard = capsys.readouterr()
+    assert heard.out == "" and heard.err.count("\n") == 1
+    assert heard.err.removeprefix("pwff: ").startswith(said)
+    assert not path.exists() or Store(path).runs() == []
