@@ -5,17 +5,19 @@ The models talk in a process of their own (pwff_core.conversation); this page ha
 
 from __future__ import annotations
 
-import time
-
 import streamlit as st
 
+from pages.widgets.address import RUN
 from pages.widgets.asking import draw_asking
+from pages.widgets.history import run_words
 from pages.widgets.plane import draw_plane
 from pages.widgets.router import through_the_router
-from pages.widgets.words import plain, sentence, settings_words
+from pages.widgets.watch import new_rounds
+from pages.widgets.words import plain, sentence
 from pwff_core.config import stage_rounds
 from pwff_core.errors import StoreError
 from pwff_core.paths import default_store_path
+from pwff_core.recording import DEMO_ID, recorded_demo
 from pwff_core.store import RunRow, RunStatus, Store
 
 _CHOSEN, _LAST, _NOTICE = "clients:run", "clients:last-run", "clients:notice"
@@ -31,30 +33,51 @@ def best_run(rows: list[RunRow]) -> RunRow | None:
     return next((row for fits in wanted for row in rows if fits(row)), None)
 
 
-def chosen_run(store: Store) -> RunRow | None:
-    """The run of the address, or the one shown last in this session, or the best; and the box to choose another."""
+def chosen_run(store: Store) -> RunRow:
+    """The run of the address, or the one shown last in this session, or the best; and the box to choose another.
+
+    Without a run of one's own it is the recorded demo, which can always be chosen.
+    """
     rows = store.runs()
-    by_id = {row.id: row for row in rows}
+    by_id = {row.id: row for row in [*rows, recorded_demo().row]}
     if st.session_state.get(_CHOSEN) not in by_id:
         st.session_state.pop(_CHOSEN, None)
-        asked = st.query_params.get("run")
+        asked = st.query_params.get(RUN)
         if asked and asked not in by_id:
-            st.session_state[_NOTICE] = f"There is no run {asked[:40]!r} in {store.path}."
+            st.session_state[_NOTICE] = _why_not(store, asked)
         found = by_id.get(asked or st.session_state.get(_LAST, "")) or best_run(rows)
-        if found is None:
-            return None
-        st.session_state[_CHOSEN] = found.id
+        st.session_state[_CHOSEN] = found.id if found else DEMO_ID
     if notice := st.session_state.pop(_NOTICE, None):
-        st.warning(plain(notice), icon=":material/info:")
-    chosen = st.selectbox("Run", list(by_id), format_func=lambda run_id: run_words(by_id[run_id]), key=_CHOSEN)
-    st.query_params["run"] = st.session_state[_LAST] = chosen
+        st.warning(plain(sentence(notice)), icon=":material/info:")
+    chosen = st.selectbox("Run", list(by_id), format_func=lambda run_id: _words(by_id[run_id]), key=_CHOSEN)
+    st.query_params[RUN] = st.session_state[_LAST] = chosen
     return by_id[chosen]
 
 
-def run_words(row: RunRow) -> str:
-    """A run in a line of a list: its name or settings, when, and how it stands."""
-    begun = time.strftime("%d %b %H:%M", time.localtime(row.created_at))
-    return f"{row.name or settings_words(row.config)} · {begun} · {row.status.value} · {row.id}"
+def _why_not(store: Store, asked: str) -> str:
+    """Why a run that was asked for is not in the list."""
+    try:
+        return f"Run {store.run(asked).id} was deleted."
+    except StoreError as error:
+        return str(error)
+
+
+def _words(row: RunRow) -> str:
+    return f"Recorded demo: {row.name}" if row.id == DEMO_ID else run_words(row)
+
+
+def recorded(*, alone: bool) -> None:
+    """The recorded demo in the place of a run; `alone` where there is no run of the store."""
+    demo = recorded_demo()
+    start = "No run yet. Start one on the **Live** page; its clients are then shown here, and answer. " if alone else ""
+    st.info(f"{start}This run is **recorded**: it was played on another computer.", icon=":material/history:")
+    draw_plane(demo.row, lambda: (demo.row, demo.records))
+    st.subheader("Ask the clients", anchor=False)
+    st.info(
+        "A recording holds numbers and not models, so nobody can be asked here. The clients of a run that was played "
+        "on this computer answer.",
+        icon=":material/chat_error:",
+    )
 
 
 def page() -> None:
@@ -62,10 +85,10 @@ def page() -> None:
     try:
         store = Store(default_store_path(), readonly=True)
         row = chosen_run(store)
-        if row is None:
-            st.info("No run yet. Start one on the **Live** page; its clients are then shown here.")
+        if row.id == DEMO_ID:
+            recorded(alone=not store.runs())
             return
-        draw_plane(store, row)
+        draw_plane(row, lambda: (store.run(row.id), new_rounds(store, row.id)))
         draw_asking(store, row)
     except StoreError as error:
         st.error(plain(sentence(str(error))))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import queue
+import shutil
 import subprocess
 import threading
 import time
@@ -81,6 +82,11 @@ def kept(store_path: Path, run_id: str) -> Kept | None:
         return Kept(tuple(head["moments"]), tuple(prompts["delicate"]), tuple(prompts["ordinary"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def forget(store_path: Path, run_id: str) -> None:
+    """Frees the disk of a run's models, if any are kept; its clients cannot be asked any more."""
+    shutil.rmtree(models_folder(store_path, run_id), ignore_errors=True)
 
 
 def command(store_path: Path, run_id: str) -> list[str]:

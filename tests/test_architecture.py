@@ -205,6 +205,7 @@ def test_the_user_interface_s_rooms_do_not_load_torch() -> None:
         *("pwff_core.symbols", "pwff_core.errors", "pwff_core.paths", "pwff_core.launch"),
         *("pwff_core.wireless.fading", "pwff_core.wireless.link", "pwff_core.wireless.payload"),
         *("pwff_core.store", "pwff_core.figures", "pwff_core.export", "pwff_core.conversation"),
+        *("pwff_core.recording", "pwff_core.queue", "pwff_core.comparison"),
     ]
     assert {room_of(name) for name in rooms} == INTERFACE | {"__init__"}
     assert loaded_after(*rooms) == set()

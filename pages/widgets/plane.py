@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pandas as pd
 import streamlit as st
 
 from pages.widgets.chart import live_chart
-from pages.widgets.watch import new_rounds
 from pages.widgets.words import plain, sentence
 from pwff_core.config import stage_rounds
 from pwff_core.errors import StoreError
 from pwff_core.figures import figure_json
 from pwff_core.figures.plane import plane_figure, plane_frame, plane_table, plane_words, step_name, steps_of
 from pwff_core.methods import METHODS
-from pwff_core.store import RunRow, Store
+from pwff_core.records import RoundRecord
+from pwff_core.store import RunRow
+
+Look = Callable[[], tuple[RunRow, Sequence[RoundRecord]]]  # a run as it stands now, with its rounds
 
 POLL_S = 1.0
 PLAY_S = 0.5  # a round, when played
@@ -30,15 +33,15 @@ MEANING = (
 )
 
 
-def draw_plane(store: Store, row: RunRow) -> None:
-    """The plane with its slider, its words and its table; it follows the run while that goes."""
+def draw_plane(row: RunRow, look: Look) -> None:
+    """The plane with its slider, its words and its table; by `look` it follows the run while that goes."""
     st.subheader("The helpful–harmless plane", anchor=False)
     if "alignment" not in stage_rounds(row.config):
         st.info(f"This run has no alignment, so its clients have no scores. {_why_not(row)}")
         return
     active, playing = not row.status.ended, _playing(row)
     every = PLAY_S if playing else POLL_S if active else None
-    st.fragment(partial(_look, store, row.id, active=active, playing=playing), run_every=every)()
+    st.fragment(partial(_look, look, active=active, playing=playing), run_every=every)()
 
 
 def _why_not(row: RunRow) -> str:
@@ -52,13 +55,13 @@ def _playing(row: RunRow) -> bool:
     return st.session_state.get(_PLAYING) == row.id
 
 
-def _look(store: Store, run_id: str, *, active: bool, playing: bool) -> None:
+def _look(look: Look, *, active: bool, playing: bool) -> None:
     """One look at the run. When it ends, or playing begins or ends, the page is drawn again, for another pace."""
     try:
-        row = store.run(run_id)
+        row, records = look()
         if active == row.status.ended or playing != _playing(row):
             st.rerun()
-        frame = plane_frame(new_rounds(store, run_id))
+        frame = plane_frame(records)
     except StoreError as error:
         st.warning(plain(sentence(str(error))))
         return

@@ -104,10 +104,28 @@ def table(page: AppTest) -> list[int]:
 # which run
 
 
-def test_an_empty_store_says_where_to_start(store: Store) -> None:
+def test_an_empty_store_says_where_to_start_and_shows_the_recorded_demo(store: Store) -> None:
     page = opened()
     assert "No run yet. Start one on the **Live** page" in texts(page)
-    assert address(page) is None
+    assert address(page) == "recorded"
+    assert slider(page).value == 7 and table(page) == [*range(10)]  # client 0 wishes helpfulness most
+    assert "so nobody can be asked here" in texts(page) and not page.button("plane-play").disabled
+    assert all(button.key != "ask:ask" for button in page.button)
+
+
+def test_the_recorded_demo_can_be_chosen_beside_runs_of_ones_own(store: Store) -> None:
+    run_id = finished(store)
+    page = opened("recorded")
+    assert "This run is **recorded**" in texts(page) and "No run yet" not in texts(page)
+    page = shown(page.selectbox("clients:run").set_value(run_id).run())
+    assert address(page) == run_id and "**recorded**" not in texts(page)
+
+
+def test_the_address_of_a_deleted_run_gets_a_notice(store: Store) -> None:
+    kept, gone = finished(store), finished(store)
+    store.delete(gone)
+    page = opened(gone)
+    assert f"Run {gone} was deleted." in texts(page) and address(page) == kept
 
 
 def test_without_an_address_the_newest_run_that_finished_with_alignment_is_shown(store: Store) -> None:
@@ -136,7 +154,7 @@ def test_another_run_can_be_chosen(store: Store) -> None:
 def test_an_address_of_no_run_gets_a_notice_and_the_best_run(store: Store, bad: str) -> None:
     run_id = finished(store)
     page = opened(bad)
-    assert f"There is no run {bad!r} in {store.path}." in texts(page)
+    assert f"There is no run {bad!r} in {store.path};" in texts(page)
     assert address(page) == run_id
     assert "There is no run" not in texts(shown(page.run()))
 
