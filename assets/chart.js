@@ -5,6 +5,7 @@
 //   revision changes with the figure; view changes with the run, and then the zoom starts anew.
 
 const HEIGHT = 340; // of a figure that does not ask for another
+const NARROW = 460; // a chart less wide has short labels [px]
 const BUTTONS_LEFT_OUT = ["select2d", "lasso2d", "autoScale2d"];
 
 // One copy of plotly.js a browser page, however many charts: the file is 5 MB.
@@ -29,15 +30,22 @@ function pageTheme(element) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue < 128 ? "dark" : "light";
 }
 
+// The labels that a figure holds for a narrow chart (its meta, by the name of the label) in the place of the others.
+function shortened({ annotations = [], meta }) {
+  return annotations.map((label) => ({ ...label, ...meta?.narrow?.[label.name] }));
+}
+
 function draw(chart) {
   const { Plotly, plot, data } = chart;
   const theme = pageTheme(plot);
-  const state = `${data.view}/${data.revision}/${theme}`;
+  const narrow = plot.clientWidth < NARROW;
+  const state = `${data.view}/${data.revision}/${theme}/${narrow}`;
   if (chart.state === state) return;
   chart.state = state;
   const figure = JSON.parse(data.figure);
   const layout = {
     ...figure.layout,
+    ...(narrow ? { annotations: shortened(figure.layout) } : {}),
     template: data.templates[theme],
     uirevision: data.view,
     height: figure.layout.height ?? HEIGHT,
@@ -72,7 +80,11 @@ function makeReachable(plot) {
 function mount(plot) {
   const chart = { plot };
   const redraw = () => chart.Plotly && draw(chart);
-  chart.sizes = new ResizeObserver(() => chart.state && chart.Plotly.Plots.resize(plot));
+  chart.sizes = new ResizeObserver(() => {
+    if (!chart.state) return;
+    redraw(); // where it has become narrow, or is so no more
+    chart.Plotly.Plots.resize(plot);
+  });
   chart.sizes.observe(plot);
   chart.themes = new MutationObserver(() => requestAnimationFrame(redraw));
   const app = plot.closest(".stApp") ?? document.body;

@@ -1,159 +1,227 @@
-"""The Live page: set up a run, start it, watch it, stop it.
+"""The Live page: set up a run, start it, watch it, steer it, stop it.
 
-The engine is a process of its own that writes to the store; this page reads the store. So a refresh, or a second
-browser with the same address, shows the same run.
+The engine is a process of its own that writes to the store; this page reads the store, and posts what it asks of the
+engine. So a refresh, or a second browser with the same address, shows the same run.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import streamlit as st
 
-from pages.widgets import settings
-from pages.widgets.price import at_once
-from pages.widgets.watch import draw_run
-from pages.widgets.words import plain, sentence, settings_words
-from pwff_core import launch
-from pwff_core.config import RunConfig
-from pwff_core.errors import PwffError, StoreError
+from pages.widgets import address, controls, settings, steering, viewer
+from pages.widgets.announcing import announce, draw_notices, draw_toasts, say
+from pages.widgets.exporting import draw_export
+from pages.widgets.replay import draw_replay, recording_for
+from pages.widgets.steering import Mode
+from pages.widgets.watch import Shown, draw_run, look_at
+from pages.widgets.words import plain, sentence
+from pwff_core import queue
+from pwff_core.config import ChannelConfig, RunConfig
+from pwff_core.errors import StoreError
+from pwff_core.figures import config_at
 from pwff_core.paths import default_store_path
-from pwff_core.store import RunRow, Store
+from pwff_core.recording import DEMO_ID, Recording
+from pwff_core.store import RunRow, RunStatus, Store
 
 POLL_S = 1.0
-_NOTICE, _TO_SHOW = "live:notice", "live:to-show"
+_ADDRESS, _LEFT = "live:address", "live:left-replay"
 
 
-def open_store() -> tuple[Store | None, RunRow | None]:
-    """The store of runs and the run to show; without a store, the reason is on the page."""
+class Look(NamedTuple):
+    """What the page around the run was drawn for; where any of it is otherwise, the whole page is drawn again."""
+
+    status: RunStatus
+    waits: bool
+    mode: Mode
+    asked: dict[str, Any]  # what can be steered, as it holds or was asked for
+    pending: frozenset[str]
+    waiting: tuple[str, ...]
+
+
+def look_of(shown: Shown, mode: Mode, waiting: list[RunRow]) -> Look:
+    """The look at a run as it stands."""
+    asked = steering.values_of(steering.holding(shown))
+    return Look(shown.row.status, shown.row.waits, mode, asked, shown.pending, tuple(row.id for row in waiting))
+
+
+def open_store() -> Store | None:
+    """The store of runs; without one, the reason is on the page."""
     try:
-        store = Store(default_store_path(), readonly=True)
-        return store, attached(store)
+        return Store(default_store_path(), readonly=True)
     except StoreError as error:
         st.error(plain(sentence(str(error))))
-        return None, None
+        return None
 
 
-def attached(store: Store) -> RunRow | None:
+def attached(store: Store, rows: list[RunRow]) -> RunRow | None:
     """The run to show: that of the address, or one that is going, or the newest. Its id is in the address then."""
-    if chosen := st.session_state.pop(_TO_SHOW, None):
-        st.query_params["run"] = chosen  # here, as what a callback puts into the address does not reach the browser
-    asked = st.query_params.get("run")
+    if chosen := st.session_state.pop(controls.TO_SHOW, None):
+        st.query_params[address.RUN] = chosen  # here: what a callback puts into the address does not reach the browser
+    asked = st.query_params.get(address.RUN)
     if asked:
         try:
             row = store.run(asked)
             if not row.deleted:
                 return row
-            st.session_state[_NOTICE] = f"Run {row.id} was deleted."
+            say(f"Run {row.id} was deleted.")
         except StoreError as error:
-            st.session_state[_NOTICE] = sentence(str(error))
-        del st.query_params["run"]
-    rows = store.runs()
-    found = next((row for row in rows if not row.status.ended), rows[0] if rows else None)
+            say(sentence(str(error)))
+        del st.query_params[address.RUN]
+    found = going_of(rows) or (rows[0] if rows else None)
     if found:
-        st.query_params["run"] = found.id
+        st.query_params[address.RUN] = found.id
     return found
 
 
-def start(config: RunConfig) -> None:
-    """Callback of Start: a new run in the store, its engine as a process, its id in the address."""
-    st.session_state.pop(_NOTICE, None)
-    try:
-        store = Store(default_store_path())
-        run_id = store.create_run(config)
-        launch.launch(store.path, run_id)
-    except (PwffError, OSError) as error:
-        st.session_state[_NOTICE] = f"The run could not be started: {error}"
-        return
-    show(run_id)
+def going_of(rows: list[RunRow]) -> RunRow | None:
+    """The run that is going."""
+    return next((row for row in rows if not row.status.ended and not row.waits), None)
 
 
-def stop(run_id: str) -> None:
-    """Callback of Stop: ask the engine to end after the round that it is in."""
+def replayed(store: Store | None) -> Recording | None:
+    """The recording that the address asks for; a notice where it cannot be played."""
+    if st.session_state.pop(_LEFT, False) or controls.TO_SHOW in st.session_state:
+        st.query_params.pop(address.REPLAY, None)
+    asked = st.query_params.get(address.REPLAY)
+    if not asked:
+        return None
     try:
-        Store(default_store_path(), readonly=True).request_stop(run_id)
+        return recording_for(store, asked)
     except StoreError as error:
-        st.session_state[_NOTICE] = f"The run could not be asked to stop: {error}"
+        say(sentence(str(error)))
+        del st.query_params[address.REPLAY]
+        return None
 
 
-def controls(config: RunConfig | None, problems: dict[str, str], row: RunRow | None, store: Store | None) -> None:
-    """What Start would do and cost, and the two buttons."""
-    active = row is not None and not row.status.ended
-    with st.container(border=True, key="next-run"):
-        with st.container(horizontal=True, vertical_alignment="center", key="buttons"):
-            if config is None:
-                st.error(f"A run cannot start like this. {settings.problem_words(problems)}")
-            else:
-                st.markdown(f"**{'Next run' if row else 'Your run'}:** {plain(settings_words(config))}")
-            st.button(
-                "Start",
-                type="primary",
-                icon=":material/play_arrow:",
-                key="start",
-                on_click=start,
-                args=(config,),
-                disabled=config is None or active or store is None,
-                help="A run is going; stop it first, or wait." if active else None,
-            )
-            st.button(
-                "Stop",
-                icon=":material/stop:",
-                key="stop",
-                on_click=stop,
-                args=(row.id if row else "",),
-                disabled=not active,
-                help="Ends the run after the round it is in; all its rounds are kept." if active else None,
-            )
-        if config:
-            at_once(config)
-
-
-def elsewhere(store: Store, shown: RunRow) -> None:
-    """A way to the run that is going, while an ended one is shown."""
-    going = next((row for row in store.runs() if not row.status.ended), None)
-    if going is None or not shown.status.ended:
+def fill_panel(found: RunConfig | None) -> None:
+    """The panel's values: those of an address that is opened, or at the first visit those of the run."""
+    here = settings_in_address()
+    if settings.ready() and (not here or here == st.session_state.get(_ADDRESS)):
         return
-    with st.container(horizontal=True, vertical_alignment="center", key="elsewhere"):
-        st.info(f"Another run is going: {plain(settings_words(going.config))}.")
-        st.button("Show it", key="show-going", on_click=show, args=(going.id,))
+    config, notices = address.read()
+    for notice in notices:
+        say(notice)
+    if config or not settings.ready():
+        settings.adopt(config or found or RunConfig())
+    st.session_state[_ADDRESS] = here
 
 
-def show(run_id: str) -> None:
-    """Callback: put a run into the address."""
-    st.session_state[_TO_SHOW] = run_id
-
-
-def watch(run_id: str, *, active: bool) -> None:
-    """One look at the run. Once it has ended, the whole page is drawn again and the looking ends."""
+def watch(run_id: str, drawn: Look, me: str, what_if: ChannelConfig | None) -> None:
+    """One look at the run. Where more than the run has changed, the whole page is drawn again."""
     try:
         store = Store(default_store_path(), readonly=True)
-        row = store.run(run_id)
-        if active and row.status.ended:
+        waiting = store.waiting()
+        if waiting:
+            queue.advance(Store(default_store_path()))
+            waiting = store.waiting()
+        shown = look_at(store, run_id, place_of(run_id, waiting))
+        mode = steering.mode_of(store, shown.row, me)
+        if steering.lost_control(run_id, mode):
+            announce("Another browser has taken over: it steers this run now.")
+        for text in steering.news(shown):
+            announce(text)
+        if look_of(shown, mode, waiting) != drawn:
             st.rerun()
-        draw_run(store, row)
+        draw_toasts()
+        with st.container(key="waiting"):  # there even when it is empty: what is below it stays in its place
+            controls.waiting_list(waiting, run_id)
+        draw_run(shown, what_if=what_if)
     except StoreError as error:
         st.warning(plain(sentence(str(error))))
 
 
+def place_of(run_id: str, waiting: list[RunRow]) -> int:
+    """A run's position in the queue, from 1; 0 if it does not wait."""
+    return next((place for place, row in enumerate(waiting, start=1) if row.id == run_id), 0)
+
+
 def page() -> None:
     st.title("Federated fine-tuning, live", anchor=False)
-    store, row = open_store()
-    if not settings.ready():
-        settings.adopt(row.config if row else RunConfig())
-    active = row is not None and not row.status.ended
+    me = viewer.this_browser()
+    draw_toasts()
+    store = open_store()
+    try:
+        recording = replayed(store)
+        if store is None or recording:
+            away(store, recording, me)
+        else:
+            at_a_run(store, me)
+    except StoreError as error:
+        st.error(plain(sentence(str(error))))
+
+
+def at_a_run(store: Store, me: str) -> None:
+    """The page around a run of the store, or around the recorded one while there is none."""
+    rows, waiting = store.runs(), store.waiting()
+    row = attached(store, rows)
+    if row is None:
+        away(store, None, me)
+        return
+    shown = look_at(store, row.id, place_of(row.id, waiting))
+    mode = steering.mode_of(store, row, me)
+    fill_panel(config_at(row.config, shown.steerings))
+    refused = steering.settle(store, shown, mode, me)
+    shown = look_at(store, row.id, shown.position)  # with what has just been asked
     with st.sidebar:
         st.header("Settings", anchor=False)
-        config, problems = settings.panel(busy=active)
-    if notice := st.session_state.pop(_NOTICE, None):
-        st.warning(plain(notice), icon=":material/info:")
-    controls(config, dict(problems), row, store)
-    if store is None:
-        return
-    if row is None:
+        config, problems = settings.panel(steering.marker(shown, mode), refused)
+    with st.container(key="notices"):
+        draw_notices()
+    busy = going_of(rows) is not None or bool(waiting)
+    controls.draw(config, problems, shown, mode, viewer=me, usable=True, busy=busy)
+    write_address(config)
+    with st.container(key="other-runs"):
+        controls.elsewhere(going_of(rows), shown)
+    every = POLL_S if waiting or not shown.row.status.ended else None
+    look = partial(watch, row.id, look_of(shown, mode, waiting), me, steering.what_if(shown, mode))
+    st.fragment(look, run_every=every)()
+    if not shown.row.waits:
+        draw_export(store, row.id, "live")
+
+
+def away(store: Store | None, recording: Recording | None, me: str) -> None:
+    """The page without a run of the store: a replay, or the recorded demo at the first visit."""
+    steering.rest()
+    fill_panel(config_at(recording.row.config, recording.steerings) if recording else None)
+    with st.sidebar:
+        st.header("Settings", anchor=False)
+        config, problems = settings.panel()
+    draw_notices()
+    rows = store.runs() if store else []
+    busy = any(not row.status.ended for row in rows)
+    controls.draw(config, problems, None, Mode.NEXT, viewer=me, usable=store is not None, busy=busy)
+    write_address(config)
+    if recording:
+        draw_replay(recording, draw_recorded, leave_replay)
+    elif store:
         welcome()
-        return
-    elsewhere(store, row)
-    st.fragment(partial(watch, row.id, active=active), run_every=POLL_S if active else None)()
+        draw_replay(recording_for(store, DEMO_ID), draw_recorded)
+
+
+def draw_recorded(recording: Recording) -> None:
+    """A recording as it stands in its replay."""
+    draw_run(Shown(recording.row, recording.records, recording.steerings), key="replay")
+
+
+def leave_replay() -> None:
+    """Callback: back to the runs of the store."""
+    st.session_state[_LEFT] = True
+
+
+def write_address(config: RunConfig | None) -> None:
+    """The settings into the address, so that it can be shared and a refresh loses nothing."""
+    if config:
+        address.write(config)
+        st.session_state[_ADDRESS] = settings_in_address()
+
+
+def settings_in_address() -> dict[str, list[str]]:
+    """What the address holds beside the run."""
+    names = (name for name in st.query_params if name not in (address.RUN, address.REPLAY))
+    return {name: st.query_params.get_all(name) for name in names}
 
 
 def welcome() -> None:
@@ -162,7 +230,8 @@ def welcome() -> None:
         "No run yet. Press **Start**: each client then really trains a small language model on its own texts, on "
         "this computer; a simulated radio channel carries what it uploads; the server averages it and sends it back. "
         "Then the clients learn together what a helpful and what a harmless answer is, and each model is aligned with "
-        "what its own owner wants. Every round adds a point to the charts, the first within about 15 seconds.",
+        "what its own owner wants. Every round adds a point to the charts, the first within about 15 seconds. "
+        "Until then, a recorded run plays below.",
         icon=":material/waving_hand:",
     )
 

@@ -17,6 +17,7 @@ from pwff_core.figures import (
     PANELS,
     TEMPLATES,
     PanelId,
+    Piece,
     Span,
     client_lines,
     figure_json,
@@ -87,6 +88,12 @@ def test_round_frame_of_no_records_has_the_same_columns() -> None:
     assert list(round_frame([]).columns) == list(round_frame([record(1)]).columns)
 
 
+def test_a_frame_goes_on_where_another_ends() -> None:
+    records = whole_run()
+    parts = [round_frame(records[:4]), round_frame(records[4:], first=5)]
+    pd.testing.assert_frame_equal(pd.concat(parts), round_frame(records), check_index_type=False)
+
+
 def test_the_position_counts_on_over_stages() -> None:
     second = record(1).model_copy(update={"stage": "alignment"})
     frame = round_frame([record(1), record(2), second])
@@ -114,7 +121,9 @@ def test_accuracy_is_drawn_in_percent_on_a_fixed_axis_with_its_band() -> None:
     drawn = traces("accuracy", frame)
     assert set(drawn) == {"client range", "whole", "knowledge", "style"}
     np.testing.assert_allclose(drawn["whole"].y, [50, 70])
-    assert drawn["client range"].x == (1, 2, 2, 1, None)  # along the top and back along the bottom
+    np.testing.assert_array_equal(
+        drawn["client range"].x, [1, 2, 2, 1, math.nan]
+    )  # along the top and back along the bottom
     np.testing.assert_allclose(drawn["client range"].y[:4], [60, 90, 50, 40])
     figure = panel_figure("accuracy", frame, one_stage(16))
     assert figure.layout.yaxis.range == (0, 100) and figure.layout.xaxis.range == (0.5, 16.5)
@@ -129,8 +138,8 @@ def test_a_line_that_was_never_measured_is_left_out() -> None:
 
 def test_the_expected_value_is_a_level_line_and_infinity_is_not_drawn() -> None:
     frame = round_frame([record(1)])
-    assert list(traces("delay", frame, expected={"instruction": 1.25})["expected"].y) == [1.25, 1.25, None]
-    assert "expected" not in traces("delay", frame, expected={"instruction": math.inf})
+    assert list(traces("delay", frame, expected=[Piece(1, 16, 1.25)])["expected"].y) == [1.25, 1.25, None]
+    assert "expected" not in traces("delay", frame, expected=[Piece(1, 16, math.inf)])
 
 
 def test_lines_differ_by_more_than_colour() -> None:
@@ -288,7 +297,8 @@ def test_a_stage_with_little_room_is_labelled_with_its_number() -> None:
 
 def test_the_reward_begins_with_the_models_before_alignment() -> None:
     records = whole_run()
-    drawn = {t.name: t for t in panel_figure("reward", round_frame(records), spans_of(PLANNED, records)).data}
+    figure = panel_figure("reward", round_frame(records), spans_of(PLANNED, records))
+    drawn = {trace.name: trace for trace in figure.data}
     assert set(drawn) == {
         "stage",
         "reference",
@@ -303,7 +313,10 @@ def test_the_reward_begins_with_the_models_before_alignment() -> None:
     mean_square = sum(weight**2 + (1 - weight) ** 2 for weight in WEIGHTS) / len(WEIGHTS)
     np.testing.assert_allclose(weighted[4:], [mean_square * number / 4 for number in range(5)])
     assert np.isnan(np.asarray(drawn["in training"].y)[:5]).all()
-    assert list(drawn["stage"].customdata[3:7]) == ["Rewards 1", "Rewards 2", "Alignment 1", "Alignment 2"]
+    named = [(t.hovertemplate.split()[0], list(t.customdata), list(t.x)) for t in figure.data if t.name == "stage"]
+    assert named == [
+        ("Instruction", [1, 2, 3], [1, 2, 3]), ("Rewards", [1, 2], [4, 5]), ("Alignment", [1, 2, 3, 4], [6, 7, 8, 9]),
+    ]  # fmt: skip
     assert drawn["in training"].line.width < drawn["weighted"].line.width
 
 
@@ -311,7 +324,8 @@ def test_a_gap_in_the_rounds_is_a_gap_in_line_and_band() -> None:
     records = whole_run()
     drawn = {t.name: t for t in panel_figure("accuracy", round_frame(records), spans_of(PLANNED, records)).data}
     assert np.isnan(np.asarray(drawn["whole"].y)[3:5]).all()
-    assert drawn["client range"].x == (1, 2, 3, 3, 2, 1, None, 6, 7, 8, 9, 9, 8, 7, 6, None)
+    around = [1, 2, 3, 3, 2, 1, math.nan, 6, 7, 8, 9, 9, 8, 7, 6, math.nan]
+    np.testing.assert_array_equal(drawn["client range"].x, around)
 
 
 @pytest.mark.parametrize("panel_id", ["reward", "refusals", "kl", "pairs"])
@@ -354,9 +368,8 @@ def test_words_and_table_name_the_rounds_that_measured() -> None:
     assert table["Stage"].tolist() == ["Alignment 1", "Alignment 2", "Alignment 3", "Alignment 4"]
 
 
-def test_the_expected_line_is_drawn_over_the_stages_that_it_is_told_for() -> None:
-    spans = spans_of(PLANNED, [])
-    told: dict[Stage, float] = {"instruction": 1.0, "alignment": 2.0}
+def test_the_expected_line_is_drawn_over_the_stretches_that_it_is_told_for() -> None:
+    spans, told = spans_of(PLANNED, []), [Piece(1, 3, 1.0), Piece(6, 9, 2.0)]
     (line,) = (t for t in panel_figure("delay", round_frame([]), spans, expected=told).data if t.name == "expected")
     assert line.x == (0.5, 3.5, None, 5.5, 9.5, None) and line.y == (1.0, 1.0, None, 2.0, 2.0, None)
 

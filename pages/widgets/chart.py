@@ -17,7 +17,8 @@ from pwff_core.figures import library_folder, template_tree
 from pwff_core.paths import assets_dir
 
 _TEMPLATES = {"light": template_tree("light"), "dark": template_tree("dark")}
-_HTML = '<div class="pwff-chart" role="img"><p class="pwff-waiting">The chart is being loaded …</p></div>'
+# a figure, not an img: what an img holds is hidden from screen readers, and plotly's buttons are to be reached
+_HTML = '<div class="pwff-chart" role="figure"><p class="pwff-waiting">The chart is being loaded …</p></div>'
 
 
 @cache
@@ -50,6 +51,6 @@ def live_chart(key: str, figure: str, *, words: str, view: str, revision: str) -
             "revision": revision,
             "view": view,
             "alt": words,
-            "filename": f"pwff-{view}-{key}",
+            "filename": f"pwff-{view}-{key}".replace(":", "-"),
         },
     )

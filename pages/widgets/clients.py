@@ -64,8 +64,8 @@ def _shown(now: Mapping[str, Any], name: str) -> float | None:
     return 100.0 * value if value is not None and METRICS[name].unit == "%" else value
 
 
-def draw_clients(row: RunRow, records: Sequence[RoundRecord]) -> None:
-    """The table of clients, once the engine has said who they are."""
+def draw_clients(row: RunRow, records: Sequence[RoundRecord], *, key: str = "") -> None:
+    """The table of clients, once the engine has said who they are. `key` stands before that of the table."""
     if not row.profiles:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -77,7 +77,7 @@ def draw_clients(row: RunRow, records: Sequence[RoundRecord]) -> None:
     st.dataframe(
         client_table(row, records),
         hide_index=True,
-        key="table:clients",
+        key=f"{key}table:clients",
         alt="Every client: device, data, wishes, and its numbers after the last round",
         column_config={
             "Client": number(pinned=True, width=60),

@@ -3,6 +3,8 @@
 A knob needs no code of its own: `draw("channel.snr_db", …)` finds everything in `config.knobs()`. What a person typed
 stays as text under the key `knob:PATH`; the slider beside it follows the text, and the text follows the slider. All
 texts are checked together by RunConfig itself (`answers`), and each problem is shown at its knob.
+
+A page whose answers are not those of the Live page gives a `scope`, which stands before each key.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ CHOICE_LABELS: Mapping[str, Mapping[Any, str]] = {
 }
 
 
-def key_of(path: str) -> str:
+def key_of(path: str, scope: str = "") -> str:
     """Where a knob's answer lies in the session."""
-    return f"knob:{path}"
+    return f"{scope}knob:{path}"
 
 
 def text_of(value: Any) -> str:
@@ -42,20 +44,20 @@ def text_of(value: Any) -> str:
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
-def put(config: RunConfig, paths: Iterable[str]) -> None:
+def put(config: RunConfig, paths: Iterable[str], scope: str = "") -> None:
     """Set the knobs to a config's values; call before they are drawn, or in a callback."""
     entries = knobs(config)
     for path in paths:
         value, chosen = entries[path].default, entries[path].kind in ("choice", "switch")
-        st.session_state[key_of(path)] = value if chosen else text_of(value)
+        st.session_state[key_of(path, scope)] = value if chosen else text_of(value)
 
 
-def answers(base: RunConfig, paths: Iterable[str]) -> tuple[RunConfig | None, dict[str, str]]:
+def answers(base: RunConfig, paths: Iterable[str], scope: str = "") -> tuple[RunConfig | None, dict[str, str]]:
     """The base config with what the knobs say; or None, and each problem in a sentence by path (or by section)."""
     tree, entries, empty = base.model_dump(), knobs(base), set()
     for path in paths:
         *section, leaf = path.split(".")
-        answer, held = st.session_state[key_of(path)], entries[path].default
+        answer, held = st.session_state[key_of(path, scope)], entries[path].default
         if answer == "":
             empty.add(path)
         if answer != text_of(held):  # a number with more digits than its text, as 2/3, stays what it is
@@ -78,18 +80,23 @@ def whole_number(path: str) -> int | None:
     return int(value) if low <= value <= high and value.is_integer() else None
 
 
-def draw(path: str, problems: Mapping[str, str], *, slider: bool = False, hint: str = "") -> None:
+def draw(path: str, problems: Mapping[str, str], *, slider: bool = False, hint: str = "", scope: str = "") -> None:
     """Draw a knob and, under it, what is wrong with its answer. `hint` is shown in an empty box."""
     entry = knobs()[path]
     if entry.kind == "choice":
-        _choice(entry)
+        _choice(entry, scope)
     elif entry.kind == "switch":
-        st.toggle(entry.label, key=key_of(path), help=_help(entry), persist_state="session")
+        st.toggle(entry.label, key=key_of(path, scope), help=_help(entry), persist_state="session")
     elif slider:
-        _slider_and_box(entry)
+        _slider_and_box(entry, scope)
     else:
         st.text_input(
-            _label(entry), key=key_of(path), help=_help(entry), placeholder=hint, live="0.6s", persist_state="session"
+            _label(entry),
+            key=key_of(path, scope),
+            help=_help(entry),
+            placeholder=hint,
+            live="0.6s",
+            persist_state="session",
         )
     show_problem(path, problems)
 
@@ -118,21 +125,21 @@ def stops(entry: Knob) -> list[float]:
     return sorted({round(stop, 10) for stop in (low, *found, *default, high)})
 
 
-def _choice(entry: Knob) -> None:
+def _choice(entry: Knob, scope: str) -> None:
     st.segmented_control(
         entry.label,
         entry.choices,
         format_func=lambda choice: CHOICE_LABELS.get(entry.path, {}).get(choice, str(choice)),
         required=True,
-        key=key_of(entry.path),
+        key=key_of(entry.path, scope),
         help=_help(entry),
         persist_state="session",
     )
 
 
-def _slider_and_box(entry: Knob) -> None:
+def _slider_and_box(entry: Knob, scope: str) -> None:
     """A slider for the hand and a box for exact values, under one label."""
-    text_key, slider_key = key_of(entry.path), f"slider:{entry.path}"
+    text_key, slider_key = key_of(entry.path, scope), f"{scope}slider:{entry.path}"
     options = stops(entry)
     value = _number(st.session_state[text_key], options)
     if value is not None and value not in options:
@@ -146,7 +153,9 @@ def _slider_and_box(entry: Knob) -> None:
         moved = st.session_state[slider_key]
         st.session_state[text_key] = text_of(int(moved) if entry.kind == "integer" else float(moved))
 
-    with st.container(horizontal=True, vertical_alignment="bottom", wrap=False, gap="small", key=f"row:{entry.path}"):
+    with st.container(
+        horizontal=True, vertical_alignment="bottom", wrap=False, gap="small", key=f"{scope}row:{entry.path}"
+    ):
         st.select_slider(
             _label(entry),
             options,

@@ -53,6 +53,12 @@ def adopt(chosen: PreferencesConfig, clients: int) -> None:
     _new_table()
 
 
+def own_starts_from(weights: Sequence[float]) -> None:
+    """Where "own" starts from while the start is random: the weights that the run has drawn."""
+    if st.session_state[_START] == "random" and weights:
+        st.session_state[_WEIGHTS] = list(weights)
+
+
 def wishes(clients: int | None) -> PreferencesConfig:
     """What the panel says for so many clients; where their number is unknown, nothing."""
     if clients is None or st.session_state[_START] == "random":

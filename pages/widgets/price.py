@@ -10,7 +10,6 @@ from pages.widgets.words import GROUP_LABELS, sentence
 from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.figures import value_text
 from pwff_core.methods import METHODS, Group
-from pwff_core.records import Stage
 from pwff_core.units import with_prefix
 from pwff_core.wireless.link import Estimate, estimate
 from pwff_core.wireless.payload import Geometry, adapter_numbers, geometry_of, lora_numbers, pricing_geometry
@@ -19,18 +18,6 @@ from pwff_core.wireless.payload import Geometry, adapter_numbers, geometry_of, l
 def priced(config: RunConfig) -> Geometry | None:
     """The geometry that the link is priced by; None where it is known only once the model is loaded."""
     return pricing_geometry(config, geometry_of(config.backbone))
-
-
-def expectation(config: RunConfig) -> Estimate | None:
-    """Expected bits, rate, delay and energy of a round, where they can be told."""
-    geometry = priced(config)
-    return None if geometry is None else estimate(config, geometry)
-
-
-def expectations(config: RunConfig) -> dict[Stage, Estimate]:
-    """The same by stage. Alignment sends up what instruction tuning does; a reward model's size is not told here."""
-    told = expectation(config)
-    return {} if told is None else {"instruction": told, "alignment": told}
 
 
 def group_bits(config: RunConfig, geometry: Geometry) -> dict[Group, int]:

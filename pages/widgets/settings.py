@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 import streamlit as st
 
@@ -34,6 +34,17 @@ class Group(NamedTuple):
     def paths(self) -> tuple[str, ...]:
         """All of them."""
         return (*self.shown, *self.more)
+
+
+class Marker(NamedTuple):
+    """What is said beside the knobs that stay live while a run goes."""
+
+    label: str
+    icon: str
+    colour: Literal["green", "blue", "orange"]
+    channel: str  # what moving them does
+    preferences: str
+    choice: Callable[[], None] | None  # draws a choice of what they do, where there is one
 
 
 SLIDERS: dict[str, tuple[str, ...]] = {
@@ -81,11 +92,13 @@ DRAWN = (
     *("channel.fading", "data.personal_styles"),
     *(path for group in (CHANNEL_MORE, DATA_MORE, *STAGES.values(), MODEL) for path in group.paths),
 )
+ADOPTED = "settings:adopted"  # how often; knobs that were set so were not moved by hand
 _BASE, _PRESET, _METHOD = "settings:base", "settings:preset", "settings:method"
 
 
 def adopt(config: RunConfig) -> None:
     """Take a config's values over into the panel; what the panel does not show is kept behind it."""
+    st.session_state[ADOPTED] = st.session_state.get(ADOPTED, 0) + 1
     st.session_state[_BASE] = config
     st.session_state[_PRESET] = config.preset
     st.session_state[_METHOD] = config.method
@@ -98,26 +111,35 @@ def ready() -> bool:
     return _BASE in st.session_state
 
 
-def panel(*, busy: bool) -> tuple[RunConfig | None, Mapping[str, str]]:
-    """Draw the panel; the config it spells and no problem, or None and the problems by path."""
-    method = METHODS[st.session_state[_METHOD]]
-    clients = knobs.whole_number("clients")
+def spelled() -> tuple[RunConfig | None, dict[str, str]]:
+    """The config that the panel's answers spell and no problem, or None and the problems by path; nothing is drawn."""
     base = st.session_state[_BASE].model_copy(
         update={
-            "method": method.id,
+            "method": st.session_state[_METHOD],
             "preset": st.session_state[_PRESET],
-            "preferences": preferences.wishes(clients),
+            "preferences": preferences.wishes(knobs.whole_number("clients")),
         }
     )
-    config, problems = knobs.answers(base, DRAWN)
-    if busy:
-        st.caption("A run is going. What you change here holds for the next one.")
+    return knobs.answers(base, DRAWN)
+
+
+def panel(marker: Marker | None = None, refused: str = "") -> tuple[RunConfig | None, Mapping[str, str]]:
+    """Draw the panel; the config it spells and no problem, or None and the problems by path.
+
+    `marker`: what the live knobs do, while a run is going; `refused`: why that run would not take what they say.
+    """
+    method, clients = METHODS[st.session_state[_METHOD]], knobs.whole_number("clients")
+    config, problems = spelled()
+    if marker:
+        st.caption("A run is going. **Channel** and **Preferences** say what they do to it; all else is for the next.")
     _start_from()
     _method()
     knobs.draw("clients", problems, slider=True)
     knobs.show_problem("", problems)
-    _channel(problems)
+    _channel(problems, marker, refused)
     st.subheader("Preferences", anchor=False)
+    if marker:
+        _mark(marker, marker.preferences)
     preferences.draw(clients, rewarded=bool(method.rewards))
     _data(problems)
     st.subheader("Training", anchor=False)
@@ -164,12 +186,25 @@ def _method() -> None:
             st.markdown(f"**{method.label}**: {plain(method.summary)}.")
 
 
-def _channel(problems: Mapping[str, str]) -> None:
+def _mark(marker: Marker, words: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.badge(marker.label, icon=f":material/{marker.icon}:", color=marker.colour)
+        st.caption(words)
+
+
+def _channel(problems: Mapping[str, str], marker: Marker | None, refused: str) -> None:
     st.subheader("Channel", anchor=False)
+    if marker:
+        _mark(marker, marker.channel)
+        if marker.choice:
+            marker.choice()
+    if refused and "channel" not in problems:
+        st.error(plain(refused))
     for path in SLIDERS["Channel"]:
         knobs.draw(path, problems, slider=True)
     knobs.draw("channel.fading", problems)
-    _expander("Coherence time and deadline", CHANNEL_MORE, problems, key="channel")
+    of_next = " of the next run" if marker and marker.label == "Live" else ""
+    _expander(f"Coherence time and deadline{of_next}", CHANNEL_MORE, problems, key="channel")
     knobs.show_problem("channel", problems)
 
 

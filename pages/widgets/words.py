@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from pwff_core.config import RunConfig, stage_rounds
-from pwff_core.figures import STAGE_NAMES, Span
+from pwff_core.config import RunConfig, knobs, stage_rounds
+from pwff_core.figures import STAGE_NAMES, WEIGHTS, Span, setting_text, value_words
 from pwff_core.methods import AXES, METHODS, Group
-from pwff_core.records import RoundRecord, Stage
+from pwff_core.records import RoundRecord, Stage, Value
 from pwff_core.store import RunRow, RunStatus
-from pwff_core.units import seconds_text, with_prefix
+from pwff_core.units import seconds_text
 
 GROUP_LABELS: dict[Group, str] = {"adapters": "adapters", "lora": "LoRA"}
 FADING_LABELS = {"rayleigh": "Rayleigh fading", "awgn": "no fading (AWGN)"}
@@ -29,12 +29,6 @@ def plain(text: str) -> str:
 def sentence(text: str) -> str:
     """The text with a capital letter first, unless it starts with the name of a setting."""
     return text if "_" in text.partition(" ")[0] else text[:1].upper() + text[1:]
-
-
-def setting_text(value: float, unit: str) -> str:
-    """A number that somebody chose, with a prefix and no digits that were not chosen: '1 MHz', '1.5 W'."""
-    number, _, rest = with_prefix(value, unit, digits=4).partition(" ")
-    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {rest}"
 
 
 def settings_words(config: RunConfig, stages: Mapping[Stage, int] | None = None) -> str:
@@ -69,13 +63,30 @@ def seconds_left(spans: Sequence[Span], records: Sequence[RoundRecord]) -> float
     return sum((span.rounds - span.done) * takes.get(span.stage, unit * _ROUND_RATIOS[span.stage]) for span in spans)
 
 
-def status_words(row: RunRow, records: Sequence[RoundRecord], spans: Sequence[Span], stopping: bool) -> str:
-    """Where a run stands, in a sentence or two."""
+def status_words(
+    row: RunRow,
+    records: Sequence[RoundRecord],
+    spans: Sequence[Span],
+    pending: frozenset[str] = frozenset(),
+    position: int = 0,
+) -> str:
+    """Where a run stands, in a sentence or two.
+
+    `pending`: what was asked of it and is not done yet (`Store.pending`); `position`: in the queue, from 1.
+    """
     done = len(records)
     if row.status is RunStatus.QUEUED:
-        return "Waiting for the engine."
+        if not row.waits:
+            return "Waiting for the engine."
+        place = f" at position {position}" if position else ""
+        return f"Waits in the queue{place}; it starts by itself once the runs before it have ended."
     if row.status is RunStatus.RUNNING:
-        return _running_words(row, records, spans, stopping)
+        return _running_words(row, records, spans, pending)
+    if row.status is RunStatus.PAUSED:
+        after = f"Paused after {count(done, 'round')} of {sum(span.rounds for span in spans)}."
+        if "stop" in pending:
+            return f"{after} Stopping."
+        return f"{after} {'Going on.' if 'resume' in pending else 'Resume goes on with the next round.'}"
     spent = seconds_text(sum(record.wall_s for record in records))
     if row.status is RunStatus.FINISHED:
         told = (f"Finished: {count(done, 'round')} in {spent} of computing.", early_words(spans), row.message)
@@ -90,9 +101,11 @@ def status_words(row: RunRow, records: Sequence[RoundRecord], spans: Sequence[Sp
     return f"{where}: {reason}" if said else f"{where}: {reason} {kept}"
 
 
-def _running_words(row: RunRow, records: Sequence[RoundRecord], spans: Sequence[Span], stopping: bool) -> str:
-    if stopping:
+def _running_words(row: RunRow, records: Sequence[RoundRecord], spans: Sequence[Span], pending: frozenset[str]) -> str:
+    if "stop" in pending:
         return f"Stopping after the round that is being trained ({count(len(records), 'round')} done)."
+    if "pause" in pending:
+        return f"Pausing after the round that is being trained ({count(len(records), 'round')} done)."
     if not row.profiles or not spans:
         return "The engine loads the model and deals out the data."
     left = seconds_left(spans, records)
@@ -105,6 +118,15 @@ def _running_words(row: RunRow, records: Sequence[RoundRecord], spans: Sequence[
     if left is None:
         return f"{stage}{round_now} is being trained."
     return f"{stage}{round_now} · about {seconds_text(left)} left. {early_words(spans)}".rstrip(". ")
+
+
+def asked_words(asked: Mapping[str, Value]) -> list[str]:
+    """A line for each setting that was asked of a run and does not hold yet, without its full stop."""
+    return [
+        f"{'preferences' if path == WEIGHTS else f'{knobs()[path].label} {value_words(path, value)}'}: asked, "
+        f"{'hold' if path == WEIGHTS else 'holds'} from the next round"
+        for path, value in asked.items()
+    ]
 
 
 def early_words(spans: Sequence[Span]) -> str:

@@ -1,11 +1,14 @@
 """Records to charts: tables in, plotly Figures out, with a template of our own. The room that knows plotly.
 
 frames: records to tables, and where a run's stages lie on the axis of rounds · panels: what the charts show, as rows ·
-drawing: a panel as a Figure, in words and as a table · theme: colours and templates.
+changes: what a steered run's settings were when · steered: its changes as lines, and what was expected of the link ·
+drawing: a panel as a Figure, in words and as a table · theme: colours and templates · printing: a figure for paper ·
+methods: how each method looks · comparison, comparison_drawing: several methods side by side.
 """
 
 from __future__ import annotations
 
+from pwff_core.figures.changes import WEIGHTS, changes_text, config_at, steering_words, value_words
 from pwff_core.figures.drawing import figure_json, panel_figure
 from pwff_core.figures.frames import (
     MAX_CLIENT_LINES,
@@ -16,26 +19,39 @@ from pwff_core.figures.frames import (
     client_lines,
     planned_stages,
     round_frame,
+    setting_text,
     spans_of,
     value_text,
 )
-from pwff_core.figures.panels import PANELS, Line, Panel, PanelId, panel_table, panel_words, panels_of
+from pwff_core.figures.panels import PANELS, Line, Panel, PanelId, WhatIf, panel_table, panel_words, panels_of
+from pwff_core.figures.printing import PRESETS, Preset, SizeId, for_print
+from pwff_core.figures.steered import Piece, expected_pieces
 from pwff_core.figures.theme import TEMPLATES, Theme, library_folder, template_tree
 
 __all__ = [
     "MAX_CLIENT_LINES",
     "PANELS",
+    "PRESETS",
     "STAGE_LABELS",
     "STAGE_NAMES",
     "TEMPLATES",
+    "WEIGHTS",
     "ClientLines",
     "Line",
     "Panel",
     "PanelId",
+    "Piece",
+    "Preset",
+    "SizeId",
     "Span",
     "Theme",
+    "WhatIf",
+    "changes_text",
     "client_lines",
+    "config_at",
+    "expected_pieces",
     "figure_json",
+    "for_print",
     "library_folder",
     "panel_figure",
     "panel_table",
@@ -43,7 +59,10 @@ __all__ = [
     "panels_of",
     "planned_stages",
     "round_frame",
+    "setting_text",
     "spans_of",
+    "steering_words",
     "template_tree",
     "value_text",
+    "value_words",
 ]

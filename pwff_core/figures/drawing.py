@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from plotly.io.json import to_json_plotly
 
 from pwff_core.figures.frames import STAGE_LABELS, STAGE_NAMES, ClientLines, Span
-from pwff_core.figures.panels import PANELS, Level, Line, Panel, PanelId
-from pwff_core.figures.theme import BLUE, CLEAR, GREY, PURPLE, TEMPLATES, VERMILLION, Theme, between, see_through
-from pwff_core.records import Stage
+from pwff_core.figures.panels import PANELS, Level, Line, Panel, PanelId, WhatIf
+from pwff_core.figures.steered import Piece, rows_height, steering_marks
+from pwff_core.figures.theme import BLUE, CLEAR, GREEN, GREY, PURPLE, TEMPLATES, VERMILLION, Theme, between, see_through
+from pwff_core.records import Steering
 
 MAX_POINTS = 1_500  # a trace; more cannot be told apart on a screen and slow the browser down
 _MAX_CLIENT_POINTS = 300  # of a single client's line, as there are up to 20 of them
@@ -35,8 +36,10 @@ def panel_figure(
     spans: Sequence[Span],
     *,
     theme: Theme = "light",
-    expected: Mapping[Stage, float] | None = None,
+    expected: Sequence[Piece] = (),
     clients: ClientLines | None = None,
+    steerings: Sequence[Steering] = (),
+    what_if: WhatIf | None = None,
 ) -> go.Figure:
     """A panel drawn over the rounds of all stages: lines with markers, the range over clients as a band.
 
@@ -45,14 +48,16 @@ def panel_figure(
         frame: the run's rounds (`round_frame`).
         spans: where its stages lie (`spans_of`); with more than one, they are marked and named.
         theme: light or dark.
-        expected: what the closed form says before any training, a stage [unit of the panel]: a thin level line.
+        expected: what the closed form says before any training (`expected_pieces`): thin level lines.
         clients: single clients (`client_lines` of the panel's `clients`), drawn in the place of the band.
+        steerings: changes of settings while the run went: a labelled line before the first round of each.
+        what_if: every round at another price, drawn dashed.
     """
     panel = PANELS[panel_id]
     drawn = frame.iloc[_kept(len(frame), MAX_POINTS)]
     rounds = max(spans[-1].last if spans else 0, len(frame), 1)
     measured = panel.measured(drawn)
-    traces = [_stage_names(drawn)] if len(spans) > 1 and not clients else []
+    traces = _stage_names(drawn) if len(spans) > 1 and not clients else []
     if panel.level and measured:
         traces.append(_level(panel.level, rounds))
     if clients:
@@ -63,12 +68,14 @@ def panel_figure(
         if line.band or not clients:
             traces.append(_curve(line, panel, drawn))
     if expected:
-        traces += _expected(expected, spans, panel.unit)
+        traces += _expected(expected, panel.unit)
+    if what_if:
+        traces.append(_what_if(what_if, panel, drawn))
     waits = bool(panel.waits) and not measured
     # one layout in one go: plotly takes a millisecond for each later change
     layout: dict[str, Any] = {
         "template": TEMPLATES[theme], "title": {"text": panel.title}, "xaxis": _round_axis(rounds, spans),
-        "yaxis": _value_axis(panel), **_stage_marks(spans, rounds),
+        "yaxis": _value_axis(panel), **_marks(spans, steerings, rounds),
     }  # fmt: skip
     if clients:
         layout["hovermode"] = "closest"
@@ -110,19 +117,23 @@ def _round_step(rounds: int) -> int:
 def _curve(line: Line, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
     width, size = (1.25, 5) if line.thin else (2.5, 7)
     return go.Scatter(
-        x=frame.index.to_numpy(), y=panel.scaled(frame[line.column]), name=line.name, mode="lines+markers",
+        x=frame.index.to_numpy(), y=_packed([panel.scaled(frame[line.column])]), name=line.name,
+        mode="lines+markers",
         line={"color": line.colour, "dash": line.dash, "width": width}, marker={"symbol": line.marker, "size": size},
         hovertemplate=f"%{{y:.4g}} {panel.unit}",
     )  # fmt: skip
 
 
-def _stage_names(frame: pd.DataFrame) -> go.Scatter:
+def _stage_names(frame: pd.DataFrame) -> list[go.Scatter]:
     """Nothing to see, but a row in the box that opens over a round: its stage, and its number within that."""
-    named = [f"{STAGE_LABELS[stage]} {number}" for stage, number in zip(frame["stage"], frame["round"], strict=True)]
-    return go.Scatter(
-        x=frame.index.to_numpy(), y=np.zeros(len(frame)), name="stage", mode="lines", line={"color": CLEAR},
-        customdata=named, hovertemplate="%{customdata}<extra></extra>", showlegend=False,
-    )  # fmt: skip
+    return [
+        go.Scatter(
+            x=rounds.index.to_numpy(), y=np.zeros(len(rounds)), name="stage", mode="lines", line={"color": CLEAR},
+            customdata=rounds["round"].to_numpy(dtype=np.int64), showlegend=False,
+            hovertemplate=f"{STAGE_LABELS[stage]} %{{customdata}}<extra></extra>",
+        )
+        for stage, rounds in frame.groupby("stage", sort=False)
+    ]  # fmt: skip
 
 
 def _band(line: Line, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
@@ -130,15 +141,19 @@ def _band(line: Line, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
     low, high = panel.scaled(frame[f"{line.band}_low"]), panel.scaled(frame[f"{line.band}_high"])
     measured = np.flatnonzero(~np.isnan(low))
     stretches = [places for places in np.split(measured, np.flatnonzero(np.diff(measured) > 1) + 1) if places.size]
-    position = frame.index.to_numpy()
-    x, y = [], []
-    for places in stretches:
-        x += [*position[places].tolist(), *position[places[::-1]].tolist(), None]
-        y += [*high[places].tolist(), *low[places[::-1]].tolist(), None]
+    position, gap = frame.index.to_numpy(dtype=np.float64), [math.nan]
+    x = [part for places in stretches for part in (position[places], position[places[::-1]], gap)]
+    y = [part for places in stretches for part in (high[places], low[places[::-1]], gap)]
     return go.Scatter(
-        x=x, y=y, mode="lines", line={"width": 0}, name="client range", fill="toself", hoverinfo="skip",
-        fillcolor=see_through(line.colour, _BAND_OPACITY), legendrank=1001,  # after the lines, which have plotly's 1000
+        x=_packed(x), y=_packed(y), name="client range", mode="lines", line={"width": 0}, hoverinfo="skip",
+        fill="toself", fillcolor=see_through(line.colour, _BAND_OPACITY),
+        legendrank=1001,  # after the lines, which have plotly's 1000
     )  # fmt: skip
+
+
+def _packed(parts: Sequence[Any]) -> NDArray[np.float32]:
+    """Stretches of numbers as one array, which goes to the browser in four bytes a number."""
+    return np.concatenate([*parts, []]).astype(np.float32)
 
 
 def _single_clients(clients: ClientLines, panel: Panel) -> list[go.Scatter]:
@@ -148,7 +163,7 @@ def _single_clients(clients: ClientLines, panel: Panel) -> list[go.Scatter]:
     for client, weight in clients.weights.items():
         _, dash, name = next(third for third in _THIRDS if weight <= third[0])
         lines.append(go.Scatter(
-            x=drawn.index.to_numpy(), y=panel.scaled(drawn[client]), name=name, legendgroup=name,
+            x=drawn.index.to_numpy(), y=_packed([panel.scaled(drawn[client])]), name=name, legendgroup=name,
             showlegend=name not in named, mode="lines+markers", marker={"size": 3},
             line={"color": between(BLUE, VERMILLION, weight), "dash": dash, "width": 1.25},
             hovertemplate=f"client {client}, λ {weight:.2f}: %{{y:.4g}} {panel.unit}<extra></extra>",
@@ -164,17 +179,40 @@ def _level(level: Level, rounds: int) -> go.Scatter:
     )  # fmt: skip
 
 
-def _expected(expected: Mapping[Stage, float], spans: Sequence[Span], unit: str) -> list[go.Scatter]:
-    """A level line over each stage that has a finite expectation, with gaps between: one trace, or none."""
-    told = [(span, expected[span.stage]) for span in spans if math.isfinite(expected.get(span.stage, math.nan))]
+def _expected(expected: Sequence[Piece], unit: str) -> list[go.Scatter]:
+    """A level line over each stretch of rounds that has a finite expectation, with gaps between: one trace, or none."""
+    told = [piece for piece in expected if math.isfinite(piece.value)]
     if not told:
         return []
-    x = [edge for span, _ in told for edge in (span.first - 0.5, span.last + 0.5, None)]
-    y = [edge for _, value in told for edge in (value, value, None)]
+    x = [edge for piece in told for edge in (piece.first - 0.5, piece.last + 0.5, None)]
+    y = [edge for piece in told for edge in (piece.value, piece.value, None)]
     return [go.Scatter(
         x=x, y=y, name="expected", mode="lines", connectgaps=False, hovertemplate=f"%{{y:.4g}} {unit}",
         line={"color": PURPLE, "dash": "longdashdot", "width": 1.5},
     )]  # fmt: skip
+
+
+def _what_if(what_if: WhatIf, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
+    """The rounds at another price, dashed."""
+    return go.Scatter(
+        x=frame.index.to_numpy(), y=_packed([what_if.values[frame.index.to_numpy() - 1]]), name=what_if.name,
+        mode="lines+markers", line={"color": GREEN, "dash": "dash", "width": 2},
+        marker={"symbol": "diamond-open", "size": 6}, hovertemplate=f"%{{y:.4g}} {panel.unit}",
+    )  # fmt: skip
+
+
+def _marks(spans: Sequence[Span], steerings: Sequence[Steering], rounds: int) -> dict[str, Any]:
+    """What is written above the plot and drawn across it: the stages, and the changes of settings."""
+    marks = _stage_marks(spans, rounds)
+    if not steerings:
+        return marks
+    steered = steering_marks(steerings, rounds, stages=len(spans) > 1)
+    top = marks.get("margin", {"t": 44})["t"] + rows_height(steered["rows"])
+    return {
+        "shapes": [*marks.get("shapes", []), *steered["shapes"]],
+        "annotations": [*marks.get("annotations", []), *steered["annotations"]],
+        "margin": {"t": top}, "meta": steered["meta"],
+    }  # fmt: skip
 
 
 def _stage_marks(spans: Sequence[Span], rounds: int) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def spans_of(planned: Mapping[Stage, int], records: Sequence[RoundRecord]) -> tu
     return tuple(spans)
 
 
-def round_frame(records: Sequence[RoundRecord]) -> pd.DataFrame:
-    """One row a round, in the order given; the index counts rounds over all stages from 1.
+def round_frame(records: Sequence[RoundRecord], first: int = 1) -> pd.DataFrame:
+    """One row a round, in the order given; the index counts rounds over all stages, from `first`.
 
     Columns: stage, round, the round's own numbers under their names in METRICS (a share stays a share of 1, what was
     not measured is NaN), and for accuracy, loss, reward, kl, refusal_rate, delay_s and energy_j the mean, lowest and
@@ -97,7 +97,7 @@ def round_frame(records: Sequence[RoundRecord]) -> pd.DataFrame:
             row |= _spread(name, record)
         rows.append(row)
     columns = ["stage", "round", *METRICS, "pair_loss", *(f"{name}_{part}" for name in _SPREAD for part in _PARTS)]
-    return pd.DataFrame(rows, columns=columns, index=pd.RangeIndex(1, len(rows) + 1, name="position"))
+    return pd.DataFrame(rows, columns=columns, index=pd.RangeIndex(first, first + len(rows), name="position"))
 
 
 def _number(value: float | None) -> float:
@@ -150,3 +150,9 @@ def value_text(value: float, unit: str) -> str:
     if unit == "sd":
         return f"{value:+.2f} sd"
     return f"{value:.1f} {unit}" if unit == "tokens" else f"{value:.3f} {unit}".rstrip()
+
+
+def setting_text(value: float, unit: str) -> str:
+    """A number that somebody chose, with a prefix and no digits that were not chosen: '1 MHz', '1.5 W'."""
+    number, _, rest = with_prefix(value, unit, digits=4).partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {rest}"

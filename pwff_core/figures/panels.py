@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pwff_core.figures.changes import changes_text, steering_words
 from pwff_core.figures.frames import STAGE_LABELS, Span, value_text
 from pwff_core.figures.theme import BLUE, GREEN, PURPLE, VERMILLION
-from pwff_core.records import METRICS, Stage
+from pwff_core.records import METRICS, Stage, Steering
+
+_TOLD_CHANGES = 5  # in the words of a chart, the newest; its table has all of them
 
 PanelId = Literal["accuracy", "reward", "delay", "energy", "refusals", "kl", "pairs", "loss"]
 
@@ -34,6 +37,13 @@ class Level(NamedTuple):
 
     value: float  # [unit of the panel]
     name: str
+
+
+class WhatIf(NamedTuple):
+    """Every round of a run at another price, for one panel."""
+
+    name: str  # 'what if: SNR 0 dB'
+    values: NDArray[np.float64]  # (rounds,) [unit of the panel]
 
 
 class Panel(NamedTuple):
@@ -139,11 +149,19 @@ def panels_of(stages: Iterable[Stage]) -> list[PanelId]:
     return [panel_id for panel_id, panel in PANELS.items() if through & set(panel.stages)]
 
 
-def panel_words(panel_id: PanelId, frame: pd.DataFrame, spans: Sequence[Span]) -> str:
-    """What a chart shows now, in a sentence: its text for people who do not see it."""
+def panel_words(
+    panel_id: PanelId,
+    frame: pd.DataFrame,
+    spans: Sequence[Span],
+    *,
+    steerings: Sequence[Steering] = (),
+    what_if: WhatIf | None = None,
+) -> str:
+    """What a chart shows now, in a few sentences: its text for people who do not see it."""
     panel = PANELS[panel_id]
+    changes = "".join(f" {steering_words(steering)}." for steering in steerings[-_TOLD_CHANGES:])
     if not panel.measured(frame):
-        return f"{panel.title}: no number yet. {panel.waits.replace('<br>', ' ')}".rstrip()
+        return f"{panel.title}: no number yet. {panel.waits.replace('<br>', ' ')}".rstrip() + changes
     rows = frame[frame[[line.column for line in panel.lines]].notna().any(axis=1)]
 
     def state(row: pd.Series) -> str:
@@ -151,14 +169,22 @@ def panel_words(panel_id: PanelId, frame: pd.DataFrame, spans: Sequence[Span]) -
         return ", ".join(f"{line.name} {value_text(row[line.column], panel.unit)}" for line in lines)
 
     total = max(spans[-1].last if spans else 0, len(frame))
-    now = f"{panel.title} after round {rows.index[-1]} of {total}: {state(rows.iloc[-1])}."
-    return now if len(rows) == 1 else f"{now} After round {rows.index[0]}: {state(rows.iloc[0])}."
+    told = f"{panel.title} after round {rows.index[-1]} of {total}: {state(rows.iloc[-1])}."
+    if len(rows) > 1:
+        told += f" After round {rows.index[0]}: {state(rows.iloc[0])}."
+    if what_if:
+        last = value_text(what_if.values[rows.index[-1] - 1], panel.unit)
+        told += f" {what_if.name[:1].upper()}{what_if.name[1:]}: {last} in round {rows.index[-1]}."
+    return told + changes
 
 
-def panel_table(panel_id: PanelId, frame: pd.DataFrame) -> pd.DataFrame:
+def panel_table(
+    panel_id: PanelId, frame: pd.DataFrame, *, steerings: Sequence[Steering] = (), what_if: WhatIf | None = None
+) -> pd.DataFrame:
     """The numbers behind a chart, in the chart's unit, columns named as its legend and by their unit.
 
-    Rounds that did not measure any of it are left out; a run of several stages has the stage beside the round.
+    Rounds that did not measure any of it are left out; a run of several stages has the stage beside the round, and one
+    that was steered what changed before it.
     """
     panel = PANELS[panel_id]
     rows = frame[frame[[line.column for line in panel.lines]].notna().any(axis=1)]
@@ -172,4 +198,9 @@ def panel_table(panel_id: PanelId, frame: pd.DataFrame) -> pd.DataFrame:
         if line.band:
             table[f"lowest client [{panel.unit}]"] = panel.scaled(rows[f"{line.band}_low"])
             table[f"highest client [{panel.unit}]"] = panel.scaled(rows[f"{line.band}_high"])
+    if what_if:
+        table[f"{what_if.name} [{panel.unit}]"] = what_if.values[rows.index.to_numpy() - 1]
+    if steerings:
+        changed = {steering.position: changes_text(steering.before, steering.changes) for steering in steerings}
+        table["Changed before it"] = [changed.get(position, "") for position in rows.index]
     return table

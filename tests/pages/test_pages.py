@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@pytest.mark.parametrize("page", ["app.py", "pages/clients.py"])
+@pytest.mark.parametrize(
+    "page", ["app.py", "pages/clients.py", "pages/channel.py", "pages/compare.py", "pages/runs.py"]
+)
 def test_a_page_does_not_import_the_engine(page: str, tmp_path: Path) -> None:
     code = (
         "import os, sys\n"

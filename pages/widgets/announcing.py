@@ -1,0 +1,31 @@
+"""Words that come up before the page is drawn, in a callback or at a look that redraws it, and are shown then."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.widgets.words import plain
+
+_NOTICES, _TOASTS = "announcing:notices", "announcing:toasts"
+
+
+def say(text: str) -> None:
+    """A notice at the top of the page when that is drawn next."""
+    st.session_state.setdefault(_NOTICES, []).append(text)
+
+
+def announce(text: str) -> None:
+    """A toast when anything is drawn next: it stays for a while, whatever is drawn after it."""
+    st.session_state.setdefault(_TOASTS, []).append(text)
+
+
+def draw_notices() -> None:
+    """Shows what was said."""
+    for text in st.session_state.pop(_NOTICES, []):
+        st.warning(plain(text), icon=":material/info:")
+
+
+def draw_toasts() -> None:
+    """Shows what was announced."""
+    for text in st.session_state.pop(_TOASTS, []):
+        st.toast(plain(text), icon=":material/tune:", duration="long")

@@ -1,0 +1,201 @@
+"""The buttons of the Live page: start or queue, pause, resume, stop, cancel, take over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import streamlit as st
+
+from pages.widgets import address, settings
+from pages.widgets.announcing import announce, say
+from pages.widgets.price import at_once
+from pages.widgets.steering import Mode
+from pages.widgets.watch import Shown
+from pages.widgets.words import plain, settings_words
+from pwff_core import launch, queue
+from pwff_core.config import RunConfig
+from pwff_core.errors import PwffError
+from pwff_core.paths import default_store_path
+from pwff_core.store import RunRow, RunStatus, Store
+
+TO_SHOW = "live:to-show"
+_CLICKS = "live:clicks"
+_MOST_LISTED = 5
+_OTHERS = "Another browser steers this run; take over first."
+
+
+def show(run_id: str) -> None:
+    """Callback: put a run into the address."""
+    st.session_state[TO_SHOW] = run_id
+
+
+def start(config: RunConfig, viewer: str, click: int) -> None:
+    """Callback of Start and Queue: a new run in the store; its engine as a process once no other run is going.
+
+    Streamlit may call it twice for one click, when a look at the run falls into the first call. `click` tells clicks
+    apart: it is counted on by each, and drawn into the button.
+    """
+    if st.session_state.get(_CLICKS, 0) != click:
+        return
+    st.session_state[_CLICKS] = click + 1
+    try:
+        store = Store(default_store_path())
+        waits = any(not row.status.ended for row in store.runs())
+        run_id = store.create_run(config, waits=waits)
+        if waits:
+            queue.advance(store)
+        else:
+            launch.launch(store.path, run_id)
+        store.take_over(run_id, viewer)
+        places = [row.id for row in store.waiting()]
+    except (PwffError, OSError) as error:
+        say(f"The run could not be started: {error}")
+        return
+    if run_id in places:
+        announce(f"Queued at position {places.index(run_id) + 1}: it starts by itself.")
+    else:
+        show(run_id)
+
+
+def _asked(what: str, act: Callable[[Store], object]) -> None:
+    """Asks something of a run's engine, or says why it could not be."""
+    try:
+        act(Store(default_store_path(), readonly=True))
+    except PwffError as error:
+        say(f"The run could not be {what}: {error}")
+
+
+def stop(run_id: str, viewer: str) -> None:
+    """Callback of Stop: ask the engine to end after the round that it is in."""
+    _asked("asked to stop", lambda store: store.request_stop(run_id, viewer))
+
+
+def pause(run_id: str, viewer: str) -> None:
+    """Callback of Pause: ask the engine to wait after the round that it is in."""
+    _asked("asked to pause", lambda store: store.pause(run_id, viewer))
+
+
+def resume(run_id: str, viewer: str) -> None:
+    """Callback of Resume."""
+    _asked("asked to go on", lambda store: store.resume(run_id, viewer))
+
+
+def take_over(run_id: str, viewer: str) -> None:
+    """Callback of Take over."""
+    _asked("taken over", lambda store: store.take_over(run_id, viewer))
+
+
+def cancel(run_id: str) -> None:
+    """Callback of Cancel: take a run out of the queue."""
+    try:
+        store = Store(default_store_path())
+        if not store.cancel(run_id) and not store.run(run_id).status.ended:
+            say("The run has started meanwhile; stop it instead.")
+    except PwffError as error:
+        say(f"The run could not be cancelled: {error}")
+
+
+def draw(
+    config: RunConfig | None,
+    problems: Mapping[str, str],
+    shown: Shown | None,
+    mode: Mode,
+    *,
+    viewer: str,
+    usable: bool,
+    busy: bool,
+) -> None:
+    """What Start would do and cost, and the buttons.
+
+    `usable`: there is a store; `busy`: a run is going or waits, so that the next one has to wait too.
+    """
+    with st.container(border=True, key="next-run"):
+        with st.container(horizontal=True, vertical_alignment="center", key="buttons"):
+            if config is None:
+                st.error(f"A run cannot start like this. {settings.problem_words(problems)}")
+            else:
+                st.markdown(f"**{'Next run' if shown else 'Your run'}:** {plain(settings_words(config))}")
+            st.button(
+                "Queue" if busy else "Start",
+                type="secondary" if busy else "primary",
+                icon=":material/playlist_add:" if busy else ":material/play_arrow:",
+                key="start",
+                on_click=start,
+                args=(config, viewer, st.session_state.get(_CLICKS, 0)),
+                disabled=config is None or not usable,
+                help="A run is going; this one starts by itself after it." if busy else None,
+            )
+            _run_buttons(shown, mode, viewer)
+            if config:
+                address.share(config, shown.row.id if shown else "")
+        if config:
+            at_once(config)
+        if shown and mode is Mode.WATCH:
+            _other_browser(shown.row, viewer)
+
+
+def _run_buttons(shown: Shown | None, mode: Mode, viewer: str) -> None:
+    """Pause or Resume, and Stop."""
+    row = shown.row if shown else None
+    pending = shown.pending if shown else frozenset()
+    going = row is not None and not row.status.ended and not row.waits
+    mine = going and mode is not Mode.WATCH and "stop" not in pending
+    paused = row is not None and row.status is RunStatus.PAUSED
+    args = (row.id if row else "", viewer)
+    label, icon, act, words = (
+        ("Resume", "resume", resume, "Goes on with the next round.")
+        if paused != bool(pending & {"pause", "resume"})  # paused, or about to be
+        else ("Pause", "pause", pause, "Waits after the round that it is in, until Resume.")
+    )
+    for key, name, symbol, callback, told in (
+        ("pause", label, icon, act, words),
+        ("stop", "Stop", "stop", stop, "Ends the run after the round it is in; its rounds are kept."),
+    ):
+        st.button(
+            name,
+            icon=f":material/{symbol}:",
+            key=key,
+            on_click=callback,
+            args=args,
+            disabled=not mine,
+            help=_OTHERS if going and mode is Mode.WATCH else told,
+        )
+
+
+def _other_browser(row: RunRow, viewer: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", key="other-browser"):
+        st.info(
+            "Another browser steers this run. Here you watch, and the sliders only ask *what if*.",
+            icon=":material/visibility:",
+        )
+        st.button("Take over", icon=":material/pan_tool:", key="take-over", on_click=take_over, args=(row.id, viewer))
+
+
+def elsewhere(going: RunRow | None, shown: Shown) -> None:
+    """A way to the run that is going, while another is shown."""
+    if going is None or not (shown.row.status.ended or shown.row.waits):
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="elsewhere"):
+        st.info(f"Another run is going: {plain(going.name or settings_words(going.config))}.")
+        st.button("Show it", key="show-going", on_click=show, args=(going.id,))
+
+
+def waiting_list(waiting: Sequence[RunRow], shown_id: str) -> None:
+    """The queue, with a way out of it for each run."""
+    if not waiting:
+        return
+    with st.expander(f"Queue: {len(waiting)} waiting", expanded=True, icon=":material/queue:", key="queue"):
+        for place, row in enumerate(waiting[:_MOST_LISTED], start=1):
+            with st.container(horizontal=True, vertical_alignment="center", key=f"waiting:{row.id}"):
+                mark = " (shown here)" if row.id == shown_id else ""
+                st.markdown(f"{place}\\. {plain(row.name or settings_words(row.config))}{mark}")
+                st.button(
+                    "Cancel",
+                    icon=":material/close:",
+                    key=f"cancel:{row.id}",
+                    on_click=cancel,
+                    args=(row.id,),
+                    help="Takes this run out of the queue.",
+                )
+        if len(waiting) > _MOST_LISTED:
+            st.caption(f"… and {len(waiting) - _MOST_LISTED} more.")

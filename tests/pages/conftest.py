@@ -1,0 +1,24 @@
+"""A store of each test's own, and an engine that is only noted down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pwff_core import launch
+from pwff_core.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    path = tmp_path / "runs.sqlite"
+    monkeypatch.setenv("PWFF_STORE", str(path))
+    return Store(path)
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str]]:
+    calls: list[tuple[Path, str]] = []
+    monkeypatch.setattr(launch, "launch", lambda path, run_id: calls.append((path, run_id)))
+    return calls

@@ -1,0 +1,76 @@
+"""The Live page's address: settings and run in it, a replay of a run, and the recorded run of the first visit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from pwff_core.config import RunConfig, with_changes
+from pwff_core.store import RunStatus, Store
+from tests.live_page import GPT2_PRICE, PAGE, address, going, in_stages, opened, shown, texts, tiles, typed
+
+
+def with_address(**settings: str) -> AppTest:
+    page = AppTest.from_file(PAGE, default_timeout=30)
+    for name, value in settings.items():
+        page.query_params[name.replace("__", ".")] = value
+    return shown(page.run())
+
+
+def query(page: AppTest) -> dict[str, str]:
+    return {name: value[0] if isinstance(value, list) else value for name, value in page.query_params.items()}
+
+
+def test_settings_are_in_the_address_and_a_link_restores_them(store: Store, launched: list[tuple[Path, str]]) -> None:
+    page = typed(typed(opened(), "channel.snr_db", "12.5"), "clients", "4")
+    assert query(page) == {"preset": "demo", "channel.snr_db": "12.5", "clients": "4"}
+    again = with_address(preset="demo", channel__snr_db="12.5", clients="4")
+    shown(again.button("start").click().run())
+    assert store.runs()[0].config == with_changes(RunConfig(), {"channel.snr_db": 12.5, "clients": 4})
+
+
+def test_nonsense_in_the_address_gets_a_notice_and_falls_back(store: Store) -> None:
+    page = with_address(channel__snr_db="1e9", clients="<b>3</b>", nonsense="1")
+    said = texts(page)
+    assert "SNR" in said and "<b>3</b>" in said and "nonsense" in said
+    assert page.text_input("knob:channel.snr_db").value == "5" and not page.button("start").disabled
+    assert query(page) == {"preset": "demo"}
+    assert "nonsense" not in texts(shown(page.run()))  # said once
+
+
+def test_an_address_with_a_run_that_is_going_shows_what_holds_in_it(store: Store) -> None:
+    run_id = going(store, 1)
+    page = with_address(run=run_id, preset="demo", channel__snr_db="30", seed="9")
+    assert page.text_input("knob:channel.snr_db").value == "5"  # a link does not steer
+    assert page.text_input("knob:seed").value == "9"
+    assert store.posted(run_id) == []
+
+
+def test_a_first_visit_plays_the_recorded_run_under_start(store: Store) -> None:
+    page = opened()
+    assert "Recorded" in texts(page) and "Accuracy" in tiles(page)
+    assert not page.button("start").disabled and address(page) is None
+
+
+def test_an_ended_run_can_be_replayed_and_left(store: Store) -> None:
+    run_id = in_stages(store, 9)
+    store.finish(run_id, RunStatus.FINISHED)
+    page = with_address(replay=run_id)
+    assert "Replay" in texts(page) and "Recorded" not in texts(page)
+    page = shown(page.button("replay:leave").click().run())
+    assert "replay" not in query(page) and address(page) == run_id
+    assert "Finished: 9 rounds" in texts(page)
+
+
+def test_a_replay_that_cannot_be_is_told(store: Store) -> None:
+    run_id = going(store, 1, GPT2_PRICE)
+    page = with_address(replay=run_id)
+    assert f"Run {run_id} has not ended; it can be replayed once it has." in texts(page)
+    assert address(page) == run_id
+
+
+def test_start_leaves_a_replay(store: Store, launched: list[tuple[Path, str]]) -> None:
+    page = shown(with_address(replay="recorded").button("start").click().run())
+    assert address(page) == store.runs()[0].id and "replay" not in query(page)
+    assert "Waiting for the engine." in texts(page)
