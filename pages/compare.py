@@ -7,6 +7,7 @@ from functools import partial
 
 import streamlit as st
 
+from pages.widgets import clicks
 from pages.widgets.cancelling import NOTICE, draw_cancelling
 from pages.widgets.compared import comparison_words, draw_comparison
 from pages.widgets.comparing import Setup, draw_setup, seconds_of, setup_words
@@ -51,8 +52,10 @@ def chosen(found: dict[str, list[RunRow]], store: Store) -> str:
     return shown
 
 
-def start(setup: Setup) -> None:
+def start(setup: Setup, click: int) -> None:
     """Callback of Start: all runs into the queue, the first one launched, their comparison into the address."""
+    if not clicks.first("compare-start", click):
+        return
     try:
         store = Store(default_store_path())
         comparison = new_comparison_id()
@@ -78,7 +81,7 @@ def new_comparison(store: Store) -> None:
         icon=":material/play_arrow:",
         key="compare-start",
         on_click=start,
-        args=(setup,),
+        args=(setup, clicks.number("compare-start")),
         disabled=bool(setup.problem),
     )
 

@@ -6,20 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
-from pages.widgets import address, settings
+from pages.widgets import address, clicks, settings
 from pages.widgets.announcing import announce, say
 from pages.widgets.price import at_once
 from pages.widgets.steering import Mode
 from pages.widgets.watch import Shown
 from pages.widgets.words import plain, settings_words
-from pwff_core import launch, queue
+from pwff_core import queue
 from pwff_core.config import RunConfig
 from pwff_core.errors import PwffError
 from pwff_core.paths import default_store_path
 from pwff_core.store import RunRow, RunStatus, Store
 
 TO_SHOW = "live:to-show"
-_CLICKS = "live:clicks"
 _MOST_LISTED = 5
 _OTHERS = "Another browser steers this run; take over first."
 
@@ -30,25 +29,16 @@ def show(run_id: str) -> None:
 
 
 def start(config: RunConfig, viewer: str, click: int) -> None:
-    """Callback of Start and Queue: a new run in the store; its engine as a process once no other run is going.
-
-    Streamlit may call it twice for one click, when a look at the run falls into the first call. `click` tells clicks
-    apart: it is counted on by each, and drawn into the button.
-    """
-    if st.session_state.get(_CLICKS, 0) != click:
+    """Callback of Start and Queue: a new run in the queue, whose engine starts at once where no other run is going."""
+    if not clicks.first("start", click):
         return
-    st.session_state[_CLICKS] = click + 1
     try:
         store = Store(default_store_path())
-        waits = any(not row.status.ended for row in store.runs())
-        run_id = store.create_run(config, waits=waits)
-        if waits:
-            queue.advance(store)
-        else:
-            launch.launch(store.path, run_id)
+        run_id = store.create_run(config, waits=True)
+        queue.advance(store)
         store.take_over(run_id, viewer)
         places = [row.id for row in store.waiting()]
-    except (PwffError, OSError) as error:
+    except PwffError as error:
         say(f"The run could not be started: {error}")
         return
     if run_id in places:
@@ -121,7 +111,7 @@ def draw(
                 icon=":material/playlist_add:" if busy else ":material/play_arrow:",
                 key="start",
                 on_click=start,
-                args=(config, viewer, st.session_state.get(_CLICKS, 0)),
+                args=(config, viewer, clicks.number("start")),
                 disabled=config is None or not usable,
                 help="A run is going; this one starts by itself after it." if busy else None,
             )

@@ -27,7 +27,7 @@ MEANING = (
     "**How to read it.** Every dot is a client; its number stands in it and its colour tells what its owner wishes. "
     "Right is more helpful, up is more harmless, as an independent *judge* scores the client's answers to prompts that "
     "nobody trained on: 0 is an average reference answer, 1 is one standard deviation better. The ring is where the "
-    "client stood before alignment, the line its way from there. On *delicate* prompts the two wishes contradict each "
+    "client stood before alignment, the line leads from there. On *delicate* prompts the two wishes contradict each "
     "other: an answer that helps is not harmless, and a refusal does not help. So clients should drift apart: bright "
     "ones to the right, dark ones upwards."
 )

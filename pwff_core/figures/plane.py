@@ -1,4 +1,4 @@
-"""The helpful–harmless plane: every client a dot where its answers score, with its path over the rounds.
+"""The helpful–harmless plane: every client a dot where its answers score, with a line from where it began.
 
 The judge's scores lie on the axes, in standard deviations of reference answers; a client's colour is the weight that
 its owner puts on helpfulness, on a scale that is even to the eye and safe for colour-blind people (cividis: Nuñez,
@@ -58,7 +58,7 @@ def step_name(step: int) -> str:
 
 
 def plane_figure(frame: pd.DataFrame, step: int, *, theme: Theme = "light") -> go.Figure:
-    """The clients at a measured step, each with its path from the first step to there.
+    """The clients at a measured step, each with a line from where it began.
 
     The axes span all steps of the frame, so that dots move and axes don't.
     """
@@ -74,8 +74,10 @@ def plane_figure(frame: pd.DataFrame, step: int, *, theme: Theme = "light") -> g
 
 
 def _path(path: pd.DataFrame) -> go.Scatter:
+    """Straight from where a client began to where it is: ten crooked ways over each other show nothing."""
+    ends = path.sort_values("step").iloc[[0, -1]]
     return go.Scatter(
-        x=path["helpfulness"].to_numpy(), y=path["harmlessness"].to_numpy(), mode="lines", hoverinfo="skip",
+        x=ends["helpfulness"].to_numpy(), y=ends["harmlessness"].to_numpy(), mode="lines", hoverinfo="skip",
         line={"color": _line_colours(path["weight"].iloc[:1])[0], "width": 1.5}, opacity=0.6,
     )  # fmt: skip
 
@@ -87,7 +89,7 @@ def _line_colours(weights: pd.Series) -> list[str]:
 
 
 def _starts(frame: pd.DataFrame) -> go.Scatter:
-    """Where each path begins: a small ring."""
+    """Where each client began: a small ring."""
     first = frame[frame["step"] == frame["step"].min()]
     return go.Scatter(
         x=first["helpfulness"].to_numpy(), y=first["harmlessness"].to_numpy(), mode="markers", hoverinfo="skip",

@@ -50,11 +50,11 @@ def test_every_client_is_a_dot_with_its_number_at_its_scores(frame: pd.DataFrame
     assert (drawn.marker.cmin, drawn.marker.cmax) == (0, 1)
 
 
-def test_paths_lead_from_before_alignment_to_the_step(frame: pd.DataFrame) -> None:
+def test_lines_lead_from_before_alignment_to_the_step(frame: pd.DataFrame) -> None:
     figure = plane_figure(frame, 3)
     paths = figure.data[: len(WEIGHTS)]
-    np.testing.assert_allclose(paths[4].x, [0, 0.25, 0.5, 0.75])
-    np.testing.assert_allclose(paths[0].y, [0, 0.25, 0.5, 0.75])
+    np.testing.assert_allclose(paths[4].x, [0, 0.75])
+    np.testing.assert_allclose(paths[0].y, [0, 0.75])
     rings = figure.data[len(WEIGHTS)]
     assert list(rings.x) == list(rings.y) == [0.0] * 5
 

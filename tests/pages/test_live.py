@@ -61,7 +61,7 @@ def test_an_engine_that_cannot_start_is_told(store: Store, monkeypatch: pytest.M
 
     monkeypatch.setattr(launch, "launch", fail)
     page = shown(opened().button("start").click().run())
-    assert "The run could not be started: The engine cannot be started (no memory)." in texts(page)
+    assert "Failed before the first round: The engine cannot be started (no memory)." in texts(page)
 
 
 def test_stop_asks_the_engine_to_stop(store: Store) -> None:
