@@ -210,4 +210,4 @@ def _weights_words(row: RunRow) -> str:
         return "The run that is going learns no rewards; these are for the next one."
     if not weights_fit(row):
         return f"The run that is going has {row.config.clients} clients; these are for the next one."
-    return "Moves the run from its next round. What is drawn at random, is at the start."
+    return "Moves the run from its next round. A random draw is made at the start alone."

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-import pwff_core
 from pwff_core import cli
 from pwff_core.errors import TrainingError
 from pwff_core.records import RoundRecord
 from pwff_core.store import Store
+from tests.cli.asking import SHORT, play_with
 from tests.scripted import federation
-
-SHORT = ("--clients", "2", "--instruction.rounds", "3", "--reward.rounds", "0", "--alignment.rounds", "0")
-
-
-@pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The default store of these tests."""
-    found = tmp_path / "runs.sqlite"
-    monkeypatch.setenv("PWFF_STORE", str(found))
-    return found
-
-
-@pytest.fixture(autouse=True)
-def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    play_with(monkeypatch, federation())
-
-
-def play_with(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
-    monkeypatch.setitem(sys.modules, "pwff_core.federation", module)
-    monkeypatch.setattr(pwff_core, "federation", module, raising=False)
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:

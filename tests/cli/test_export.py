@@ -14,6 +14,7 @@ from pwff_core.config import RunConfig
 from pwff_core.export import RUN_FIGURES, ordered
 from pwff_core.figures import PRESETS
 from pwff_core.store import RunStatus, Store
+from tests.cli.asking import sentence
 from tests.scripted import profile, record
 
 NO_MODEL_MEANT = "--client and --when choose a model; add --as peft, or leave them out for the run's tables."
@@ -25,13 +26,10 @@ NO_DELYA = (
 NO_NUMBERS = "This run has no numbers for the figure 'delay'; it has none of any figure."
 
 
-@pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The default store of these tests; no browser draws pictures in them."""
-    found = tmp_path / "runs.sqlite"
-    monkeypatch.setenv("PWFF_STORE", str(found))
+@pytest.fixture(autouse=True)
+def no_chrome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No browser draws pictures here."""
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "nowhere"))
-    return found
 
 
 def played(path: Path) -> str:
@@ -44,15 +42,6 @@ def played(path: Path) -> str:
         store.append(run_id, record(number, run_id))
     store.finish(run_id, RunStatus.FINISHED)
     return run_id
-
-
-def sentence(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What `pwff` says on stderr to input that it refuses: one line, exit code 2, nothing on stdout."""
-    assert cli.main(words) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("pwff: ") and said.err.count("\n") == 1 and "Traceback" not in said.err
-    return said.err.removeprefix("pwff: ").strip()
 
 
 def test_the_help_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:

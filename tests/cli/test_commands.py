@@ -1,3 +1,5 @@
+"""`pwff run`, `runs`, `app`, and what the command line says to bad input."""
+
 from __future__ import annotations
 
 import json
@@ -13,43 +15,15 @@ from types import ModuleType
 
 import pytest
 
-import pwff_core
 from pwff_core import cli, flags, terminal
 from pwff_core.config import InstructionConfig, RunConfig, knobs
 from pwff_core.errors import TrainingError
 from pwff_core.records import RoundRecord
 from pwff_core.store import RunStatus, Store
+from tests.cli.asking import SHORT, play_with, sentence
 from tests.scripted import federation, record
 
-ROOT = Path(__file__).resolve().parent.parent
-SHORT = ("--clients", "2", "--instruction.rounds", "3", "--reward.rounds", "0", "--alignment.rounds", "0")
-
-
-@pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The default store of these tests."""
-    found = tmp_path / "runs.sqlite"
-    monkeypatch.setenv("PWFF_STORE", str(found))
-    return found
-
-
-@pytest.fixture(autouse=True)
-def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    play_with(monkeypatch, federation())
-
-
-def play_with(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
-    monkeypatch.setitem(sys.modules, "pwff_core.federation", module)
-    monkeypatch.setattr(pwff_core, "federation", module, raising=False)
-
-
-def sentence(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What `pwff` says on stderr to input that it refuses: one line, exit code 2, nothing on stdout."""
-    assert cli.main(words) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("pwff: ") and said.err.count("\n") == 1 and "Traceback" not in said.err
-    return said.err.removeprefix("pwff: ").strip()
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 # help

@@ -1,0 +1,23 @@
+"""Commands of these tests have a store of their own, and what they play is scripted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.asking import play_with
+from tests.scripted import federation
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The default store."""
+    found = tmp_path / "runs.sqlite"
+    monkeypatch.setenv("PWFF_STORE", str(found))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    play_with(monkeypatch, federation())
