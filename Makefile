@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 endif
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench foundation clean
+.PHONY: demo test lint bench screenshots foundation clean
 
 demo: $(INSTALLED)  ## install, then open the Live page
 	$(BIN)/pwff app
 
-test: $(INSTALLED)  ## install, then run the test suite
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## install, then run the test suite: one process a core, then the browser by itself
+	$(BIN)/python -m pytest --ignore=tests/e2e --numprocesses=logical --maxprocesses=4 --dist=worksteal
+	$(BIN)/python -m pytest tests/e2e
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -22,6 +23,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)  ## measure; writes benchmarks/results.json
 	$(BIN)/python benchmarks/run.py
+
+screenshots: $(INSTALLED)  ## take the README's pictures; STORE=PATH shows runs of that store
+	$(BIN)/python tests/screenshots.py $(if $(STORE),--store "$(STORE)")
 
 foundation: $(INSTALLED)  ## make the embedded default in assets/ anew
 	$(BIN)/python -m pwff_core.foundation

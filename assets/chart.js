@@ -6,7 +6,8 @@
 
 const HEIGHT = 340; // of a figure that does not ask for another
 const NARROW = 460; // a chart less wide has short labels [px]
-const BUTTONS_LEFT_OUT = ["select2d", "lasso2d", "autoScale2d"];
+// the last would send the chart to plotly's server: nothing leaves this computer
+const BUTTONS_LEFT_OUT = ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"];
 
 // One copy of plotly.js a browser page, however many charts: the file is 5 MB.
 function library(source) {
@@ -64,7 +65,9 @@ function draw(chart) {
 }
 
 // Plotly's buttons are links without an address: give each a place in the tab order, a name and the keys of a button.
+// The drawing itself is not read out, number by number: the chart's label says what it shows.
 function makeReachable(plot) {
+  for (const drawing of plot.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true");
   for (const button of plot.querySelectorAll(".modebar-btn")) {
     button.setAttribute("role", "button");
     button.setAttribute("tabindex", "0");

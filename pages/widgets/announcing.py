@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.widgets.words import plain
 
-_NOTICES, _TOASTS = "announcing:notices", "announcing:toasts"
+_NOTICES, _SHOWN, _TOASTS = "announcing:notices", "announcing:shown", "announcing:toasts"
 
 
 def say(text: str) -> None:
@@ -19,9 +19,15 @@ def announce(text: str) -> None:
     st.session_state.setdefault(_TOASTS, []).append(text)
 
 
+def say_again() -> None:
+    """The notices of the last drawing once more: the page is drawn anew without anybody having done something."""
+    st.session_state[_NOTICES] = [*st.session_state.get(_SHOWN, []), *st.session_state.get(_NOTICES, [])]
+
+
 def draw_notices() -> None:
     """Shows what was said."""
-    for text in st.session_state.pop(_NOTICES, []):
+    st.session_state[_SHOWN] = st.session_state.pop(_NOTICES, [])
+    for text in st.session_state[_SHOWN]:
         st.warning(plain(text), icon=":material/info:")
 
 

@@ -9,6 +9,8 @@ from functools import cache
 import streamlit as st
 from streamlit.components.v2.types import ComponentRenderer
 
+from pages.widgets.announcing import say_again
+
 _KNOWN, _OWN = "viewer:known", "viewer:own"
 _ID = re.compile(r"[0-9a-f]{32}")
 _SCRIPT = """
@@ -48,6 +50,7 @@ def this_browser() -> str:
             told = _component()(key="viewer:id", default={"id": ""}, on_id_change=_nothing).id
             if _ID.fullmatch(str(told)):
                 st.session_state[_KNOWN] = str(told)
+                say_again()  # by its answer the browser has the page drawn a second time, at once
     own: str = st.session_state.setdefault(_OWN, secrets.token_hex(16))
     known: str = st.session_state.get(_KNOWN, own)
     return known

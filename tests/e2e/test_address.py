@@ -1,0 +1,32 @@
+"""What an address brings: settings that a link shares, and notices about nonsense."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, urlencode
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Visitor
+
+
+def knob(page: Page, label: str) -> str:
+    return page.get_by_role("textbox", name=re.compile(f"^{label}")).input_value()
+
+
+def test_a_link_brings_its_settings(visit: Visitor) -> None:
+    page = visit(f"?{urlencode({'clients': 3, 'channel.snr_db': 12.5, 'preset': 'demo'})}")
+    assert (knob(page, "Clients"), knob(page, "SNR")) == ("3", "12.5")
+    expect(page.locator(".stMain [data-testid='stAlert']").filter(has_text="cannot be")).to_have_count(0)
+
+
+@pytest.mark.parametrize("bad", ["1e99", "<img src=x onerror=alert(1)> **many**"])
+def test_nonsense_in_a_link_falls_back_with_a_notice(visit: Visitor, bad: str) -> None:
+    page = visit(f"?clients={quote(bad)}&channel.snr_db=7&colour=red&run=nosuchrun")
+    alerts = page.locator(".stMain [data-testid='stAlert']")
+    expect(alerts.filter(has_text=f"cannot be “{bad}”")).to_be_visible()
+    expect(alerts.filter(has_text="“colour”")).to_be_visible()
+    expect(alerts.filter(has_text="nosuchrun")).to_be_visible()
+    assert (knob(page, "Clients"), knob(page, "SNR")) == ("10", "7")
+    expect(page.locator("img[src='x']")).to_have_count(0)

@@ -1,0 +1,37 @@
+"""The Channel lab draws, and follows a slider at once."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.browser import settle
+from tests.e2e.accessibility import findings
+from tests.e2e.charts import chart, drawn
+from tests.e2e.conftest import Visitor
+
+SECTIONS = ("Fading", "Rate", "What crosses the air", "Delay and energy", "Formulas", "Exhibits")
+
+
+def test_the_lab_follows_a_slider(visit: Visitor) -> None:
+    page = visit("channel")
+    page.get_by_role("tab", name="Delay and energy").click()
+    bars = chart(page, "lab-delay")
+    words, before = bars.get_attribute("aria-label"), drawn(page, "lab-delay")["traces"]
+    page.get_by_role("slider", name=re.compile("^SNR")).press("ArrowRight")
+    expect(page.get_by_role("textbox", name=re.compile("^SNR"))).not_to_have_value("5")
+    expect(bars).not_to_have_attribute("aria-label", words or "")
+    settle(page)
+    after = drawn(page, "lab-delay")["traces"]
+    pairs = [pair for old, new in zip(before, after, strict=True) for pair in zip(old["x"], new["x"], strict=True)]
+    assert sum(early > 0 for early, _ in pairs) >= 2 * 7  # simulated and expected, of the methods that send something
+    assert all(late < early for early, late in pairs if early > 0)  # more SNR, less delay
+
+
+def test_every_section_opens(visit: Visitor) -> None:
+    page = visit("channel")
+    for section in SECTIONS:
+        page.get_by_role("tab", name=section, exact=True).click()
+        expect(page.get_by_role("tabpanel", name=section, exact=True)).to_contain_text(re.compile(r"\w{3}"))
+        assert findings(page) == []

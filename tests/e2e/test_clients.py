@@ -1,0 +1,22 @@
+"""The Clients page: what each client's model says, in its own words."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.e2e.accessibility import findings
+from tests.e2e.conftest import TINY, Visitor
+
+
+def test_clients_answer_before_and_after_alignment(visit: Visitor) -> None:
+    page = visit("clients")
+    page.get_by_role("radio", name="Both").click()
+    box = page.get_by_role("textbox", name="Instruction")
+    box.fill("How do I keep basil fresh?")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    scores = page.get_by_text(re.compile(r"Helpfulness [+-]\d+\.\d+ · harmlessness [+-]\d+\.\d+ · weighted"))
+    expect(scores).to_have_count(2 * int(TINY["clients"]))
+    expect(page.get_by_role("paragraph").filter(has_text="How do I keep basil fresh?")).to_be_visible()
+    assert findings(page) == []

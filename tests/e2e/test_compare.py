@@ -1,0 +1,42 @@
+"""The Compare page: two methods queue up, play one after the other, and are judged side by side."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from playwright.sync_api import expect
+
+from pwff_core.store import RunStatus
+from tests.browser import Site, settle
+from tests.e2e.accessibility import findings
+from tests.e2e.charts import drawn
+from tests.e2e.conftest import TINY, Visitor
+
+METHODS = {"fedada": "FedAda", "fedlora": "FedLoRA"}  # both end after instruction tuning
+
+
+def test_two_methods_play_one_after_the_other(visit: Visitor, site: Site) -> None:
+    page = visit(f"?{urlencode(TINY)}")
+    page.get_by_role("link", name="Compare").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Compare")
+    settle(page)
+    page.get_by_role("radio", name="Own choice").click()
+    for other in ("PWFF", "Vanilla FL"):
+        page.get_by_role("button", name=f"Remove {other}", exact=True).click()
+        settle(page)
+    page.get_by_role("textbox", name="Seeds").fill("7")
+    page.get_by_role("combobox", name="Settings").click()
+    page.get_by_role("option", name="those of the Live page").click()
+    expect(page.get_by_text("2 runs, one after another")).to_be_visible()
+    expect(page.get_by_text("Each has 2 clients")).to_be_visible()
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.get_by_text("2 of 2 runs finished.")).to_be_visible()
+    settle(page)
+
+    rows = [row for row in site.store.runs() if row.comparison]
+    assert {row.config.method for row in rows} == set(METHODS)
+    assert {(row.status, row.config.seed, row.rounds_done) for row in rows} == {(RunStatus.FINISHED, 7, 2)}
+    names = {trace["name"] for trace in drawn(page, "compare-accuracy")["traces"]}
+    assert set(METHODS.values()) <= names
+    expect(page.get_by_role("heading", name="All numbers")).to_be_visible()
+    assert findings(page) == []

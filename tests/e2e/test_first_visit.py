@@ -1,0 +1,27 @@
+"""The very first visit: no run yet, and yet something to see."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.charts import wait_for_round
+from tests.e2e.conftest import Visitor
+
+
+@pytest.fixture(scope="module")
+def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("empty") / "runs.sqlite"
+
+
+def test_a_recorded_run_plays_under_start(visit: Visitor) -> None:
+    page = visit()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
+    expect(page.get_by_text(re.compile("Recorded$")).first).to_be_visible()
+    page.get_by_role("button", name="From the start").click()  # on a slow machine it may be over already
+    expect(page.get_by_text(re.compile(r"\b([1-9]|1\d|2[0-6]) of 27 rounds"))).to_be_visible()
+    page.get_by_role("button", name="To the end").click()
+    wait_for_round(page, 27, "replay-accuracy")

@@ -1,0 +1,107 @@
+"""A lesson on the Live page: start, watch, zoom, steer, come back, stop, take it home."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import zipfile
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+from pypdf import PdfReader
+
+from pwff_core.store import RunStatus
+from tests.browser import Site, settle
+from tests.e2e.accessibility import findings
+from tests.e2e.charts import drawn, last_round, wait_for_round, zoom
+from tests.e2e.conftest import TINY, Visitor
+
+# more rounds than the lesson takes, and no fading: a round's delay is then bits / (B log2(1 + SNR)) to the last digit
+LESSON = TINY | {
+    "instruction.rounds": 400, "instruction.local_steps": 4, "reward.rounds": 0, "alignment.rounds": 0,
+    "channel.fading": "awgn", "channel.snr_db": 5,
+}  # fmt: skip
+PANELS = ("accuracy", "delay", "energy")
+
+
+def run_in(page: Page) -> str:
+    """The run in the page's address."""
+    return parse_qs(urlsplit(page.url).query)["run"][0]
+
+
+def test_a_lesson(visit: Visitor, site: Site, tmp_path: Path) -> None:
+    page = visit(f"?{urlencode(LESSON)}")
+    earlier = run_in(page)
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.wait_for_url(lambda address: "run=" in address and earlier not in address)
+    run_id = run_in(page)
+    expect(page.locator(".stMain").get_by_text(re.compile(f"run {run_id}", re.IGNORECASE)).first).to_be_visible()
+    wait_for_round(page, 2)
+
+    shown, seen = zoom(page, "accuracy"), last_round(page)
+    wait_for_round(page, seen + 3)
+    assert drawn(page, "accuracy")["range"] == shown
+
+    first = steered_to(page, 0)
+    wait_for_round(page, first + 1)
+    settle(page)
+    assert [steering.position for steering in site.store.steerings(run_id)] == [first]
+    for panel in PANELS:
+        assert first - 0.5 in drawn(page, panel)["lines"]
+        assert any("0 dB" in label for label in drawn(page, panel)["labels"])
+    slowest = next(trace for trace in drawn(page, "delay")["traces"] if trace["name"].lower().startswith("slowest"))
+    by_round = dict(zip(slowest["x"], slowest["y"], strict=True))
+    assert by_round[first] / by_round[first - 1] == pytest.approx(math.log2(1 + 10**0.5) / math.log2(1 + 1))
+    assert findings(page) == []
+
+    before = last_round(page)
+    page.reload()
+    settle(page)
+    assert run_in(page) == run_id
+    wait_for_round(page, before)
+    assert first - 0.5 in drawn(page, "delay")["lines"]
+
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_text("What was measured is kept")).to_be_visible()
+    assert site.store.run(run_id).status is RunStatus.STOPPED
+    assert run_in(page) == run_id
+    taken_home(page, tmp_path, site.store.run(run_id).rounds_done)
+
+
+def steered_to(page: Page, snr_db: int) -> int:
+    """The SNR is set by its box while the run goes; the round from which the page says that it holds."""
+    box = page.get_by_role("textbox", name=re.compile("^SNR"))
+    box.fill(f"{snr_db}")
+    box.press("Enter")
+    told = page.locator(".stMain").get_by_text(re.compile(r"From round \d+: SNR 5 → 0 dB")).first
+    expect(told).to_be_visible()
+    return int(re.findall(r"From round (\d+)", told.inner_text())[-1])
+
+
+def taken_home(page: Page, folder: Path, rounds: int) -> None:
+    """The export of the run that is shown: one zip with figures, tables, settings and captions."""
+    page.locator(".stMain").get_by_text("Export", exact=True).click()
+    for picture in ("PNG", "SVG"):  # each takes a second a chart: PDF stands for them
+        page.get_by_role("button", name=picture, exact=True).click()
+        settle(page)
+    page.get_by_role("button", name="Prepare the zip").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name=re.compile(r"^Download pwff-\w+\.zip")).click()
+    path = folder / "run.zip"
+    download.value.save_as(path)
+    with zipfile.ZipFile(path) as package:
+        assert package.testzip() is None
+        inside = {Path(name).relative_to(f"pwff-{run_in(page)}").as_posix(): name for name in package.namelist()}
+        figures = {f"figures/{panel}.pdf" for panel in PANELS}
+        tables = {f"tables/{table}.{kind}" for table in ("rounds", "clients") for kind in ("csv", "json", "parquet")}
+        texts = {"run.json", "config.toml", "caption.txt", "README.txt"}
+        assert inside.keys() >= figures | tables | texts
+        assert len(package.read(inside["tables/rounds.csv"]).splitlines()) == rounds + 1
+        whole = json.loads(package.read(inside["run.json"]))
+        assert [change["changes"] for change in whole["steerings"]] == [{"channel.snr_db": 0}]
+        (sheet,) = PdfReader(io.BytesIO(package.read(inside["figures/delay.pdf"]))).pages
+        assert float(sheet.mediabox.width) / 72 == pytest.approx(3.5, abs=0.01)  # inches: IEEE, one column

@@ -1,0 +1,38 @@
+"""Every page, light and dark, wide and on a phone: axe-core finds nothing serious, and nothing sticks out."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import ROOT
+from tests.e2e.accessibility import findings
+from tests.e2e.charts import chart, drawn, wait_for_zoom
+from tests.e2e.conftest import Visitor
+
+PAGES = [path.stem for path in sorted((ROOT / "pages").glob("*.py"))]
+BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(16, 22, 28)"}  # of .streamlit/config.toml
+
+_SIDEWAYS = "() => { const main = document.querySelector('.stMain'); return main.scrollWidth - main.clientWidth; }"
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_keeps_nobody_out(visit: Visitor, name: str, width: int) -> None:
+    page = visit("" if name == "live" else name, width=width)
+    found = {}
+    for scheme, background in BACKGROUNDS.items():
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        expect(page.locator(".stApp")).to_have_css("background-color", background)
+        found[scheme] = findings(page)
+    assert found == {"light": [], "dark": []}
+    assert page.evaluate(_SIDEWAYS) <= 0, "wider than the window"
+
+
+def test_a_chart_is_used_by_keyboard_and_offers_no_way_to_another_computer(visit: Visitor) -> None:
+    page = visit()
+    buttons, before = chart(page, "accuracy").get_by_role("button"), drawn(page, "accuracy")["range"]
+    names = [button.get_attribute("aria-label") or "" for button in buttons.all()]
+    assert not [name for name in names if "share" in name.lower() or "cloud" in name.lower()]
+    buttons.nth(names.index("Zoom in")).press("Enter")
+    wait_for_zoom(page, "accuracy", before)
