@@ -14,11 +14,13 @@ import pytest
 from playwright.sync_api import Page, expect
 from pypdf import PdfReader
 
+from pwff_core.config import RunConfig, with_changes
 from pwff_core.store import RunStatus
 from tests.browser import Site, settle
 from tests.e2e.accessibility import findings
 from tests.e2e.charts import drawn, last_round, wait_for_round, zoom
 from tests.e2e.conftest import TINY, Visitor
+from tests.scripted import profile, whole_run
 
 # more rounds than the lesson takes, and no fading: a round's delay is then bits / (B log2(1 + SNR)) to the last digit
 LESSON = TINY | {
@@ -72,11 +74,36 @@ def test_a_lesson(visit: Visitor, site: Site, tmp_path: Path) -> None:
     taken_home(page, tmp_path, site.store.run(run_id).rounds_done)
 
 
-def steered_to(page: Page, snr_db: int) -> int:
-    """The SNR is set by its box while the run goes; the round from which the page says that it holds."""
+def test_two_browsers_do_not_fight_over_a_run(visit: Visitor, site: Site) -> None:
+    run_id = site.store.create_run(with_changes(RunConfig(), TINY))
+    site.store.claim(run_id)  # its engine is this process, which plays two rounds and then nothing
+    site.store.describe(run_id, [profile(0), profile(1)], [], 4)
+    for record in whole_run(run_id, weights=(0.25, 0.75))[:2]:
+        site.store.append(run_id, record)
+    first = visit(f"?run={run_id}")
+    set_snr(first, 0)
+    expect(first.get_by_text("SNR 0 dB: asked")).to_be_visible()
+    assert site.store.asked(run_id) == {"channel.snr_db": 0}
+
+    second = visit(f"?run={run_id}")
+    expect(second.get_by_role("button", name="Stop", exact=True)).to_be_disabled()
+    second.get_by_role("button", name="Take over").click()
+    expect(second.get_by_role("button", name="Stop", exact=True)).to_be_enabled()
+    expect(first.get_by_text("Another browser has taken over")).to_be_visible()
+    expect(first.get_by_role("button", name="Stop", exact=True)).to_be_disabled()
+    site.store.finish(run_id, RunStatus.STOPPED)
+
+
+def set_snr(page: Page, snr_db: int) -> None:
+    """Types an SNR into its box."""
     box = page.get_by_role("textbox", name=re.compile("^SNR"))
     box.fill(f"{snr_db}")
     box.press("Enter")
+
+
+def steered_to(page: Page, snr_db: int) -> int:
+    """The SNR is set by its box while the run goes; the round from which the page says that it holds."""
+    set_snr(page, snr_db)
     told = page.locator(".stMain").get_by_text(re.compile(r"From round \d+: SNR 5 → 0 dB")).first
     expect(told).to_be_visible()
     return int(re.findall(r"From round (\d+)", told.inner_text())[-1])
