@@ -84,7 +84,7 @@ def look_in(log: list[tuple[float, str, int]]) -> Look:
     end = min((at for at in asked if at > start), default=float("inf"))
     got = [(at, size) for at, what, size in log if what == "got" and start < at < end]
     last = max(at for at, _ in got)
-    return Look(sum(size for _, size in got) / 1000, last - start, max(drawn, default=last) - last)
+    return Look(sum(size for _, size in got) / 1000, last - start, max(max(drawn, default=last) - last, 0.0))
 
 
 def begin(store: Store, rounds: int) -> str:

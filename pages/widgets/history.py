@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 import streamlit as st
 
-from pages.widgets.words import settings_words
+from pages.widgets.words import count, settings_words
 from pwff_core.figures import round_frame
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.store import RunRow, RunStatus, Store
@@ -126,7 +126,7 @@ def choose(store: Store, rows: Sequence[RunRow], positions: Mapping[str, int], c
         on_select=take,
         selection_mode="multi-row",
         placeholder="–",
-        alt=f"{len(rows)} runs, newest first",
+        alt=f"{count(len(rows), 'run')}, newest first",
         column_config={
             "Run": text(width=280, help="Its name, or its settings."),
             "Accuracy [%]": number(format="%.1f", help="The last that was measured, mean over clients."),

@@ -19,6 +19,7 @@ from pwff_core.figures.theme import BLUE, CLEAR, GREEN, GREY, PURPLE, TEMPLATES,
 from pwff_core.records import Steering
 
 MAX_POINTS = 1_500  # a trace; more cannot be told apart on a screen and slow the browser down
+_MOST_MARKERS = 40  # on a line, evenly spread; more run into each other, and cost the browser most of its time
 _MAX_CLIENT_POINTS = 300  # of a single client's line, as there are up to 20 of them
 _BAND_OPACITY, _STAGE_OPACITY = 0.25, 0.1
 _NARROW, _WIDE = 0.1, 0.45  # shares of the axis: a label's room, from the number alone to name and early end
@@ -119,7 +120,8 @@ def _curve(line: Line, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
     return go.Scatter(
         x=frame.index.to_numpy(), y=_packed([panel.scaled(frame[line.column])]), name=line.name,
         mode="lines+markers",
-        line={"color": line.colour, "dash": line.dash, "width": width}, marker={"symbol": line.marker, "size": size},
+        line={"color": line.colour, "dash": line.dash, "width": width},
+        marker={"symbol": line.marker, "size": size, "maxdisplayed": _MOST_MARKERS},
         hovertemplate=f"%{{y:.4g}} {panel.unit}",
     )  # fmt: skip
 
@@ -164,7 +166,7 @@ def _single_clients(clients: ClientLines, panel: Panel) -> list[go.Scatter]:
         _, dash, name = next(third for third in _THIRDS if weight <= third[0])
         lines.append(go.Scatter(
             x=drawn.index.to_numpy(), y=_packed([panel.scaled(drawn[client])]), name=name, legendgroup=name,
-            showlegend=name not in named, mode="lines+markers", marker={"size": 3},
+            showlegend=name not in named, mode="lines+markers", marker={"size": 3, "maxdisplayed": _MOST_MARKERS},
             line={"color": between(BLUE, VERMILLION, weight), "dash": dash, "width": 1.25},
             hovertemplate=f"client {client}, λ {weight:.2f}: %{{y:.4g}} {panel.unit}<extra></extra>",
         ))  # fmt: skip
@@ -197,7 +199,8 @@ def _what_if(what_if: WhatIf, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
     return go.Scatter(
         x=frame.index.to_numpy(), y=_packed([what_if.values[frame.index.to_numpy() - 1]]), name=what_if.name,
         mode="lines+markers", line={"color": GREEN, "dash": "dash", "width": 2},
-        marker={"symbol": "diamond-open", "size": 6}, hovertemplate=f"%{{y:.4g}} {panel.unit}",
+        marker={"symbol": "diamond-open", "size": 6, "maxdisplayed": _MOST_MARKERS},
+        hovertemplate=f"%{{y:.4g}} {panel.unit}",
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from pypdf import PdfReader
 
 from pwff_core.config import RunConfig, with_changes
@@ -35,10 +35,15 @@ def run_in(page: Page) -> str:
     return parse_qs(urlsplit(page.url).query)["run"][0]
 
 
+def button(page: Page, name: str) -> Locator:
+    """A button of the page's own: while a page is busy, Streamlit has a "Stop" in the header."""
+    return page.locator(".stMain").get_by_role("button", name=name, exact=True)
+
+
 def test_a_lesson(visit: Visitor, site: Site, tmp_path: Path) -> None:
     page = visit(f"?{urlencode(LESSON)}")
     earlier = run_in(page)
-    page.get_by_role("button", name="Start", exact=True).click()
+    button(page, "Start").click()
     page.wait_for_url(lambda address: "run=" in address and earlier not in address)
     run_id = run_in(page)
     expect(page.locator(".stMain").get_by_text(re.compile(f"run {run_id}", re.IGNORECASE)).first).to_be_visible()
@@ -67,7 +72,7 @@ def test_a_lesson(visit: Visitor, site: Site, tmp_path: Path) -> None:
     wait_for_round(page, before)
     assert first - 0.5 in drawn(page, "delay")["lines"]
 
-    page.get_by_role("button", name="Stop", exact=True).click()
+    button(page, "Stop").click()
     expect(page.get_by_text("What was measured is kept")).to_be_visible()
     assert site.store.run(run_id).status is RunStatus.STOPPED
     assert run_in(page) == run_id
@@ -86,11 +91,11 @@ def test_two_browsers_do_not_fight_over_a_run(visit: Visitor, site: Site) -> Non
     assert site.store.asked(run_id) == {"channel.snr_db": 0}
 
     second = visit(f"?run={run_id}")
-    expect(second.get_by_role("button", name="Stop", exact=True)).to_be_disabled()
-    second.get_by_role("button", name="Take over").click()
-    expect(second.get_by_role("button", name="Stop", exact=True)).to_be_enabled()
+    expect(button(second, "Stop")).to_be_disabled()
+    button(second, "Take over").click()
+    expect(button(second, "Stop")).to_be_enabled()
     expect(first.get_by_text("Another browser has taken over")).to_be_visible()
-    expect(first.get_by_role("button", name="Stop", exact=True)).to_be_disabled()
+    expect(button(first, "Stop")).to_be_disabled()
     site.store.finish(run_id, RunStatus.STOPPED)
 
 
@@ -115,7 +120,7 @@ def taken_home(page: Page, folder: Path, rounds: int) -> None:
     for picture in ("PNG", "SVG"):  # each takes a second a chart: PDF stands for them
         page.get_by_role("button", name=picture, exact=True).click()
         settle(page)
-    page.get_by_role("button", name="Prepare the zip").click()
+    button(page, "Prepare the zip").click()
     with page.expect_download() as download:
         page.get_by_role("button", name=re.compile(r"^Download pwff-\w+\.zip")).click()
     path = folder / "run.zip"
