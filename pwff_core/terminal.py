@@ -129,7 +129,7 @@ def _played(store: Store, config: RunConfig, comparison: str, as_json: bool) -> 
     from pwff_core.comparison.outcomes import outcome
 
     label = run_label(config)
-    run_id = store.create_run(config, f"compare: {label}", comparison=comparison)
+    run_id = store.create_run(config, f"Compare: {label}", comparison=comparison)
     try:
         records = play(store, run_id, label, as_json=as_json)
     except TrainingError as error:
