@@ -13,6 +13,7 @@ import pwff_core
 from pwff_core.config import RunConfig, steered
 from pwff_core.methods import METHODS
 from pwff_core.records import METRICS, ClientProfile, ClientRecord, RoundRecord, Stage, Value
+from pwff_core.store import RunStatus, Store
 
 if TYPE_CHECKING:  # tests of the pages play scripts too, and need no torch for it
     from pwff_core.models.saved import SavedModels
@@ -63,6 +64,17 @@ def profile(client: int) -> ClientProfile:
         client=client, helpfulness_weight=0.25 + client / 2, device_class="low", lora_modules=4, train_examples=8,
         validation_examples=2, test_examples=3, topics={"cooking": 8}, style={"units": "metric"},
     )  # fmt: skip
+
+
+def played(store: Store, config: RunConfig) -> str:
+    """The id of a finished run of two clients and three rounds."""
+    run_id = store.create_run(config)
+    store.claim(run_id)
+    store.describe(run_id, (profile(0), profile(1)), (), 3)
+    for number in (1, 2, 3):
+        store.append(run_id, record(number, run_id))
+    store.finish(run_id, RunStatus.FINISHED)
+    return run_id
 
 
 def federation(

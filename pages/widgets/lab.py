@@ -9,7 +9,6 @@ import streamlit as st
 from pages.widgets import knobs, settings
 from pages.widgets.words import plain, sentence
 from pwff_core.config import PresetId, RunConfig, preset_config
-from pwff_core.methods import METHODS
 
 SCOPE = "lab-"
 SLIDERS = ("channel.snr_db", "channel.bandwidth_hz", "channel.transmit_power_w")
@@ -88,15 +87,10 @@ def _size() -> None:
 
 
 def _method() -> None:
-    st.selectbox(
-        "Method",
-        list(METHODS),
-        format_func=lambda method: METHODS[method].label,
-        key=_METHOD,
-        persist_state="session",
-        help="Whose upload the tiles, the progress under the fading and the formulas are about.",
+    chosen = settings.method_box(
+        _METHOD, "Whose upload the tiles, the progress under the fading and the formulas are about."
     )
-    st.caption(plain(f"{sentence(METHODS[st.session_state[_METHOD]].summary)}."))
+    st.caption(plain(f"{sentence(chosen.summary)}."))
 
 
 def _exchange(config: RunConfig | None) -> None:

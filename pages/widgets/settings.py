@@ -12,7 +12,7 @@ from pages.widgets.words import plain, sentence
 from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.config import knobs as all_knobs
 from pwff_core.figures import STAGE_NAMES
-from pwff_core.methods import METHODS
+from pwff_core.methods import METHODS, Method, MethodId
 from pwff_core.records import Stage
 
 PRESET_LABELS: dict[PresetId, str] = {"demo": "Demo", "paper": "Paper", "paper-as-printed": "Paper as printed"}
@@ -170,16 +170,23 @@ def _start_from() -> None:
     st.caption(PRESET_WORDS[st.session_state[_PRESET]])
 
 
-def _method() -> None:
-    st.selectbox(
+def method_box(key: str, words: str) -> Method:
+    """The choice of a method, and which is chosen; `words` are its help."""
+    chosen: MethodId = st.selectbox(
         "Method",
         list(METHODS),
         format_func=lambda method: METHODS[method].label,
-        key=_METHOD,
+        key=key,
         persist_state="session",
-        help="What is trained, what is uploaded and averaged, what stays at home, and what alignment rewards.",
+        help=words,
     )
-    chosen = METHODS[st.session_state[_METHOD]]
+    return METHODS[chosen]
+
+
+def _method() -> None:
+    chosen = method_box(
+        _METHOD, "What is trained, what is uploaded and averaged, what stays at home, and what alignment rewards."
+    )
     st.caption(f"{sentence(chosen.summary)}.{'' if chosen.rewards else ' ' + ENDS_EARLY}")
     with st.popover("All methods", key="methods", width="stretch"):
         for method in METHODS.values():

@@ -13,9 +13,9 @@ from pwff_core import cli, flags
 from pwff_core.config import RunConfig
 from pwff_core.export import RUN_FIGURES, ordered
 from pwff_core.figures import PRESETS
-from pwff_core.store import RunStatus, Store
+from pwff_core.store import Store
+from tests import scripted
 from tests.cli.asking import sentence
-from tests.scripted import profile, record
 
 NO_MODEL_MEANT = "--client and --when choose a model; add --as peft, or leave them out for the run's tables."
 NO_FIGURE_MEANT = "--formats, --size and --figures are of tables and figures; leave them out with --as peft."
@@ -33,15 +33,8 @@ def no_chrome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def played(path: Path) -> str:
-    """A finished run of two clients and three rounds."""
-    store = Store(path)
-    run_id = store.create_run(RunConfig(clients=2))
-    store.claim(run_id)
-    store.describe(run_id, (profile(0), profile(1)), (), 3)
-    for number in (1, 2, 3):
-        store.append(run_id, record(number, run_id))
-    store.finish(run_id, RunStatus.FINISHED)
-    return run_id
+    """A finished run of two clients and three rounds, in the store at a path."""
+    return scripted.played(Store(path), RunConfig(clients=2))
 
 
 def test_the_help_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ def test_means_and_deviations_are_over_seeds_in_the_charts_unit(frame: pd.DataFr
     told = over_seeds("accuracy", frame)
     assert told["method"].drop_duplicates().tolist() == ["pwff", "pfl"]  # as in METHODS
     first = told.iloc[0]
-    alone = 100 * whole_run()[0].accuracy  # type: ignore[operator]
+    alone = 100 * whole_run()[0].accuracy
     assert (first["x"], first["mean"], first["seeds"]) == (1, pytest.approx(alone + 1), 2)
     assert first["deviation"] == pytest.approx(math.sqrt(2))  # of −1 and +1 percent points
     assert told[told["method"] == "pfl"]["deviation"].isna().all()
@@ -161,7 +161,7 @@ def test_figures_are_strict_json(chart_id: ChartId, theme: str, frame: pd.DataFr
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    figure = chart_figure(chart_id, over_seeds(chart_id, frame), PLANNED, theme=theme)  # type: ignore[arg-type]
+    figure = chart_figure(chart_id, over_seeds(chart_id, frame), PLANNED, theme=theme)
     tree = json.loads(figure_json(figure), parse_constant=refuse)
     assert "template" not in tree["layout"] and tree["data"]
 

@@ -63,9 +63,9 @@ def test_the_table_has_a_row_a_round_and_a_column_a_run() -> None:
 
 @pytest.mark.parametrize("panel_id", OVERLAID)
 def test_without_a_number_the_chart_says_so(panel_id: str) -> None:
-    figure = overlay_figure(panel_id, [EMPTY])  # type: ignore[arg-type]
+    figure = overlay_figure(panel_id, [EMPTY])
     assert [note.text for note in figure.layout.annotations] == ["None of these runs has measured it."]
-    assert overlay_table(panel_id, [EMPTY]).empty  # type: ignore[arg-type]
+    assert overlay_table(panel_id, [EMPTY]).empty
     assert not overlay_figure("energy", [WHOLE, EMPTY]).layout.annotations
 
 

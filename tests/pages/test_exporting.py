@@ -16,8 +16,8 @@ from pages.widgets import exporting
 from pwff_core.config import RunConfig
 from pwff_core.errors import EngineError
 from pwff_core.export import Look, Order, Parcel
-from pwff_core.store import RunStatus, Store
-from tests.scripted import profile, record
+from pwff_core.store import Store
+from tests import scripted
 
 RUN_PANEL = """
 import streamlit as st
@@ -62,13 +62,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def played(store: Store) -> str:
-    run_id = store.create_run(RunConfig(clients=2, seed=9))
-    store.claim(run_id)
-    store.describe(run_id, (profile(0), profile(1)), (), 3)
-    for number in (1, 2, 3):
-        store.append(run_id, record(number, run_id))
-    store.finish(run_id, RunStatus.FINISHED)
-    return run_id
+    return scripted.played(store, RunConfig(clients=2, seed=9))
 
 
 def opened(run_id: str) -> AppTest:
