@@ -24,7 +24,7 @@ from tests.scripted import profile, whole_run
 
 # more rounds than the lesson takes, and no fading: a round's delay is then bits / (B log2(1 + SNR)) to the last digit
 LESSON = TINY | {
-    "instruction.rounds": 400, "instruction.local_steps": 4, "reward.rounds": 0, "alignment.rounds": 0,
+    "instruction.rounds": 2000, "instruction.local_steps": 4, "reward.rounds": 0, "alignment.rounds": 0,
     "channel.fading": "awgn", "channel.snr_db": 5,
 }  # fmt: skip
 PANELS = ("accuracy", "delay", "energy")
