@@ -1,4 +1,4 @@
-"""The command line: `pwff run | compare | runs | export | app`.
+"""The command line: `pwff run | compare | runs | export | rank | app`.
 
 What a person gets wrong is answered in one sentence on stderr with exit code 2; 1 is for an engine that failed, 130 for
 Ctrl-C. Only what help needs is imported up here: `pwff --help` answers at once.
@@ -21,7 +21,19 @@ import tyro
 
 from pwff_core.comparison.presets import FIGURES, FigureId, figure_config, plan
 from pwff_core.errors import ConfigError, EngineError, PwffError, StoreError
-from pwff_core.flags import EXPORTS, App, Command, Compare, Export, Run, Runs, config_of, unknown_flag
+from pwff_core.flags import (
+    EXPORTS,
+    App,
+    Command,
+    Compare,
+    Export,
+    Rank,
+    Run,
+    Runs,
+    config_of,
+    ranking_config_of,
+    unknown_flag,
+)
 from pwff_core.methods import METHODS
 from pwff_core.paths import STORE_VARIABLE, default_store_path, root_dir
 from pwff_core.recording import recording_of
@@ -29,7 +41,7 @@ from pwff_core.records import When
 from pwff_core.store import RunStatus, Store
 from pwff_core.terminal import compare, drawing, play, summary, table
 
-_NAMES = ("run", "compare", "runs", "export", "app")
+_NAMES = ("run", "compare", "runs", "export", "rank", "app")
 _FIRST_PORT = 8501
 
 
@@ -53,6 +65,8 @@ def _dispatch(words: list[str]) -> int:
         print(f"pwff {_version()}")
         return 0
     command = _parsed(words)
+    if isinstance(command, Rank):
+        return _rank(command)
     path = command.store or default_store_path()
     match command:
         case Run():
@@ -92,7 +106,7 @@ def _run(command: Run, path: Path) -> int:
     store = Store(path)
     run_id = store.create_run(config, command.name)
     try:
-        records = play(store, run_id, METHODS[config.method].label, as_json=command.json)
+        records = play(store, run_id, METHODS[config.method].label, as_json=command.json, force=command.force)
     except KeyboardInterrupt:
         print(f"{store.run(run_id).message} They are kept as run {run_id}.", file=sys.stderr)
         return 130
@@ -209,6 +223,13 @@ def _resolved(store: Store, text: str) -> str:
         raise StoreError(f"{text!r} is the start of several runs: {', '.join(found[:5])}; give more letters.")
     newest = f"the newest are {', '.join(ids[:5])}" if ids else "there are none yet"
     raise StoreError(f"There is no run {text[:40]!r} in {store.path}; {newest}.")
+
+
+def _rank(command: Rank) -> int:
+    config = ranking_config_of(command.settings)
+    from pwff_core.ranking.command import rank  # so that the other commands do without it
+
+    return rank(config, command.to, yes=command.yes)
 
 
 def _app(command: App, path: Path) -> int:

@@ -105,8 +105,8 @@ class RewardConfig(Section):
     learning_rate: float = knob(3e-3, "AdamW's step size for the head; an encoder that is trained too has a tenth of it.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
     trainable: Literal["head", "all"] = knob("head", "head: a small fully connected head on a frozen encoder; all: the encoder too (the paper's letter: 100 times the upload).", label="Trainable")
     hidden: int = knob(64, "Inner width of the head.", ge=1, le=4096, label="Head width")
-    encoder: str = knob("demo", "DistilBERT-family encoder: demo (embedded), a local folder or a Hub id such as distilbert-base-uncased.", label="Encoder")
-    helpful_source: str = knob("demo", "demo: pairs made from the embedded corpus; or a file (.json, .jsonl, .csv, .parquet) or Hub id (such as Anthropic/hh-rlhf:helpful-base, its folder after a colon) in TRL's preference format: prompt, chosen, rejected; or chosen, rejected as whole dialogues.", label="Helpfulness pairs")
+    encoder: str = knob("demo", "Bidirectional text encoder: demo (embedded), a local folder or a Hub id such as distilbert-base-uncased.", label="Encoder")
+    helpful_source: str = knob("demo", "demo: pairs made from the embedded corpus; or a file (.json, .jsonl, .csv, .parquet), folder or Hub id (such as Anthropic/hh-rlhf:helpful-base, its part after a colon) in TRL's preference format: prompt, chosen, rejected; or chosen, rejected as whole dialogues.", label="Helpfulness pairs")
     harmless_source: str = knob("demo", "The same for harmlessness.", label="Harmlessness pairs")
     train_pairs: int = knob(64, "Pairs that a client trains on, of each kind.", ge=1, le=100_000, label="Training pairs")
     test_pairs: int = knob(32, "Held-out pairs of a client, of each kind.", ge=1, le=10_000, label="Test pairs")
@@ -158,7 +158,8 @@ class LoraConfig(Section):
 class DataConfig(Section):
     """Whose examples, and how different clients' data are."""
 
-    source: str = knob("demo", "demo: the embedded corpus; a file in Alpaca columns (.json, .jsonl, .csv, .parquet); or a Hub id such as tatsu-lab/alpaca.", label="Data source")
+    source: str = knob("demo", "demo: the embedded corpus; a file in Alpaca columns (.json, .jsonl, .csv, .parquet) or a folder of such files; or a Hub id such as tatsu-lab/alpaca.", label="Data source")
+    max_rows: int = knob(100_000, "Rows that are kept of a source of examples or of preference pairs; of a larger one, a random sample (the same in every run).", ge=1, le=1_000_000, scale="log", label="Most rows")
     alpha: float = knob(0.3, "From non-IID (small) to IID (large): Dirichlet concentration over topics. A house style's convention is a client's own with probability 1/(1+α), and a fact is held by a share α/(1+α) of the clients.", symbol="α", ge=0.01, le=1000, scale="log", label="Non-IID ↔ IID")
     personal_styles: bool = knob(True, "Demo: clients have house styles of their own; off: all write in one style.", label="Personal styles")
     train_examples: int = knob(96, "Training examples of a client, on average (counts differ between clients).", ge=1, le=100_000, label="Training examples")
@@ -205,9 +206,9 @@ class RunConfig(Section):
     clients: int = knob(10, "Number of clients.", symbol="K", ge=2, le=MAX_CLIENTS, label="Clients")
     seed: int = knob(0, "Seed of everything random; the same seed gives the same records.", ge=0, le=2**31 - 1, label="Seed")
     preset: PresetId = knob("demo", "The settings that this run started from.", label="Preset")
-    backbone: str = knob("demo", "Causal language model: demo (embedded), a local folder or a Hub id such as gpt2.", label="Backbone")
+    backbone: str = knob("demo", "Causal language model of the GPT-2 family or of Llama type: demo (embedded), a local folder or a Hub id such as gpt2.", label="Backbone")
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "Where the model trains.", label="Device")
-    precision: Literal["float32", "bfloat16"] = knob("float32", "Number format of the frozen weights; what is trained is always float32.", label="Precision")
+    precision: Literal["auto", "float32", "bfloat16"] = knob("auto", "Number format of the frozen weights and of activations; what is trained, the head and all losses are float32. auto: bfloat16 where the device multiplies it natively, which is faster.", label="Precision")
     price_as: Literal["backbone", "gpt2"] = knob("backbone", "Price the link by what this backbone uploads, or as if it were GPT-2 small (learning unchanged).", label="Price the link as")
     float_bits: Literal[16, 32] = knob(32, "Width of an uploaded number on the air.", unit="bit", label="Bits per number")
     channel: ChannelConfig = ChannelConfig()
@@ -307,7 +308,7 @@ def _bounds(info: FieldInfo) -> tuple[float | None, float | None]:
     return low, high
 
 
-def knobs(config: RunConfig | None = None) -> dict[str, Knob]:
+def knobs(config: Section | None = None) -> dict[str, Knob]:
     """Every leaf of the config by dotted path, in the order of definition; defaults are taken from `config`."""
 
     def walk(section: BaseModel, prefix: str) -> dict[str, Knob]:
@@ -406,9 +407,12 @@ def _nearest(word: str, known: Any) -> str:
     return f" Did you mean {close[0]!r}?" if close and close[0] != word else ""
 
 
-def explain(error: ValidationError) -> dict[str, str]:
-    """Each problem of a ValidationError as one sentence, by dotted path: what was wrong, what is allowed."""
-    known = knobs()
+def explain(error: ValidationError, known: dict[str, Knob] | None = None) -> dict[str, str]:
+    """Each problem of a ValidationError as one sentence, by dotted path: what was wrong, what is allowed.
+
+    `known` are the knobs of what was checked, of a RunConfig unless they are given.
+    """
+    known = known or knobs()
     problems: dict[str, str] = {}
     for item in error.errors():
         path = ".".join(part for part in item["loc"] if isinstance(part, str))

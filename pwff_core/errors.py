@@ -27,5 +27,9 @@ class TrainingError(PwffError):
     """Training went wrong in a round; the rounds before it are kept."""
 
 
+class RankingError(PwffError):
+    """The model that ranks responses cannot be asked, or its server refuses."""
+
+
 class EngineError(PwffError):
     """The engine could not be started, or ended in a way that nobody foresaw; the text names its log."""

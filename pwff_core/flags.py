@@ -18,6 +18,7 @@ from pwff_core.comparison.presets import FIGURES
 from pwff_core.config import Knob, PresetId, RunConfig, knobs, load_toml, preset_config, with_changes
 from pwff_core.errors import ConfigError
 from pwff_core.paths import STORE_VARIABLE
+from pwff_core.ranking import settings as ranking
 from pwff_core.records import When
 
 EXPORTS = ("tables", "figures", "all", "zip", "peft")
@@ -39,11 +40,11 @@ def settings_type(left_out: Collection[str]) -> type[Any]:
     return dataclasses.make_dataclass("settings", outer, namespace={"__doc__": "Settings of the run."})
 
 
-def _flag(entry: Knob) -> Any:
+def _flag(entry: Knob, origin: str = "demo") -> Any:
     text = tuple[str, ...] if entry.kind == "list" else str
     words = "|".join(str(choice) for choice in entry.choices) or entry.unit or _KIND_WORDS[entry.kind]
     symbol = f"{entry.symbol}: " if entry.symbol else ""
-    hint = f"(demo: {_written(entry.default)})"
+    hint = f"({origin}: {_written(entry.default)})"
     return Annotated[text | None, arg(help=symbol + entry.help, metavar=words, help_behavior_hint=hint)]
 
 
@@ -58,6 +59,12 @@ def _written(value: Any) -> str:
 
 _ALL_SETTINGS = settings_type(("preset",))
 _COMPARED_SETTINGS = settings_type(("preset", "method", "seed"))
+_RANKING_KNOBS = knobs(ranking.RankingConfig())
+_RANKING_SETTINGS = dataclasses.make_dataclass(
+    "settings",
+    [(name, _flag(entry, "default"), dataclasses.field(default=None)) for name, entry in _RANKING_KNOBS.items()],
+    namespace={"__doc__": "What is ranked, and by whom."},
+)
 
 Preset = Annotated[str, arg(metavar="demo|paper|paper-as-printed", help="Settings to start from.")]
 ConfigFile = Annotated[Path | None, arg(metavar="FILE.toml", help="Settings laid over the preset: sections as tables.")]
@@ -81,6 +88,7 @@ class Run:
     store: StorePath = None
     name: Annotated[str, arg(metavar="TEXT", help="A name to find the run by.")] = ""
     json: Json = False
+    force: Annotated[bool, arg(help="Try even if the run is likely to need more memory than is free.")] = False
     settings: Annotated[Any, arg(name="", constructor=_ALL_SETTINGS)] = dataclasses.field(default_factory=_ALL_SETTINGS)
 
 
@@ -193,6 +201,20 @@ class Export:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rank:
+    """Make preference pairs: sample responses from a backbone and have a model behind an OpenAI-compatible server rank
+    them on helpfulness and on harmlessness. What it takes is told first; a call that was cut short can be repeated."""
+
+    to: Annotated[Path, arg(metavar="DIR", help="Folder of the pairs, and of what is kept for a later call.")] = Path(
+        "preferences"
+    )
+    yes: Annotated[bool, arg(help="Ask without a question first; needed where there is no terminal.")] = False
+    settings: Annotated[Any, arg(name="", constructor=_RANKING_SETTINGS)] = dataclasses.field(
+        default_factory=_RANKING_SETTINGS
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class App:
     """Open the pages in a browser."""
 
@@ -201,7 +223,7 @@ class App:
     headless: Annotated[bool, arg(help="Print the address without opening a browser.")] = False
 
 
-Command = Run | Compare | Runs | Export | App
+Command = Run | Compare | Runs | Export | Rank | App
 
 
 def config_of(preset: str, file: Path | None, settings: Any) -> RunConfig:
@@ -209,17 +231,22 @@ def config_of(preset: str, file: Path | None, settings: Any) -> RunConfig:
     if preset not in get_args(PresetId):
         raise ConfigError(f"preset: {preset!r} is not one of {', '.join(get_args(PresetId))}.")
     base = preset_config(next(known for known in get_args(PresetId) if known == preset))
-    return with_changes(load_toml(file, base) if file else base, _changes(dataclasses.asdict(settings)))
+    return with_changes(load_toml(file, base) if file else base, _changes(dataclasses.asdict(settings), knobs()))
 
 
-def _changes(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def ranking_config_of(settings: Any) -> ranking.RankingConfig:
+    """What `pwff rank` was told. ConfigError if it cannot be."""
+    return ranking.checked(_changes(dataclasses.asdict(settings), _RANKING_KNOBS))
+
+
+def _changes(settings: Mapping[str, Any], known: Mapping[str, Knob], prefix: str = "") -> dict[str, Any]:
     """Dotted paths of the flags that were given, with what was given."""
     given: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            given |= _changes(value, f"{prefix}{name}.")
+            given |= _changes(value, known, f"{prefix}{name}.")
         elif value is not None:
-            given[prefix + name] = _read(knobs()[prefix + name], value)
+            given[prefix + name] = _read(known[prefix + name], value)
     return given
 
 

@@ -33,7 +33,7 @@ LAYERS = (
     layer("stages"),
     layer("federation", "store", "figures", "launch", "conversation", blind=True),
     layer("recording", "queue", "comparison"),
-    layer("worker", "talk", "export", "flags", "terminal", "cli", "foundation"),
+    layer("worker", "talk", "export", "ranking", "flags", "terminal", "cli", "foundation"),
     layer("__init__", "__main__"),
 )
 HEIGHT = {room: height for height, row in enumerate(LAYERS) for room in row.rooms}
@@ -52,6 +52,7 @@ ONLY_IN = {
     "streamlit": frozenset({"app", "pages"}),
     "plotly": frozenset({"figures", "export"}),
     "sqlite3": frozenset({"store"}),
+    "openai": frozenset({"ranking"}),
 }
 
 
@@ -162,8 +163,10 @@ def test_every_room_of_the_law_exists() -> None:
         ("pages.widgets.chart", "import sqlite3"),
         ("app", "from pwff_core.models.cohort import Cohort"),
         ("app", "import transformers.models"),
+        ("pages.live", "from pwff_core.ranking.settings import RankingConfig"),
         ("pwff_core.worker", "import streamlit as st"),
         ("pwff_core.cli", "import sqlite3"),
+        ("pwff_core.stages.reward", "from openai import AsyncOpenAI"),
         ("pwff_core.store", "import plotly"),
         ("pwff_core.export", "def table():\n    import torch"),
         ("pwff_core.figures", "from peft import LoraConfig"),

@@ -17,7 +17,7 @@ import pytest
 
 from pwff_core import cli, flags, terminal
 from pwff_core.config import InstructionConfig, RunConfig, knobs
-from pwff_core.errors import TrainingError
+from pwff_core.errors import ModelError, TrainingError
 from pwff_core.records import RoundRecord
 from pwff_core.store import RunStatus, Store
 from tests.cli.asking import SHORT, play_with, sentence
@@ -29,19 +29,20 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # help
 
 
-def test_help_answers_at_once_without_what_training_needs() -> None:
+@pytest.mark.parametrize(("command", "flag"), [("run", "--channel.snr-db dB"), ("rank", "--candidates N")])
+def test_help_answers_at_once_without_what_training_needs(command: str, flag: str) -> None:
     code = (
         "import sys, pwff_core.cli as cli\n"
-        "try: cli.main(['run', '--help'])\n"
+        f"try: cli.main([{command!r}, '--help'])\n"
         "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'torch', 'transformers', 'pandas', 'numpy', 'scipy', 'streamlit', 'plotly', 'tqdm'}\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'numpy', 'scipy', 'streamlit', 'plotly', 'tqdm', 'openai'}\n"
         "print(*sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr.strip() == ""
     assert time.monotonic() - start < 5.0  # 0.5 s on an idle computer
-    assert "--channel.snr-db dB" in done.stdout
+    assert flag in done.stdout
 
 
 def test_every_setting_is_a_flag_with_its_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +60,7 @@ def test_no_command_is_help_and_version_is_a_line(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as end:
         cli.main([])
     assert end.value.code == 0
-    assert "{run,compare,runs,export,app}" in capsys.readouterr().out
+    assert "{run,compare,runs,export,rank,app}" in capsys.readouterr().out
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("pwff ")
 
@@ -163,6 +164,16 @@ def test_bad_settings_are_one_sentence_and_start_no_run(
     assert not path.exists()
 
 
+def test_a_run_that_memory_does_not_suffice_for_may_be_forced(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_with(monkeypatch, federation(prepare_error=ModelError("needs about 31 GB; 24 GB are free.")))
+    assert cli.main(["run", *SHORT]) == 2
+    assert "pwff: needs about 31 GB; 24 GB are free." in capsys.readouterr().err
+    assert cli.main(["run", *SHORT, "--force"]) == 0
+    assert [row.status for row in Store(path).runs()] == [RunStatus.FINISHED, RunStatus.FAILED]
+
+
 def test_an_unknown_field_in_the_file_names_the_nearest(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,7 +186,7 @@ def test_an_unknown_field_in_the_file_names_the_nearest(
 
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     said = sentence(capsys, "comprae")
-    assert said == "unknown command 'comprae'; did you mean compare? There are run, compare, runs, export, app."
+    assert said == "unknown command 'comprae'; did you mean compare? There are run, compare, runs, export, rank, app."
 
 
 # run
