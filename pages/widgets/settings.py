@@ -55,7 +55,7 @@ SLIDERS: dict[str, tuple[str, ...]] = {
 CHANNEL_MORE = Group(("channel.coherence_time_s", "channel.deadline_s"))
 DATA_MORE = Group(
     ("data.source", "data.train_examples", "data.test_examples", "data.unseen_share"),
-    ("data.max_length", "data.topic_column", "data.topics"),
+    ("data.max_length", "data.topic_column", "data.topics", "data.max_rows"),
 )
 STAGES: dict[Stage, Group] = {
     "instruction": Group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +19,27 @@ def prompt_text(instruction: str, style_tags: str = "") -> str:
     return f"{style_tags}Instruction: {instruction}\nResponse:"
 
 
+def prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids of a prompt that a response is to follow: begun as the tokenizer begins texts, and not ended."""
+    tokens: list[int] = tokenizer(prompt, add_special_tokens=True, verbose=False)["input_ids"]
+    return tokens[:-1] if tokens and tokens[-1] == tokenizer.eos_token_id else tokens
+
+
+def without_beginning(tokenizer: Any, tokens: list[int], room: int) -> list[int]:
+    """The last ones of a prompt's tokens where there are more than `room` (at least 1); a start token stays."""
+    if len(tokens) <= room:
+        return tokens
+    start = tokens[:1] if room > 1 and tokens[0] == tokenizer.bos_token_id else []
+    return start + tokens[len(tokens) - room + len(start) :]
+
+
 class Encoded(NamedTuple):
     """One example as tokens."""
 
     tokens: NDArray[np.int64]  # (T,) prompt, response, end token
     kinds: NDArray[np.int8]  # (T,) PROMPT, or an index into KINDS
     cut: bool  # the response did not fit and was cut at its end
+    prompt_cut: bool = False  # the prompt did not fit and lost its beginning
 
 
 def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
@@ -32,9 +48,7 @@ def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
     `tokenizer` is a fast tokenizer of `transformers` with an end token. Each response token has the kind of the
     segment that its last character belongs to; the end token is plain.
     """
-    prompt = tokenizer(prompt_text(example.instruction), add_special_tokens=True, verbose=False)["input_ids"]
-    if prompt and prompt[-1] == tokenizer.eos_token_id:
-        prompt = prompt[:-1]
+    prompt = prompt_tokens(tokenizer, prompt_text(example.instruction))
     coded = tokenizer(" " + example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ends = np.cumsum([1 + len(example.response[0].text), *(len(segment.text) for segment in example.response[1:])])
     last = np.array([max(start, end - 1) for start, end in coded["offset_mapping"]], dtype=np.int64)
@@ -42,9 +56,23 @@ def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
     kinds = np.array([KINDS.index(segment.kind) for segment in example.response])[owner]
 
     room = max_length - 1  # for the end token
-    prompt = prompt[-(room // 2) :] if len(prompt) + 1 > room else prompt
+    asked = len(prompt)
+    prompt = without_beginning(tokenizer, prompt, room // 2) if asked + 1 > room else prompt
     fits = room - len(prompt)
     response = coded["input_ids"][:fits]
     tokens = np.array([*prompt, *response, tokenizer.eos_token_id], dtype=np.int64)
     told = np.concatenate([np.full(len(prompt), PROMPT), kinds[:fits], [KINDS.index("plain")]]).astype(np.int8)
-    return Encoded(tokens, told, cut=len(coded["input_ids"]) > fits)
+    return Encoded(tokens, told, cut=len(coded["input_ids"]) > fits, prompt_cut=asked > len(prompt))
+
+
+def cut_note(rows: Sequence[Encoded], most: int) -> tuple[str, ...]:
+    """What a reader should know about examples that were too long; nothing where none was."""
+    prompts, responses = sum(row.prompt_cut for row in rows), sum(row.cut for row in rows)
+    if not prompts and not responses:
+        return ()
+    told = [
+        *([f"{prompts} prompts lost their beginning"] if prompts else []),
+        *([f"{responses} responses their end"] if responses and prompts else []),
+        *([f"{responses} responses lost their end"] if responses and not prompts else []),
+    ]
+    return (f"Of {len(rows)} examples, cut to {most} tokens, {' and '.join(told)}.",)

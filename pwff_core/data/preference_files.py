@@ -6,8 +6,9 @@ prompt (HH: Bai et al., arXiv 2204.05862). Each is a text, or a list of messages
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from pwff_core.data.preferences import (
     Reference,
     demo_preferences,
 )
-from pwff_core.data.sources import read_table, shortened
+from pwff_core.data.tables import End, read_table, shortened
 from pwff_core.errors import DataError
 from pwff_core.methods import AXES, Axis
 
@@ -43,21 +44,24 @@ class AxisPairs(NamedTuple):
     judge: tuple[Pair, ...]
 
 
-def read_pairs(source: str) -> tuple[list[Pair], list[str]]:
-    """All usable pairs of a .json, .jsonl, .csv or .parquet file or of a Hub id, and what was left out and why.
+def read_pairs(source: str, most: int) -> tuple[list[Pair], list[str]]:
+    """The usable pairs among at most `most` rows of a file, folder or Hub id, and what was left out and why.
 
     DataError if it cannot be read, lacks a column, holds something else than texts, or has no usable pair.
     """
-    table = read_table(source)
-    missing = [name for name in NEEDED if name not in table.column_names]
-    if missing:
-        raise DataError(
-            f"{source} lacks the column {missing[0]!r}; it has {', '.join(table.column_names)}. Preference columns are "
-            "needed: prompt, chosen and rejected; or chosen and rejected alone, as dialogues that begin the same way."
-        )
-    columns = [*(["prompt"] if "prompt" in table.column_names else []), *NEEDED]
+
+    def choose(columns: Sequence[str]) -> dict[str, End]:
+        missing = [name for name in NEEDED if name not in columns]
+        if missing:
+            raise DataError(
+                f"{source} lacks the column {missing[0]!r}; it has {', '.join(columns)}. Preference columns are "
+                "needed: prompt, chosen, rejected; or chosen, rejected alone, as dialogues that begin the same way."
+            )
+        return {name: "end" if name == "prompt" else "beginning" for name in ("prompt", *NEEDED) if name in columns}
+
+    table = read_table(source, most, choose)
     pairs, empty, identical = [], 0, 0
-    for number, row in enumerate(table.select_columns(columns), start=1):
+    for number, row in zip(table.numbers, table.rows, strict=True):
         for name, value in row.items():
             _check(value, f"{source}, row {number}: {name!r}")
         if not row["chosen"] or not row["rejected"]:
@@ -77,10 +81,10 @@ def read_pairs(source: str) -> tuple[list[Pair], list[str]]:
         *([f"{empty} with an empty prompt or answer"] if empty else []),
         *([f"{identical} with identical chosen and rejected"] if identical else []),
     ]
-    told = f"{empty + identical} of {table.num_rows} rows of {source} were left out: {' and '.join(reasons)}."
+    told = f"{empty + identical} of {len(table.rows)} rows of {source} were left out: {' and '.join(reasons)}."
     if not pairs:
-        raise DataError(f"{source} has no usable pair; {told if reasons else 'it has no rows.'}")
-    return pairs, [told] if reasons else []
+        raise DataError(f"{source} has no usable pair; {told}")
+    return pairs, [*table.notes, *([told] if reasons else [])]
 
 
 def _check(value: Any, where: str) -> None:
@@ -97,17 +101,22 @@ def _pair(row: Mapping[str, Any]) -> Pair:
     """A row's pair, its texts trimmed."""
     prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
     if "prompt" not in row or (isinstance(prompt, str) and isinstance(chosen, list)):  # then the prompt is repeated
-        shared = _extract_prompt()({"chosen": chosen, "rejected": rejected})["prompt"]
-        turn = _turn_end(shared, chosen) if isinstance(chosen, str) else len(shared)
+        shared = _shared(chosen, rejected)
+        turn = _turn_end(chosen[:shared], chosen) if isinstance(chosen, str) else shared
         prompt, chosen, rejected = chosen[:turn], chosen[turn:], rejected[turn:]
     return Pair(_prompt(prompt or ""), _answer(chosen), _answer(rejected))
 
 
-@functools.cache
-def _extract_prompt() -> Callable[[dict[str, Any]], dict[str, Any]]:
-    from trl.data_utils import extract_prompt  # takes seconds, so only where a prompt is implicit
+def _shared(chosen: Sequence[Any], rejected: Sequence[Any]) -> int:
+    """How many characters or messages two dialogues share at their beginning, the shorter one's last never among them.
 
-    return extract_prompt
+    As TRL's `extract_prompt` finds, whose import takes seconds.
+    """
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        same = len(os.path.commonprefix([chosen, rejected]))
+    else:
+        same = sum(1 for _ in itertools.takewhile(lambda both: both[0] == both[1], zip(chosen, rejected, strict=False)))
+    return min(same, len(chosen) - 1, len(rejected) - 1)
 
 
 def _turn_end(shared: str, chosen: str) -> int:
@@ -186,7 +195,7 @@ def load_preferences(config: RunConfig) -> Preferences:
         "helpfulness": config.reward.helpful_source,
         "harmlessness": config.reward.harmless_source,
     }
-    read = {axis: read_pairs(source) for axis, source in sources.items() if source != "demo"}
+    read = {axis: read_pairs(source, config.data.max_rows) for axis, source in sources.items() if source != "demo"}
     demo = demo_preferences(config) if len(read) < len(sources) else None
     if demo is not None and not read:
         return demo

@@ -1,18 +1,17 @@
-"""Where examples come from: the embedded corpus, a file in Alpaca columns, or a data set of the Hub."""
+"""Where examples come from: the embedded corpus, or rows in Alpaca columns."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pwff_core.config import DataConfig, RunConfig
 from pwff_core.data.corpus import Example, Segment
 from pwff_core.data.partition import ClientData, demo_clients, other_clients
+from pwff_core.data.tables import End, read_table, shortened
 from pwff_core.errors import DataError
 
-LOADERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 NEEDED = ("instruction", "output")
 CLUSTER_SEED = 0
 CLUSTER_WORDS = 4096  # most frequent words that clustering looks at
@@ -22,17 +21,14 @@ def load_clients(config: RunConfig) -> tuple[list[ClientData], tuple[str, ...]]:
     """What each client owns, and what a reader should know about how that came about. DataError if it cannot be."""
     if config.data.source == "demo":
         return demo_clients(config), ("Data: the embedded corpus; topics are its everyday domains.",)
-    rows, skipped = _rows(config.data)
+    rows, notes = _rows(config.data)
     topics, how = _topics(rows, config.data)
     examples: dict[str, list[Example]] = defaultdict(list)
     for row, topic in zip(rows, topics, strict=True):
         examples[topic].append(_example(row, topic))
     clients = other_clients(examples, config)
     used = sum(len(mine.train) + len(mine.validation) + len(mine.test) for mine in clients)
-    notes = [f"Data: {used} of the {len(rows)} usable rows of {config.data.source}; {how}."]
-    if skipped:
-        notes.append(f"{skipped} rows with an empty instruction or output were left out.")
-    return clients, tuple(notes)
+    return clients, (f"Data: {used} of the {len(rows)} usable rows of {config.data.source}; {how}.", *notes)
 
 
 def _example(row: dict[str, str], topic: str) -> Example:
@@ -41,20 +37,24 @@ def _example(row: dict[str, str], topic: str) -> Example:
     return Example(instruction, (Segment(row["output"].strip(), "plain"),), topic)
 
 
-def _rows(data: DataConfig) -> tuple[list[dict[str, str]], int]:
-    """Usable rows, and how many were left out for being empty."""
-    table = read_table(data.source)
-    columns = [*NEEDED, *(["input"] if "input" in table.column_names else [])]
-    if data.topic_column:
-        columns.append(data.topic_column)
-    missing = [name for name in columns if name not in table.column_names]
-    if missing:
-        raise DataError(
-            f"{data.source} lacks the column {missing[0]!r}; it has {', '.join(table.column_names)}. "
-            "Alpaca columns are needed: instruction, output and, if you like, input."
-        )
+def _rows(data: DataConfig) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+    """Usable rows, and what was left out or shortened."""
+
+    def choose(columns: Sequence[str]) -> dict[str, End]:
+        wanted = [*NEEDED, *(["input"] if "input" in columns else [])]
+        if data.topic_column:
+            wanted.append(data.topic_column)
+        missing = [name for name in wanted if name not in columns]
+        if missing:
+            raise DataError(
+                f"{data.source} lacks the column {missing[0]!r}; it has {', '.join(columns)}. "
+                "Alpaca columns are needed: instruction, output and, if you like, input."
+            )
+        return {name: "beginning" if name == "output" else "end" for name in wanted}
+
+    table = read_table(data.source, data.max_rows, choose)
     rows, skipped = [], 0
-    for number, row in enumerate(table.select_columns(columns), start=1):
+    for number, row in zip(table.numbers, table.rows, strict=True):
         for name, value in row.items():
             if value is not None and not isinstance(value, str):
                 raise DataError(f"{data.source}, row {number}: {name!r} is {shortened(value)}, but it must be a text.")
@@ -64,51 +64,8 @@ def _rows(data: DataConfig) -> tuple[list[dict[str, str]], int]:
             skipped += 1
     if not rows:
         raise DataError(f"{data.source} has no row with an instruction and an output.")
-    return rows, skipped
-
-
-def shortened(value: Any) -> str:
-    """A value as a message shows it: at most 40 characters."""
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "…"
-
-
-def read_table(source: str) -> Any:
-    """A `datasets.Dataset` of a file or of a Hub id's training split; `ID:FOLDER` takes one folder of the data set."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    path = Path(source).expanduser()
-    if path.suffix.lower() in LOADERS or path.exists():
-        _check_file(path)
-        try:
-            return datasets.load_dataset(LOADERS[path.suffix.lower()], data_files=str(path), split="train")
-        except Exception as error:  # noqa: BLE001  datasets wraps each reader's own errors in several layers
-            raise DataError(f"{path} cannot be read as {path.suffix[1:].upper()}: {_cause(error)}.") from None
-    name, _, folder = source.partition(":")
-    try:
-        return datasets.load_dataset(name, data_dir=folder or None, split="train")
-    except Exception:  # noqa: BLE001
-        raise DataError(
-            f"The data source {source!r} is neither a file here nor a data set in the Hub's local cache, and it could "
-            "not be fetched. Give demo, a .json, .jsonl, .csv or .parquet file, or check the name and the network."
-        ) from None
-
-
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise DataError(f"There is no file {path}. Give demo, or an existing .json, .jsonl, .csv or .parquet file.")
-    if path.suffix.lower() not in LOADERS:
-        raise DataError(f"{path} is of an unknown type; give a {', '.join(LOADERS)} file.")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty; give a file with at least three rows a client.")
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason, as one line."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    empty = (f"{skipped} rows with an empty instruction or output were left out.",) if skipped else ()
+    return rows, (*table.notes, *empty)
 
 
 def _topics(rows: Sequence[dict[str, str]], data: DataConfig) -> tuple[list[str], str]:

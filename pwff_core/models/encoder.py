@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +20,13 @@ from torch import Tensor
 
 from pwff_core.errors import ModelError
 from pwff_core.models.backbone import pick_device
-from pwff_core.paths import assets_dir
+from pwff_core.models.pretrained import first_line, quiet, read_config, weights_folder
+from pwff_core.models.suitability import adapt_masks, check_kind, check_reading, positions
 
 FEATURES = 3  # features are so many times as wide as a state
 # what a token belongs to: the start token to the prompt, an end token to the response
 PADDING, PROMPT, RESPONSE = 0, 1, 2
+FEWEST_WORDS = 8  # of a tokenizer that deserves the name
 READ_TOKENS = 2048  # tokens, padding included, that the frozen encoder reads at once: more only adds padding
 
 
@@ -38,9 +39,9 @@ class Text(NamedTuple):
 
 
 class Encoder(NamedTuple):
-    """A loaded DistilBERT-family model: frozen weights and tokenizer."""
+    """A loaded bidirectional text encoder: frozen weights and tokenizer."""
 
-    model: Any  # transformers' DistilBertModel
+    model: Any  # of transformers, without pooler and head
     tokenizer: Any  # a fast tokenizer with start (cls), end (sep) and padding tokens
     context: int  # most tokens of a text
     width: int  # d, of a state; features are 3d wide
@@ -140,48 +141,66 @@ class Reading:
 
 
 def load_encoder(name: str, device: str = "auto") -> Encoder:
-    """Load and freeze a DistilBERT-family encoder: `demo`, a folder, or a Hub id. Weights come from safetensors alone.
+    """Load and freeze a bidirectional text encoder: `demo`, a folder, or a Hub id. Weights come from safetensors alone.
 
-    ModelError if it cannot be had, is of another family, lacks weights, or has no tokenizer that fits.
+    Any family will do that passes `check_reading`, whatever its name. ModelError if it cannot be had, is no such
+    encoder, lacks weights, or has no tokenizer that fits.
     """
-    import transformers
+    model, tokenizer, missing = _parts(name)
+    if getattr(model, "pooler", None) is not None:  # of no use to a state, so it is neither trained nor missed
+        model.pooler = None
+        missing = {key for key in missing if not key.startswith("pooler.")}
+    if missing:
+        raise ModelError(f"{name} lacks weights of its encoder, such as {min(missing)}. Give a complete one.")
+    words = _check_tokenizer(name, tokenizer, model.get_input_embeddings().num_embeddings)
+    context = positions(name, model)
+    model.requires_grad_(False).eval().to(pick_device(device))
+    adapt_masks(model)
+    check_reading(name, model, words, tokenizer.pad_token_id, context)
+    return Encoder(model, tokenizer, context, model.config.hidden_size, model.device)
 
-    transformers.utils.logging.disable_progress_bar()
-    source = str(assets_dir() / "encoder") if name == "demo" else name
-    verbosity = transformers.utils.logging.get_verbosity()
-    # a language-model head that comes with the encoder is left over, on purpose; what is missing is looked at below
-    transformers.utils.logging.set_verbosity_error()
+
+def _parts(name: str) -> tuple[Any, Any, set[str]]:
+    """An encoder's model and tokenizer, and the names of weights that its files lack."""
+    import transformers
+    from safetensors import SafetensorError
+
+    config = read_config(name, "encoder")
+    check_kind(name, config)  # before gigabytes are fetched and read
+    folder = weights_folder(name, "encoder")
     try:
-        model, report = transformers.AutoModel.from_pretrained(
-            source, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, use_fast=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(_why_not(name, error)) from None
-    finally:
-        transformers.utils.logging.set_verbosity(verbosity)
-    if model.config.model_type != "distilbert":
-        raise ModelError(f"{name} is a {model.config.model_type} model; DistilBERT-family encoders are supported.")
-    if report["missing_keys"]:
+        with quiet():  # a language-model head that comes with the encoder is left over, on purpose
+            model, report = transformers.AutoModel.from_pretrained(
+                folder, config=config, dtype=torch.float32, use_safetensors=True, local_files_only=True,
+                output_loading_info=True,
+            )  # fmt: skip
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{name} cannot be loaded as an encoder: {first_line(error)}") from None
+    return model, tokenizer, set(report["missing_keys"])
+
+
+def _check_tokenizer(name: str, tokenizer: Any, known: int) -> list[int]:
+    """The ids of its words; `known` are those that the encoder has. ModelError if the tokenizer does not fit.
+
+    Start and end tokens serve as cls and sep where a tokenizer has them alone.
+    """
+    words = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
+    if len(words) < FEWEST_WORDS:  # what transformers makes up where there are no files
+        raise ModelError(f"{name} has no tokenizer; add its files (tokenizer.json, or vocab.txt and the like).")
+    if len(tokenizer) > known:
         raise ModelError(
-            f"{name} lacks weights of a DistilBERT encoder, such as {min(report['missing_keys'])}. Give a complete one."
+            f"The tokenizer of {name} has {len(tokenizer)} tokens and its encoder {known}; give a matching pair."
         )
+    if tokenizer.cls_token_id is None:
+        tokenizer.cls_token = tokenizer.bos_token
+    if tokenizer.sep_token_id is None:
+        tokenizer.sep_token = tokenizer.eos_token
     if not tokenizer.is_fast or None in (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id):
         raise ModelError(
-            f"The tokenizer of {name} lacks a cls, sep or pad token or a fast version (tokenizer.json); add one."
+            f"The tokenizer of {name} lacks a cls (or bos), sep (or eos) or pad token or a fast version "
+            "(tokenizer.json); add one."
         )
-    model.requires_grad_(False).eval().to(pick_device(device))
-    return Encoder(model, tokenizer, model.config.max_position_embeddings, model.config.dim, model.device)
-
-
-def _why_not(name: str, error: Exception) -> str:
-    if Path(name).exists():
-        return f"{name} cannot be loaded as an encoder with safetensors weights: {str(error).splitlines()[0]}"
-    if name == "demo":
-        return (
-            f"The embedded encoder is missing from {assets_dir()}. Get a complete checkout, or run `make foundation`."
-        )
-    return (
-        f"The encoder {name!r} is neither a folder here nor in the Hub's local cache, and it could not be fetched. "
-        "Check the name and the network, or use the embedded default: --reward.encoder demo."
-    )
+    return words

@@ -9,7 +9,16 @@ import pytest
 from transformers import AutoTokenizer
 
 from pwff_core.data.corpus import Example, Segment
-from pwff_core.data.encoding import KINDS, PROMPT, encode, prompt_text
+from pwff_core.data.encoding import (
+    KINDS,
+    PROMPT,
+    cut_note,
+    encode,
+    prompt_text,
+    prompt_tokens,
+    without_beginning,
+)
+from tests.backbones import llama_tokenizer
 
 EXAMPLE = Example(
     "Say hello", (Segment("Sure! ", "style"), Segment("Hello ", "plain"), Segment("May", "knowledge")), "t"
@@ -53,3 +62,37 @@ def test_a_long_prompt_loses_its_beginning_and_leaves_room_for_the_response(code
     assert (coded.kinds == PROMPT).sum() == 20
     assert coder.decode(coded.tokens[coded.kinds == PROMPT]).endswith("Response:")
     assert "Sure! Hello" in coder.decode(coded.tokens)
+    assert (coded.prompt_cut, coded.cut) == (True, False)
+
+
+def test_what_was_cut_is_counted_apart(coder: Any) -> None:
+    long = EXAMPLE._replace(instruction="word " * 200)
+    fits, response = encode(EXAMPLE, coder, 256), encode(EXAMPLE, coder, 12)
+    prompt, both = encode(long, coder, 41), encode(long, coder, 12)
+    assert cut_note([fits, fits], 256) == ()
+    assert cut_note([fits, prompt], 41) == ("Of 2 examples, cut to 41 tokens, 1 prompts lost their beginning.",)
+    assert cut_note([response, response, fits], 12) == ("Of 3 examples, cut to 12 tokens, 2 responses lost their end.",)
+    assert cut_note([prompt, response, both], 12) == (
+        "Of 3 examples, cut to 12 tokens, 2 prompts lost their beginning and 1 responses their end.",
+    )
+
+
+def test_a_prompt_begins_and_does_not_end() -> None:
+    from tokenizers import processors
+
+    coder = llama_tokenizer()
+    plain = prompt_tokens(coder, "say hello")
+    assert plain[0] == coder.bos_token_id
+    ends = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    coder.backend_tokenizer.post_processor = ends
+    assert coder("say hello")["input_ids"][-1] == coder.eos_token_id
+    assert prompt_tokens(coder, "say hello") == plain
+
+
+def test_a_prompt_without_its_beginning_still_has_its_start_token() -> None:
+    coder = llama_tokenizer()
+    tokens = [coder.bos_token_id, 10, 11, 12]
+    assert without_beginning(coder, tokens, 4) == tokens
+    assert without_beginning(coder, tokens, 3) == [coder.bos_token_id, 11, 12]
+    assert without_beginning(coder, tokens, 1) == [12]
+    assert without_beginning(coder, tokens[1:], 2) == [11, 12]

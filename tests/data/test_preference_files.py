@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core.config import RunConfig, with_changes
+from pwff_core.data import preference_files
 from pwff_core.data.preference_files import file_preferences, load_preferences, read_pairs, spread_pairs
 from pwff_core.data.preferences import Pair, demo_preferences
 from pwff_core.errors import DataError
@@ -20,7 +21,7 @@ PAIRS = [Pair(f"Question {i}?", f"Answer {i}.", f"No idea {i}.") for i in range(
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet"])
 def test_every_format_gives_the_same_pairs(tmp_path: Path, kind: str) -> None:
-    assert read_pairs(write_table(tmp_path, ROWS, kind)) == (PAIRS, [])
+    assert read_pairs(write_table(tmp_path, ROWS, kind), 1000) == (PAIRS, [])
 
 
 def dialogue(*turns: str) -> str:
@@ -32,7 +33,7 @@ def test_dialogues_with_an_implicit_prompt(tmp_path: Path) -> None:
         {"chosen": dialogue("Hi", "I do not know."), "rejected": dialogue("Hi", "I do it.")},  # share "I do "
         {"chosen": dialogue("Hi", "Yes?", "Go on", "No."), "rejected": dialogue("Hi", "Yes?", "Go on", "No. Well.")},
     ]
-    pairs, _ = read_pairs(write_table(tmp_path, rows))
+    pairs, _ = read_pairs(write_table(tmp_path, rows), 1000)
     assert pairs == [
         Pair("Hi", "I do not know.", "I do it."),
         Pair("Human: Hi\n\nAssistant: Yes?\n\nHuman: Go on", "No.", "No. Well."),
@@ -45,11 +46,21 @@ def test_plain_texts_with_an_implicit_prompt_are_not_cut_within_a_word(tmp_path:
         {"chosen": "Two and two make four", "rejected": "Two and two make five"},
         {"chosen": "It is green", "rejected": "It is"},
     ]
-    assert read_pairs(write_table(tmp_path, rows[:2]))[0] == [
+    assert read_pairs(write_table(tmp_path, rows[:2]), 1000)[0] == [
         Pair("The sky is", "blue.", "black."),
         Pair("Two and two make", "four", "five"),
     ]
-    assert read_pairs(write_table(tmp_path, rows))[0][:2] == read_pairs(write_table(tmp_path, rows[:2]))[0]
+    assert read_pairs(write_table(tmp_path, rows), 1000)[0][:2] == read_pairs(write_table(tmp_path, rows[:2]), 1000)[0]
+
+
+@pytest.mark.slow  # importing TRL takes seconds
+@given(st.text("ab \n", max_size=6), st.text("ab \n", min_size=1, max_size=6), st.text("ab \n", min_size=1, max_size=6))
+def test_an_implicit_prompt_is_the_one_that_trl_finds(prompt: str, chosen: str, rejected: str) -> None:
+    from trl.data_utils import extract_prompt
+
+    row = {name: dialogue(prompt, said) for name, said in (("chosen", chosen), ("rejected", rejected))}
+    told = extract_prompt(row)["prompt"]
+    assert row["chosen"][: preference_files._shared(*row.values())].rstrip(" ") == told.rstrip(" ")
 
 
 def test_conversations(tmp_path: Path) -> None:
@@ -61,13 +72,13 @@ def test_conversations(tmp_path: Path) -> None:
     explicit = [{"prompt": [ask], "chosen": [yes], "rejected": [no]}]
     implicit = [{"chosen": [*more, yes], "rejected": [*more, no]}]
     repeated = [{"prompt": "Is it?", "chosen": [ask, yes], "rejected": [ask, no]}]
-    assert read_pairs(write_table(tmp_path, explicit))[0] == [
+    assert read_pairs(write_table(tmp_path, explicit), 1000)[0] == [
         Pair("User: Is it?".removeprefix("User: "), "Yes.", "No.")
     ]
-    assert read_pairs(write_table(tmp_path, implicit, "json"))[0] == [
+    assert read_pairs(write_table(tmp_path, implicit, "json"), 1000)[0] == [
         Pair("System: Be brief.\n\nHuman: Is it?", "Yes.", "No.")
     ]
-    assert read_pairs(write_table(tmp_path, repeated, "parquet"))[0] == [Pair("Is it?", "Yes.", "No.")]
+    assert read_pairs(write_table(tmp_path, repeated, "parquet"), 1000)[0] == [Pair("Is it?", "Yes.", "No.")]
 
 
 def test_rows_that_say_nothing_are_counted(tmp_path: Path) -> None:
@@ -77,7 +88,7 @@ def test_rows_that_say_nothing_are_counted(tmp_path: Path) -> None:
         {"prompt": "p", "chosen": None, "rejected": "b"},
         {"prompt": "p", "chosen": "same ", "rejected": " same"},
     ]
-    pairs, notes = read_pairs(source := write_table(tmp_path, rows))
+    pairs, notes = read_pairs(source := write_table(tmp_path, rows), 1000)
     assert pairs == PAIRS[:2]
     assert notes == [
         f"3 of 5 rows of {source} were left out: 2 with an empty prompt or answer and 1 with identical chosen and "
@@ -87,17 +98,17 @@ def test_rows_that_say_nothing_are_counted(tmp_path: Path) -> None:
 
 def problem(source: str) -> str:
     with pytest.raises(DataError) as caught:
-        read_pairs(source)
+        read_pairs(source, 1000)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
-    assert problem(str(tmp_path / "none.jsonl")).startswith("There is no file ")
-    assert "neither a file here nor a data set" in problem("nobody/has-this")
+    assert problem(str(tmp_path / "none.jsonl")).startswith("There is no file or folder ")
+    assert "neither a file or folder here nor a data set" in problem("nobody/has-this")
     lacking = problem(write_table(tmp_path, [{"prompt": "p", "better": "a", "rejected": "b"}]))
     assert "lacks the column 'chosen'; it has prompt, better, rejected." in lacking
-    assert "prompt, chosen and rejected" in lacking
+    assert "prompt, chosen, rejected" in lacking
 
 
 def test_no_usable_pair(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.data.sources import load_clients, read_table
+from pwff_core.data.sources import load_clients
 from pwff_core.errors import DataError
 from tests.tables import write_table
 
@@ -74,7 +74,7 @@ def problem(path: object, **changes: object) -> str:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    assert problem(tmp_path / "none.json").startswith("There is no file ")
+    assert problem(tmp_path / "none.json").startswith("There is no file or folder ")
 
 
 def test_empty_file(tmp_path: Path) -> None:
@@ -82,15 +82,14 @@ def test_empty_file(tmp_path: Path) -> None:
     assert "is empty" in problem(tmp_path / "rows.json")
 
 
-def test_folder_and_unknown_type(tmp_path: Path) -> None:
+def test_unknown_type(tmp_path: Path) -> None:
     (tmp_path / "rows.txt").write_text("hello")
-    assert "unknown type; give a .json, .jsonl, .csv, .parquet file" in problem(tmp_path / "rows.txt")
-    assert "There is no file" in problem(tmp_path)
+    assert "unknown type; give a .json, .jsonl, .csv or .parquet file" in problem(tmp_path / "rows.txt")
 
 
 def test_not_json(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text("hello, {this is not JSON")
-    assert "cannot be read as JSON" in problem(tmp_path / "rows.json")
+    assert "cannot be read: " in problem(tmp_path / "rows.json")
 
 
 def test_lacking_columns_are_named(tmp_path: Path) -> None:
@@ -121,16 +120,4 @@ def test_mixed_types_in_a_column(tmp_path: Path) -> None:
 
 
 def test_unknown_hub_id_without_network() -> None:
-    assert "neither a file here nor a data set" in problem("nobody/has-this")
-
-
-def test_a_folder_of_a_hub_data_set_stands_behind_a_colon(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[object, ...]] = []
-
-    def loads(name: str, *, data_dir: str | None, split: str) -> str:
-        asked.append((name, data_dir, split))
-        return "table"
-
-    monkeypatch.setattr("datasets.load_dataset", loads)
-    assert read_table("Anthropic/hh-rlhf:harmless-base") == read_table("tatsu-lab/alpaca") == "table"
-    assert asked == [("Anthropic/hh-rlhf", "harmless-base", "train"), ("tatsu-lab/alpaca", None, "train")]
+    assert "neither a file or folder here nor a data set" in problem("nobody/has-this")
