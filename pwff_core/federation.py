@@ -26,11 +26,19 @@ from pwff_core.data.sources import load_clients
 from pwff_core.methods import METHODS
 from pwff_core.models.backbone import load_backbone
 from pwff_core.models.encoder import load_encoder
+from pwff_core.models.memory import check_memory
 from pwff_core.models.saved import SavedModels, stacked
 from pwff_core.models.scorers import RewardModels
 from pwff_core.records import METRICS, Better, ClientProfile, ClientRecord, RoundRecord, Stage, Value
 from pwff_core.stages.alignment import AlignmentStage
-from pwff_core.stages.clients import COHORT_SIZE, Clients, encode_splits, new_cohorts
+from pwff_core.stages.clients import (
+    COHORT_SIZE,
+    Clients,
+    encode_splits,
+    fitting_cohort_size,
+    new_cohorts,
+    tokens_at_once,
+)
 from pwff_core.stages.convergence import converged
 from pwff_core.stages.instruction import InstructionStage, diverged
 from pwff_core.stages.reward import RewardStage, train_judge
@@ -55,22 +63,30 @@ class Federation:
     Reading data and weights happens here, so a PwffError here means that the run cannot start.
     """
 
-    def __init__(self, config: RunConfig, run_id: str = "", cohort_size: int = COHORT_SIZE) -> None:
+    def __init__(
+        self, config: RunConfig, run_id: str = "", cohort_size: int | None = None, *, force: bool = False
+    ) -> None:
         self.config, self.run_id, self.method = config, run_id, METHODS[config.method]
         self.rounds = stage_rounds(config)
         data, notes = load_clients(config)
+        check_memory(config, COHORT_SIZE, force=force)
         backbone = load_backbone(config.backbone, config.device, config.precision)
         splits, cut = encode_splits(data, config, backbone)
+        together = cohort_size or fitting_cohort_size(backbone, splits)
         classes = device_classes(config)
         self.placed = placement(config, self.method, classes, len(backbone.attention))
-        cohorts = new_cohorts(config, self.method, backbone, self.placed, cohort_size)
+        cohorts = new_cohorts(config, self.method, backbone, self.placed, together)
         weights = helpfulness_weights(config)
-        self.clients = Clients(config, self.method, backbone, cohorts, splits, weights, cohort_size)
+        self.clients = Clients(
+            config, self.method, backbone, cohorts, splits, weights, together, tokens_at_once(backbone)
+        )
         self.stages: dict[Stage, AnyStage] = {"instruction": InstructionStage(self.clients)}
         if "reward" in self.rounds:
             self.preferences = load_preferences(config)
             self.encoder = load_encoder(config.reward.encoder, config.device)
-            learning = RewardStage(config, self.method, self.preferences.clients, self.encoder, cohort_size)
+            learning = RewardStage(
+                config, self.method, self.preferences.clients, self.encoder, cohort_size or COHORT_SIZE
+            )
             self.stages["reward"] = learning
             notes = (*notes, *self.preferences.notes, *learning.notes)
         self.judge: RewardModels | None = None
@@ -156,9 +172,12 @@ def _profile(client: int, mine: ClientData, device: str, modules: int, weight: f
     )
 
 
-def prepare(config: RunConfig, run_id: str = "") -> Federation:
-    """Everything that a run needs, loaded and checked. Raises ConfigError, DataError or ModelError."""
-    return Federation(config, run_id)
+def prepare(config: RunConfig, run_id: str = "", *, force: bool = False) -> Federation:
+    """Everything that a run needs, loaded and checked; `force` tries even if it may need more memory than is free.
+
+    Raises ConfigError, DataError or ModelError.
+    """
+    return Federation(config, run_id, force=force)
 
 
 def run(config: RunConfig, run_id: str = "") -> Iterator[RoundRecord]:

@@ -20,7 +20,7 @@ import torch
 from pydantic import ValidationError
 
 from pwff_core.conversation import Answer, Question, models_folder
-from pwff_core.data.encoding import prompt_text
+from pwff_core.data.encoding import prompt_text, prompt_tokens, without_beginning
 from pwff_core.data.owners import helpfulness_weights
 from pwff_core.data.preferences import refuses
 from pwff_core.errors import ConfigError, PwffError
@@ -75,10 +75,8 @@ class Talker:
     def _prompt(self, instruction: str, room: int) -> tuple[list[int], int]:
         """Token ids of the prompt, and how many at its start did not fit."""
         tokenizer = self.backbone.tokenizer
-        tokens: list[int] = tokenizer(prompt_text(instruction), add_special_tokens=True, verbose=False)["input_ids"]
-        if tokens[-1] == tokenizer.eos_token_id:  # some tokenizers end every text; this one goes on
-            tokens = tokens[:-1]
-        return tokens[-room:], max(len(tokens) - room, 0)
+        tokens = prompt_tokens(tokenizer, prompt_text(instruction))
+        return without_beginning(tokenizer, tokens, room), max(len(tokens) - room, 0)
 
     def _scores(self, prompt: str, texts: Sequence[str], ended: Sequence[bool]) -> list[dict[Axis, float]]:
         """The judge's scores of each answer; nothing where there is no judge."""

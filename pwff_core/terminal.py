@@ -27,16 +27,16 @@ _WIDTH = 100  # characters of a line of prose
 _TOLD: dict[Stage, str] = {"instruction": "accuracy", "reward": "loss", "alignment": "reward"}  # beside the bar
 
 
-def play(store: Store, run_id: str, label: str, *, as_json: bool) -> list[RoundRecord]:
+def play(store: Store, run_id: str, label: str, *, as_json: bool, force: bool = False) -> list[RoundRecord]:
     """Plays a queued run in this process and returns its rounds; progress on stderr, rounds as JSON lines on stdout.
 
-    Raises what `worker.recorded` raises; the run is in the store either way.
+    `force` plays it whatever memory is free. Raises what `worker.recorded` raises; the run is in the store either way.
     """
     from tqdm import tqdm
 
     total = store.run(run_id).rounds_total
     records: list[RoundRecord] = []
-    with closing(recorded(store, run_id)) as stream, tqdm(total=total, desc=label, unit="round") as bar:
+    with closing(recorded(store, run_id, force=force)) as stream, tqdm(total=total, desc=label, unit="round") as bar:
         for record in stream:
             records.append(record)
             bar.set_postfix_str(_state(record), refresh=False)

@@ -79,18 +79,18 @@ class Interruption:
             raise KeyboardInterrupt
 
 
-def recorded(store: Store, run_id: str) -> Generator[RoundRecord, None, None]:
+def recorded(store: Store, run_id: str, *, force: bool = False) -> Generator[RoundRecord, None, None]:
     """Claims a queued run, plays it, and yields each round once the store has it.
 
     Whatever happens, the store says how the run ended before this returns or raises: PwffError (TrainingError for lack
     of memory, EngineError for what nobody foresaw) if it failed, KeyboardInterrupt if a signal stopped it. Closing the
-    stream early stops the run.
+    stream early stops the run. `force` plays it whatever memory is free.
     """
     interruption = Interruption()
     with interruption.installed():
         store.claim(run_id)
         try:
-            yield from _rounds(store, run_id, interruption)
+            yield from _rounds(store, run_id, interruption, force)
         except (KeyboardInterrupt, GeneratorExit):
             _finish_stopped(store, run_id)
             raise
@@ -100,14 +100,14 @@ def recorded(store: Store, run_id: str) -> Generator[RoundRecord, None, None]:
             raise failure from error
 
 
-def _rounds(store: Store, run_id: str, interruption: Interruption) -> Generator[RoundRecord, None, None]:
+def _rounds(store: Store, run_id: str, interruption: Interruption, force: bool) -> Generator[RoundRecord, None, None]:
     """The run's rounds, each written before it is yielded; notes the end unless it raises."""
     with interruption.window():
         # the seconds that torch takes to load are for the run's worker alone
         from pwff_core import federation
         from pwff_core.models import saved
 
-        running = federation.prepare(store.run(run_id).config, run_id)
+        running = federation.prepare(store.run(run_id).config, run_id, force=force)
     announced = running.rounds_total
     store.describe(run_id, running.profiles, running.notes, announced)
     control = Control(store, run_id, running, interruption)

@@ -84,11 +84,12 @@ def federation(
 ) -> ModuleType:
     """A module with `prepare` and `play`; `before_round(number)` may wait, raise or act on the store.
 
+    `prepare_error` is what a run is refused with, unless it is forced.
     `converges_at`: the round after which the only stage ends, whatever the settings say.
     """
 
-    def prepare(config: RunConfig, run_id: str = "") -> Script:
-        if prepare_error:
+    def prepare(config: RunConfig, run_id: str = "", *, force: bool = False) -> Script:
+        if prepare_error and not force:
             raise prepare_error
         return Script(config, run_id, (profile(0), profile(1)), ("A remark — with a dash.",), config.instruction.rounds)
 

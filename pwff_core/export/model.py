@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pwff_core.conversation import models_folder
@@ -29,7 +30,8 @@ def export_model(store: Store, run_id: str, client: int, when: When, folder: Pat
     def write(inside: Path) -> list[Path]:
         files = personal.write_personal(inside, models, client, when)
         card = inside / "README.md"
-        card.write_text(_model_card(row, client, when, measured), encoding="utf-8", newline="\n")
+        stored = json.loads((inside / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+        card.write_text(_model_card(row, client, when, measured, stored), encoding="utf-8", newline="\n")
         return [*files, card]
 
     return deliver(folder, write)
@@ -46,8 +48,10 @@ def _measured(records: list[RoundRecord], client: int, when: When) -> list[tuple
     return [(name, found[name]) for name in _ON_THE_CARD if name in found]
 
 
-def _model_card(row: RunRow, client: int, when: When, measured: list[tuple[str, float]]) -> str:
+def _model_card(row: RunRow, client: int, when: When, measured: list[tuple[str, float]], stored_rank: int) -> str:
     config, profile = row.config, row.profiles[client]
+    fused = stored_rank != config.lora.rank
+    stored = f"stored as one of rank {stored_rank} a block on the fused projection, " if fused else ""
     demo = config.backbone == "demo"
     base = "" if demo else f"base_model: {config.backbone}\n"
     backbone = 'assets_dir() / "backbone"' if demo else f'"{config.backbone}"'
@@ -69,8 +73,8 @@ adapters, on the frozen backbone `{config.backbone}`.
 | Method | {METHODS[config.method].label}: {METHODS[config.method].summary} |
 | Clients, seed | {config.clients}, {config.seed} |
 | Wishes of this client's owner | helpfulness {weight:.2f}, harmlessness {1 - weight:.2f} |
-| LoRA | rank {config.lora.rank}, α {config.lora.alpha:g}, {profile.lora_modules} modules; stored as one of rank \
-{3 * config.lora.rank} a block on the fused projection, unplaced modules zero |
+| LoRA | rank {config.lora.rank}, α {config.lora.alpha:g}, {profile.lora_modules} modules; \
+{stored}unplaced modules zero |
 | Adapters | bottleneck {config.adapter.bottleneck} |
 | House style | {style} |
 {numbers}

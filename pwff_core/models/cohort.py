@@ -99,13 +99,20 @@ class Cohort:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """While this holds, the backbone computes for this cohort's clients."""
+        """While this holds, the backbone computes for this cohort's clients, whose tensors are read on entering."""
         handles = []
         if "adapters" in self.tensors:
             handles += [site.module.register_forward_hook(self._adapter_hook(site)) for site in self.backbone.adapters]
         if "lora" in self.tensors:
             for index, block in enumerate(self.backbone.attention):
-                handles.append(block[0].module.register_forward_hook(self._lora_hook(index, block)))
+                placed = self.placed[:, index].to(torch.float32) * self.scale  # (K, 3)
+                for module in dict.fromkeys(projection.module for projection in block):  # one of all three, or three
+                    served = [
+                        (projection, placed[:, slot, None, None])
+                        for slot, projection in enumerate(block)
+                        if projection.module is module
+                    ]
+                    handles.append(module.register_forward_hook(self._lora_hook(served)))
         # The hook of an adapter on a block's output runs after those inside the block: hooks fire as modules return.
         try:
             yield
@@ -114,36 +121,37 @@ class Cohort:
                 handle.remove()
 
     def _adapter_hook(self, site: AdapterSite) -> Any:
-        tensors = self.tensors["adapters"]
-        down, down_bias = tensors[f"{site.name}.down"], tensors[f"{site.name}.down_bias"][:, None]
-        up, up_bias = tensors[f"{site.name}.up"], tensors[f"{site.name}.up_bias"][:, None]
+        tensors, dtype = self.tensors["adapters"], self.backbone.dtype
+        down, down_bias, up, up_bias = (
+            tensors[f"{site.name}.{part}"].to(dtype) for part in ("down", "down_bias", "up", "up_bias")
+        )
+        # the bias is one more row, for an input that is always 1: so the sum with y is part of the product
+        up = torch.cat([up, up_bias[:, None]], dim=1)  # (K, b + 1, d)
+        down_bias = down_bias[:, None]
 
         def hook(module: nn.Module, inputs: Any, y: Tensor) -> Tensor:
             stacked = y.reshape(self.clients, -1, site.width)  # (K, n·T, d)
             inner = F.gelu(torch.baddbmm(down_bias, stacked, down), approximate="tanh")  # (K, n·T, b)
-            return (torch.baddbmm(up_bias, inner, up) + stacked).view(y.shape)
+            return torch.baddbmm(stacked, F.pad(inner, (0, 1), value=1.0), up).view(y.shape)
 
         return hook
 
-    def _lora_hook(self, index: int, block: tuple[Projection, ...]) -> Any:
-        tensors = self.tensors["lora"]
-        placed = self.placed[:, index].to(torch.float32) * self.scale  # (K, 3)
+    def _lora_hook(self, served: Sequence[tuple[Projection, Tensor]]) -> Any:
+        tensors, dtype = self.tensors["lora"], self.backbone.dtype
+        first = served[0][0]
+        into = torch.cat([tensors[f"{p.name}.lora_a"] for p, _ in served], dim=2).to(dtype)  # (K, d, 3r)
+        # where q, k and v fill slices of one fused output, their B stand block-diagonally in (K, 3r, 3d)
+        out = torch.cat(
+            [
+                F.pad(tensors[f"{p.name}.lora_b"] * scale, (p.offset, p.width - p.offset - p.outputs))
+                for p, scale in served
+            ],
+            dim=1,
+        ).to(dtype)
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
-            x = inputs[0].reshape(self.clients, -1, block[0].inputs)  # (K, n·T, d)
-            into = torch.cat([tensors[f"{p.name}.lora_a"] for p in block], dim=2)  # (K, d, 3r)
-            # q, k and v fill slices of one fused output: their B stand block-diagonally in (K, 3r, 3d)
-            out = torch.cat(
-                [
-                    F.pad(
-                        tensors[f"{p.name}.lora_b"] * placed[:, slot, None, None],
-                        (p.offset, p.width - p.offset - p.outputs),
-                    )
-                    for slot, p in enumerate(block)
-                ],
-                dim=1,
-            )
-            return torch.baddbmm(y.reshape(self.clients, -1, block[0].width), torch.bmm(x, into), out).view(y.shape)
+            x = inputs[0].reshape(self.clients, -1, first.inputs)  # (K, n·T, d)
+            return torch.baddbmm(y.reshape(self.clients, -1, first.width), torch.bmm(x, into), out).view(y.shape)
 
         return hook
 

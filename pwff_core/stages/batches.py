@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +69,18 @@ def _epoch(lengths: tuple[int, ...], seed: int, client: int, epoch: int, batches
     return order
 
 
-def evaluation_rows(mine: Sequence[Encoded], size: int) -> list[list[Encoded]]:
-    """All of a client's examples, longest first, in batches of `size`."""
-    ordered = sorted(mine, key=lambda row: -len(row.tokens))
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+def passes(
+    rows: Sequence[Sequence[Encoded]], tokens_at_once: int, rows_at_once: int | None = None
+) -> Iterator[list[list[Encoded]]]:
+    """The rows of K clients in parts, longest first: of every client equally many, and together at most
+    `tokens_at_once` tokens with their padding, unless it is a single row of each.
+
+    Batches of similar lengths have little padding; a client with fewer rows than the others has none in the last parts.
+    """
+    ordered = [sorted(mine, key=lambda row: -len(row.tokens)) for mine in rows]
+    most, start = max(len(mine) for mine in ordered), 0
+    while start < most:
+        longest = max(len(mine[start].tokens) for mine in ordered if start < len(mine))
+        count = max(1, min(tokens_at_once // (len(rows) * longest), rows_at_once or most))
+        yield [mine[start : start + count] for mine in ordered]
+        start += count

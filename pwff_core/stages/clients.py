@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 
 from pwff_core import seeds
 from pwff_core.config import RunConfig
-from pwff_core.data.encoding import Encoded, encode
+from pwff_core.data.encoding import Encoded, cut_note, encode
 from pwff_core.data.partition import ClientData
 from pwff_core.methods import Method
-from pwff_core.models.backbone import Backbone
+from pwff_core.models.backbone import Backbone, Sites
 from pwff_core.models.cohort import Cohort
+from pwff_core.models.memory import tokens_of_pass
 
-COHORT_SIZE = 10  # clients that train in one stack; more run in several, so that memory stays bounded
+COHORT_SIZE = 10  # clients at most that train in one stack; more run in several: no slower, and memory stays bounded
 
 
 class Splits(NamedTuple):
@@ -37,6 +39,7 @@ class Clients(NamedTuple):
     splits: list[Splits]  # K
     weights: list[float]  # K: how much each owner weighs helpfulness, 0 … 1; may change between two rounds
     cohort_size: int
+    tokens_at_once: int  # of all clients of a cohort, in a pass with gradients
 
     @property
     def padding(self) -> int:
@@ -48,6 +51,18 @@ class Clients(NamedTuple):
         """The clients that a cohort serves; the one model of pooled training serves everybody."""
         start = cohort * self.cohort_size
         return range(self.config.clients) if self.method.pooled else range(start, start + self.cohorts[cohort].clients)
+
+
+def tokens_at_once(backbone: Backbone) -> int:
+    """How many tokens a pass with gradients may have, so that what it keeps for the way back stays bounded."""
+    return tokens_of_pass(Sites(backbone.attention, backbone.adapters), backbone.dtype)
+
+
+def fitting_cohort_size(backbone: Backbone, splits: Sequence[Splits]) -> int:
+    """How many clients train in one stack: COHORT_SIZE, or as many as have room for a row each; about equal stacks."""
+    longest = max(len(row.tokens) for mine in splits for row in mine.train)
+    most = min(COHORT_SIZE, max(1, tokens_at_once(backbone) // longest))
+    return math.ceil(len(splits) / math.ceil(len(splits) / most))
 
 
 def new_cohorts(
@@ -69,12 +84,9 @@ def encode_splits(
 ) -> tuple[list[Splits], tuple[str, ...]]:
     """Every client's examples as tokens, and a note on those that were cut."""
     most = min(config.data.max_length, backbone.context)
-    cut, total, splits = 0, 0, []
+    splits = []
     for mine in data:
         held_out = mine.test if config.data.evaluate_on == "test" else mine.validation
-        train = [encode(example, backbone.tokenizer, most) for example in mine.train]
-        tested = [encode(example, backbone.tokenizer, most) for example in held_out]
-        cut += sum(row.cut for row in (*train, *tested))
-        total += len(train) + len(tested)
-        splits.append(Splits(train, tested))
-    return splits, (f"{cut} of {total} examples are longer than {most} tokens and were cut.",) if cut else ()
+        parts = ([encode(example, backbone.tokenizer, most) for example in part] for part in (mine.train, held_out))
+        splits.append(Splits(*parts))
+    return splits, cut_note([row for mine in splits for part in mine for row in part], most)

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from pwff_core.data.corpus import Kind
 from pwff_core.data.encoding import KINDS, Encoded
 from pwff_core.errors import TrainingError
 from pwff_core.methods import Group, Method
 from pwff_core.models.cohort import Cohort
-from pwff_core.stages.batches import Batch, collate, evaluation_rows, training_rows
+from pwff_core.models.head import LabelScores, label_scores
+from pwff_core.stages.batches import Batch, collate, passes, training_rows
 from pwff_core.stages.clients import Clients
 
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.95), 1e-8
@@ -68,9 +68,12 @@ class InstructionStage:
                 ]
                 if clients.method.pooled:
                     rows = [[row for mine in rows for row in mine]]
-                batch = collate(rows, clients.padding, clients.backbone.device)
+                batches = [
+                    collate(part, clients.padding, clients.backbone.device)
+                    for part in passes(rows, clients.tokens_at_once)
+                ]
                 groups = trained(clients.method, local, settings.local_steps, settings.personal_steps)
-                losses = train_step(cohort, optimiser, batch, settings.gradient_clip, groups)
+                losses = train_step(cohort, optimiser, batches, settings.gradient_clip, groups)
                 check_finite(losses, clients.members(index), f"stage instruction, round {number}, step {local + 1}")
 
     def shared(self) -> list[dict[str, Tensor]]:
@@ -96,9 +99,9 @@ def accuracies(clients: Clients) -> list[dict[str, float | None]]:
     for index, cohort in enumerate(clients.cohorts):
         rows = [clients.splits[k].held_out for k in clients.members(index)]
         if clients.method.pooled:
-            scores += [evaluate(cohort, [mine], clients.padding)[0] for mine in rows]
+            scores += [evaluate(cohort, [mine], clients.padding, clients.tokens_at_once)[0] for mine in rows]
         else:
-            scores += evaluate(cohort, rows, clients.padding)
+            scores += evaluate(cohort, rows, clients.padding, clients.tokens_at_once)
     return [
         {
             "accuracy": score.accuracy(),
@@ -144,18 +147,30 @@ def new_optimiser(cohort: Cohort, learning_rate: float, lora_ratio: float = 1.0)
     return torch.optim.AdamW(groups, betas=ADAM_BETAS, eps=ADAM_EPSILON, weight_decay=0.0, fused=True)
 
 
-def client_losses(cohort: Cohort, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Each client's mean cross entropy over its response tokens (K,), and the tokens predicted right (N,).
+def token_losses(cohort: Cohort, batch: Batch) -> LabelScores:
+    """Log probability of each response token (N,), and whether it is the most probable one.
 
     Vocabulary scores are computed at response positions alone.
     """
-    with cohort.attached(), cohort.backbone.autocast():
-        hidden = cohort.backbone.hidden(batch.tokens)
-        logits = cohort.backbone.logits(hidden.reshape(-1, hidden.shape[-1])[batch.at]).float()
-    losses = F.cross_entropy(logits, batch.labels, reduction="none")
+    backbone = cohort.backbone
+    with cohort.attached():
+        hidden = backbone.hidden(batch.tokens)
+    return label_scores(backbone.head, hidden.reshape(-1, hidden.shape[-1])[batch.at], batch.labels)
+
+
+def client_losses(cohort: Cohort, batch: Batch, counts: Tensor | None = None) -> Tensor:
+    """Each client's mean cross entropy over its response tokens (K,).
+
+    `counts` (K,): how many they are, where the batch has only a part of them.
+    """
+    losses = -token_losses(cohort, batch).log_probs
     sums = losses.new_zeros(cohort.clients).index_add(0, batch.owner, losses)
-    counts = torch.bincount(batch.owner, minlength=cohort.clients).clamp(min=1)
-    return sums / counts, logits.detach().argmax(-1) == batch.labels
+    return sums / (response_tokens([batch], cohort.clients) if counts is None else counts)
+
+
+def response_tokens(batches: Sequence[Batch], clients: int) -> Tensor:
+    """How many response tokens each client has (K,), at least 1."""
+    return torch.bincount(torch.cat([batch.owner for batch in batches]), minlength=clients).clamp(min=1)
 
 
 def clip_per_client(parameters: Sequence[Tensor], most: float) -> Tensor:
@@ -170,33 +185,40 @@ def clip_per_client(parameters: Sequence[Tensor], most: float) -> Tensor:
 
 
 def train_step(
-    cohort: Cohort, optimiser: torch.optim.Optimizer, batch: Batch, clip: float, groups: Sequence[Group] | None = None
-) -> Tensor:
-    """One local step of every client of the cohort, of all it trains or of some `groups`; returns the losses (K,)."""
+    cohort: Cohort, optimiser: torch.optim.Optimizer, batches: Sequence[Batch], clip: float,
+    groups: Sequence[Group] | None = None,
+) -> Tensor:  # fmt: skip
+    """One local step of every client of the cohort, of all it trains or of some `groups`; returns the losses (K,).
+
+    The step is on all rows of the batches together, however they are split: each adds its part of the gradient.
+    """
     optimiser.zero_grad(set_to_none=True)
     cohort.train_only(cohort.tensors if groups is None else groups)
-    losses, _ = client_losses(cohort, batch)
-    losses.sum().backward()
+    counts = response_tokens(batches, cohort.clients)
+    losses = torch.zeros(cohort.clients, device=counts.device)
+    for batch in batches:
+        part = client_losses(cohort, batch, counts)
+        part.sum().backward()
+        losses += part.detach()
     clip_per_client(cohort.parameters(), clip)
     optimiser.step()
-    return losses.detach()
+    return losses
 
 
 @torch.no_grad()
-def evaluate(cohort: Cohort, rows: Sequence[Sequence[Encoded]], padding: int) -> list[Score]:
+def evaluate(cohort: Cohort, rows: Sequence[Sequence[Encoded]], padding: int, tokens_at_once: int) -> list[Score]:
     """How each client's model predicts its own held-out responses. `rows`: one list of examples a client."""
     kinds = len(KINDS)
-    correct = np.zeros((cohort.clients, kinds), dtype=np.int64)
-    tokens = np.zeros((cohort.clients, kinds), dtype=np.int64)
+    size = cohort.clients * kinds
+    correct, tokens = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
     loss = np.zeros(cohort.clients)
-    batched = [evaluation_rows(mine, EVALUATION_ROWS) for mine in rows]
-    for index in range(max(len(mine) for mine in batched)):
-        batch = collate([mine[index] if index < len(mine) else [] for mine in batched], padding, cohort.backbone.device)
-        means, right = client_losses(cohort, batch)
-        cell = (batch.owner * kinds + batch.kinds).cpu()
-        size = cohort.clients * kinds
-        tokens += torch.bincount(cell, minlength=size).view(-1, kinds).numpy()
-        correct += torch.bincount(cell[right.cpu()], minlength=size).view(-1, kinds).numpy()
-        counts = torch.bincount(batch.owner, minlength=cohort.clients).cpu().numpy()
-        loss += means.cpu().double().numpy() * counts
-    return [Score(correct[client], tokens[client], float(loss[client])) for client in range(cohort.clients)]
+    for part in passes(rows, tokens_at_once, EVALUATION_ROWS):
+        batch = collate(part, padding, cohort.backbone.device)
+        log_probs, right = token_losses(cohort, batch)
+        owner, right = batch.owner.cpu(), right.cpu()
+        cell = owner * kinds + batch.kinds.cpu()
+        tokens += torch.bincount(cell, minlength=size).numpy()
+        correct += torch.bincount(cell[right], minlength=size).numpy()
+        loss -= torch.bincount(owner, log_probs.cpu().double(), minlength=cohort.clients).numpy()
+    by_client = zip(correct.reshape(-1, kinds), tokens.reshape(-1, kinds), loss.tolist(), strict=True)
+    return [Score(*mine) for mine in by_client]

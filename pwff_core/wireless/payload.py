@@ -45,11 +45,11 @@ class Cell(NamedTuple):
 def geometry_of(backbone: str) -> Geometry | None:
     """Geometry of a backbone that can be told without loading it, otherwise None (known once it is loaded).
 
-    `demo` and a local folder are read from their config.json (GPT-2 or Llama type); `gpt2` is GPT-2 small.
+    `demo` and a local folder are read from their config.json (GPT-2 family or Llama type); `gpt2` is GPT-2 small.
     """
     if backbone == "gpt2":
         return GPT2_SMALL
-    folder = assets_dir() / "backbone" if backbone == "demo" else Path(backbone)
+    folder = assets_dir() / "backbone" if backbone == "demo" else Path(backbone).expanduser()
     try:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return _geometry_from(described)
@@ -58,11 +58,14 @@ def geometry_of(backbone: str) -> Geometry | None:
 
 
 def _geometry_from(described: dict[str, Any]) -> Geometry | None:
-    """Geometry from the text of a transformers config.json, None for an architecture other than GPT-2 and Llama."""
+    """Geometry from the text of a transformers config.json, None where it is not that of a GPT-2 or a Llama type.
+
+    Llama's descendants all say how many heads share keys and values; the first Llamas did not, and shared none.
+    """
     if described["model_type"] == "gpt2":
         blocks, width = int(described["n_layer"]), int(described["n_embd"])
         return Geometry(blocks, width, width, width, width)
-    if described["model_type"] == "llama":
+    if described["model_type"] == "llama" or "num_key_value_heads" in described:
         width, heads = int(described["hidden_size"]), int(described["num_attention_heads"])
         head_width = int(described.get("head_dim") or width // heads)
         shared = int(described.get("num_key_value_heads") or heads) * head_width

@@ -226,6 +226,6 @@ def test_price_as_gpt2_changes_the_price_alone(config: RunConfig) -> None:
 
 
 def test_bfloat16_weights_learn_about_the_same(config: RunConfig) -> None:
-    full, half = list(run(config))[-1], list(run(with_changes(config, {"precision": "bfloat16"})))[-1]
+    full, half = (list(run(with_changes(config, {"precision": form})))[-1] for form in ("float32", "bfloat16"))
     assert half.loss == pytest.approx(full.loss, rel=0.01)
     assert half.loss != full.loss

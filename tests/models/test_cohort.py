@@ -16,7 +16,7 @@ from pwff_core.config import AdapterConfig, LoraConfig
 from pwff_core.data.encoding import PROMPT, Encoded
 from pwff_core.models.backbone import Backbone, load_backbone
 from pwff_core.models.cohort import Cohort
-from pwff_core.stages.batches import collate
+from pwff_core.stages.batches import collate, passes
 from pwff_core.stages.instruction import ADAM_BETAS, ADAM_EPSILON, client_losses, new_optimiser, train_step
 
 RANK, ALPHA, BOTTLENECK, STEPS, RATE, CLIP = 4, 8.0, 5, 12, 3e-3, 0.5
@@ -121,7 +121,7 @@ def test_cohort_equals_each_client_alone_with_peft(backbone: Backbone) -> None:
     alone = [plain_client(backbone, cohort, client) for client in range(3)]
     optimiser = new_optimiser(cohort, RATE)
     for step in range(STEPS):
-        train_step(cohort, optimiser, collate(some_rows(step), 0, torch.device("cpu")), CLIP)
+        train_step(cohort, optimiser, [collate(some_rows(step), 0, torch.device("cpu"))], CLIP)
 
     for client, model in enumerate(alone):
         train_plain(model, client)
@@ -170,10 +170,24 @@ def test_detached_backbone_forgets_the_cohort(backbone: Backbone) -> None:
 
 def test_gradients_of_one_client_do_not_reach_another(backbone: Backbone) -> None:
     cohort = new_cohort(backbone)
-    losses, _ = client_losses(cohort, collate(some_rows(0), 0, torch.device("cpu")))
+    losses = client_losses(cohort, collate(some_rows(0), 0, torch.device("cpu")))
     losses[1].backward()
     for tensor in cohort.parameters():
         assert tensor.grad is not None
         assert not tensor.grad[0].any()
         assert not tensor.grad[2].any()
     assert cohort.tensors["adapters"]["h.0.attn_out.up"].grad[1].any()
+
+
+def test_a_step_in_parts_is_the_whole_step(backbone: Backbone) -> None:
+    whole, parted = new_cohort(backbone), new_cohort(backbone)
+    rows, device = some_rows(0), torch.device("cpu")
+    split = [collate(part, 0, device) for part in passes(rows, tokens_at_once=1)]
+    assert len(split) == 2
+    losses = [
+        train_step(cohort, torch.optim.SGD(cohort.parameters(), 1.0), batches, 1e6)
+        for cohort, batches in ((whole, [collate(rows, 0, device)]), (parted, split))
+    ]
+    torch.testing.assert_close(*losses)
+    for ours, theirs in zip(whole.parameters(), parted.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)

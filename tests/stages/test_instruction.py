@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core.data.encoding import PROMPT, Encoded
-from pwff_core.stages.batches import collate, evaluation_rows, training_rows
+from pwff_core.stages.batches import collate, passes, training_rows
 from pwff_core.stages.instruction import Score, clip_per_client
 
 
@@ -65,9 +65,33 @@ def test_clients_take_short_and_long_examples_at_the_same_steps() -> None:
         assert max(widths) - min(widths) < 25  # against 95 between the shortest and the longest
 
 
-def test_evaluation_sees_every_example_once_longest_first() -> None:
-    mine = [row(*range(length)) for length in (3, 9, 5, 7, 4)]
-    assert [[len(r.tokens) for r in batch] for batch in evaluation_rows(mine, 2)] == [[9, 7], [5, 4], [3]]
+def lengths(part: list[list[Encoded]]) -> list[list[int]]:
+    return [[len(r.tokens) for r in mine] for mine in part]
+
+
+def test_passes_hold_so_many_tokens_longest_rows_first() -> None:
+    rows = [[row(*range(length)) for length in (3, 9, 5)], [row(*range(length)) for length in (7, 4)]]
+    # 2 clients × 1 row × 9 tokens; then 2 × 2 × 5, of which the second client has one
+    assert [lengths(part) for part in passes(rows, 20)] == [[[9], [7]], [[5, 3], [4]]]
+    assert [lengths(part) for part in passes(rows, 1)] == [[[9], [7]], [[5], [4]], [[3], []]]
+    assert [lengths(part) for part in passes(rows, 1000)] == [[[9, 5, 3], [7, 4]]]
+    assert [lengths(part) for part in passes(rows, 1000, 2)] == [[[9, 5], [7, 4]], [[3], []]]
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 30), max_size=8), min_size=1, max_size=4).filter(any),
+    st.integers(1, 300),
+    st.integers(1, 5) | st.none(),
+)
+def test_passes_show_every_row_once(sizes: list[list[int]], tokens_at_once: int, rows_at_once: int | None) -> None:
+    rows = [[row(*range(length)) for length in mine] for mine in sizes]
+    parts = list(passes(rows, tokens_at_once, rows_at_once))
+    for client, mine in enumerate(sizes):
+        assert [n for part in parts for n in lengths(part)[client]] == sorted(mine, reverse=True)
+    for part in parts:
+        most, longest = max(map(len, part)), max(n for mine in lengths(part) for n in mine)
+        assert most <= (rows_at_once or most)
+        assert most == 1 or len(rows) * most * longest <= tokens_at_once
 
 
 def test_clipping_is_each_client_s_own() -> None:

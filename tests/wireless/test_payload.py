@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
@@ -160,6 +161,30 @@ def test_a_local_folder_of_either_type(tmp_path: Path) -> None:
     assert geometry_of(str(tmp_path / "llama")) == Geometry(5, 64, 64, 16, 16)
 
 
+@pytest.mark.parametrize("family", ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma3Text", "Olmo2", "SmolLM3"])
+def test_the_geometry_of_llama_s_descendants_is_that_of_their_layers(tmp_path: Path, family: str) -> None:
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=11, hidden_size=24, intermediate_size=16, num_hidden_layers=3, num_attention_heads=6,
+        num_key_value_heads=2, head_dim=10, bos_token_id=0, eos_token_id=1, pad_token_id=None,
+    )  # fmt: skip
+    config.save_pretrained(tmp_path)
+    with torch.device("meta"):
+        layers = transformers.AutoModelForCausalLM.from_config(config).model.layers
+    own = layers[0].self_attn
+    loaded = (
+        len(layers),
+        own.q_proj.in_features,
+        *(part.out_features for part in (own.q_proj, own.k_proj, own.v_proj)),
+    )
+    assert geometry_of(str(tmp_path)) == loaded == (3, 24, 60, 20, 20)
+
+
+def test_the_first_llamas_do_not_say_that_no_heads_share(tmp_path: Path) -> None:
+    text = '{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 8, "num_hidden_layers": 5}'
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    assert geometry_of(str(tmp_path)) == Geometry(5, 64, 64, 64, 64)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -168,6 +193,7 @@ def test_a_local_folder_of_either_type(tmp_path: Path) -> None:
         "[]",
         "{}",
         '{"model_type": "bert"}',
+        '{"model_type": "bert", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}',
         '{"model_type": "gpt2"}',
         '{"model_type": "gpt2", "n_layer": null, "n_embd": 4}',
         '{"model_type": "llama", "hidden_size": 8, "num_attention_heads": 0, "num_hidden_layers": 1}',

@@ -1,0 +1,38 @@
+"""A backbone in bfloat16: what is rounded, what is not, and attention against PyTorch's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pwff_core.models import bfloat16
+from pwff_core.models.backbone import load_backbone
+from pwff_core.models.bfloat16 import causal_attention
+
+
+@pytest.mark.parametrize("short", [64, 5], ids=["by products", "by the fused kernel"])
+@pytest.mark.parametrize("shared", [4, 2], ids=["a head of its own", "shared heads"])
+def test_attention_is_causal_attention(monkeypatch: pytest.MonkeyPatch, short: int, shared: int) -> None:
+    monkeypatch.setattr(bfloat16, "SHORT", short)
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 4, 9, 8), torch.randn(2, shared, 9, 8), torch.randn(2, shared, 9, 8)
+    found, _ = causal_attention(nn.Module(), query, key, value, None, scaling=0.3)
+    wanted = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3, enable_gqa=True)
+    torch.testing.assert_close(found, wanted.transpose(1, 2))
+
+
+def test_all_but_the_head_is_rounded(tiny_backbone: Path) -> None:
+    full, half = (load_backbone(str(tiny_backbone), "cpu", precision) for precision in ("float32", "bfloat16"))
+    assert {p.dtype for p in half.model.base_model.parameters()} == {torch.bfloat16}
+    assert torch.equal(half.head.weight, full.head.weight)
+    tokens = torch.arange(2, 30)[None]
+    with torch.no_grad():
+        exact, rounded = full.hidden(tokens), half.hidden(tokens)
+        assert rounded.dtype == torch.bfloat16
+        assert half.logits(rounded).dtype == torch.float32
+    off = (rounded.float() - exact).norm() / exact.norm()
+    assert 0 < off < 2**-5  # eight bits of a number's beginning are kept, a few are lost on the way
