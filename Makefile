@@ -21,7 +21,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## measure; writes benchmarks/results.json
+bench: $(INSTALLED)  ## measure speed and memory beside what others use; writes benchmarks/results.json
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python benchmarks/run.py
 
 screenshots: $(INSTALLED)  ## take the README's pictures; STORE=PATH shows runs of that store

@@ -1,0 +1,126 @@
+"""The README's picture of benchmarks/results.json: `python benchmarks/picture.py` draws it for both themes.
+
+Needs a Chrome or Chromium, as pwff's export does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
+
+import plotly.graph_objects as go  # noqa: E402
+from plotly.subplots import make_subplots  # noqa: E402
+
+from benchmarks.rows import RESULTS, Row  # noqa: E402
+from pwff_core.export.chrome import Picture, draw, figure_text  # noqa: E402
+from pwff_core.figures import Preset  # noqa: E402
+from pwff_core.figures.theme import BLUE, GREY, TEMPLATES, VERMILLION, Theme  # noqa: E402
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+WIDTH, HEIGHT = 980, 330  # [px]
+SIZE = Preset("README", WIDTH / 96, HEIGHT / 96, 9, 1.0, True, 192, 50)
+INSTEAD = {  # from the bottom up
+    "alignment/sequential": "PPO client by client<br>with generate",
+    "instruction/flower": "Flower simulation<br>of SFTTrainers",
+    "instruction/sfttrainer": "SFTTrainer<br>a client",
+    "instruction/peft": "loop of<br>peft models",
+}
+
+
+def figure(rows: Mapping[str, Row], theme: Theme) -> go.Figure:
+    """Times as fast as what others use, seconds against clients, microseconds a token against the backbone's size."""
+    shown = make_subplots(
+        cols=3, horizontal_spacing=0.09, column_widths=[0.36, 0.32, 0.32],
+        subplot_titles=("times as fast as …", "time against clients", "time against the backbone"),
+    )  # fmt: skip
+    _speed(shown, rows, TEMPLATES[theme].layout.font.color)
+    _clients(shown, rows)
+    _backbones(shown, rows)
+    shown.update_layout(
+        template=TEMPLATES[theme], width=WIDTH, height=HEIGHT, showlegend=False,
+        margin={"l": 8, "r": 14, "t": 40, "b": 8},
+    )  # fmt: skip
+    shown.update_annotations(font_size=14)
+    shown.update_xaxes(title_font_size=13)
+    shown.update_yaxes(title_font_size=13)
+    return shown
+
+
+def _speed(shown: go.Figure, rows: Mapping[str, Row], ink: str) -> None:
+    there = [name for name in INSTEAD if name in rows]
+    ratios = [rows[name]["ratio"] for name in there]
+    spread = {
+        "array": [rows[name]["ratio_max"] - rows[name]["ratio"] for name in there],
+        "arrayminus": [rows[name]["ratio"] - rows[name]["ratio_min"] for name in there],
+    }
+    bars = go.Bar(
+        x=ratios, y=[INSTEAD[name] for name in there], orientation="h", marker_color=BLUE, width=0.55,
+        error_x={"type": "data", "color": ink, "thickness": 1.5, "width": 4, **spread},
+        text=[f"<b>{ratio:.1f} ×</b>" for ratio in ratios], textposition="inside", insidetextanchor="start",
+        textfont={"color": "#ffffff", "size": 13},
+    )  # fmt: skip
+    shown.add_trace(bars, row=1, col=1)
+    shown.add_vline(x=1, line={"color": GREY, "dash": "dot", "width": 1}, row=1, col=1)
+    shown.update_xaxes(rangemode="tozero", row=1, col=1)
+    shown.update_yaxes(ticks="", showgrid=False, row=1, col=1)
+
+
+def _clients(shown: go.Figure, rows: Mapping[str, Row]) -> None:
+    there = [row for name, row in rows.items() if name.startswith("scaling/clients-")]
+    if not there:
+        return
+    counts = [int(row["name"].rpartition("-")[2]) for row in there]
+    fewest = int(there[0]["what"].split("ours_s ")[1].split()[0])
+    x, y = [fewest, *counts], [there[0]["ours_s"], *(row["other_s"] for row in there)]
+    straight = [y[0] * count / fewest for count in x]
+    _line(shown, 2, x, straight, GREY, "dot", "proportional")
+    _line(shown, 2, x, y, BLUE, "solid", "seconds a round")
+    shown.update_xaxes(title_text="clients", type="log", tickvals=x, ticktext=[str(count) for count in x], row=1, col=2)
+    _round_numbers(shown, 2, "seconds a round", y)
+
+
+def _backbones(shown: go.Figure, rows: Mapping[str, Row]) -> None:
+    there = [row for name, row in rows.items() if name.startswith("backbone/")]
+    if not there:
+        return
+    x, y = [row["parameters"] / 1e6 for row in there], [row["us_per_token"] for row in there]
+    straight = [y[-1] * size / x[-1] for size in x]
+    _line(shown, 3, x, straight, GREY, "dot", "proportional")
+    _line(shown, 3, x, y, VERMILLION, "solid", "µs a token")
+    ticks = [f"{size:.0f}" for size in x]
+    shown.update_xaxes(title_text="million parameters", type="log", tickvals=x, ticktext=ticks, row=1, col=3)
+    _round_numbers(shown, 3, "microseconds a trained token", y)
+
+
+def _round_numbers(shown: go.Figure, col: int, title: str, values: list[float]) -> None:
+    """A logarithmic axis with ticks at 1, 2 and 5 times powers of ten, written out."""
+    powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    texts = [f"{tick:,.10g}" for tick in ticks]
+    shown.update_yaxes(title_text=title, type="log", tickvals=ticks, ticktext=texts, row=1, col=col)
+
+
+def _line(shown: go.Figure, col: int, x: list[Any], y: list[float], colour: str, dash: str, name: str) -> None:
+    mode = "lines" if dash == "dot" else "lines+markers"
+    shown.add_trace(go.Scatter(x=x, y=y, name=name, mode=mode, line={"color": colour, "dash": dash}), row=1, col=col)
+
+
+def main() -> None:
+    rows = {row["name"]: row for row in json.loads(RESULTS.read_text(encoding="utf-8"))}
+    pictures = [
+        Picture(figure_text(figure(rows, theme)), ASSETS / f"speed-{theme}.{form}", form, SIZE)
+        for theme in get_args(Theme) for form in ("svg", "png")
+    ]  # fmt: skip
+    problem = draw(pictures)
+    print(problem or "\n".join(f"assets/{picture.file.name}" for picture in pictures))
+    sys.exit(bool(problem))
+
+
+if __name__ == "__main__":
+    main()

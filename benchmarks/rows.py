@@ -1,0 +1,80 @@
+"""Rows of benchmarks/results.json: things that took turns, their medians, and their ratio with its spread."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results.json")
+LIBRARIES = ("torch", "transformers", "peft", "trl")
+
+Row = dict[str, Any]  # name, ours_s, other_s, ratio, and what helps to read them
+
+
+def take_turns(players: Sequence[Callable[[], float]], rounds: int, warm_up: int = 1) -> list[list[float]]:
+    """What each player measured in each of its rounds, in the order A, B, A, B …; the first rounds are left out.
+
+    A noisy machine disturbs neighbours in time alike, so that their ratio is steadier than their times.
+    """
+    found: list[list[float]] = [[] for _ in players]
+    for _ in range(warm_up + rounds):
+        for player, mine in zip(players, found, strict=True):
+            mine.append(player())
+    return [mine[warm_up:] for mine in found]
+
+
+def compared(name: str, what: str, ours: Sequence[float], other: Sequence[float], **more: object) -> Row:
+    """A row of seconds: medians, ratio = other / ours of the medians, and the extremes of the ratios turn by turn."""
+    ratios = [theirs / mine for mine, theirs in zip(ours, other, strict=True)]
+    mine, theirs = statistics.median(ours), statistics.median(other)
+    return {
+        "name": name, "ours_s": round(mine, 4), "other_s": round(theirs, 4), "ratio": round(theirs / mine, 3),
+        "ratio_min": round(min(ratios), 3), "ratio_max": round(max(ratios), 3), "turns": len(ratios), "what": what,
+        **more,
+    }  # fmt: skip
+
+
+def single(name: str, what: str, value: float, unit: str, **more: object) -> Row:
+    """A row of a number that has nobody beside it; its value stands as the ratio, with its unit."""
+    return {"name": name, "ours_s": None, "other_s": None, "ratio": round(value, 3), "unit": unit, "what": what, **more}
+
+
+def machine() -> str:
+    """On what and with what a row was measured."""
+    import torch
+
+    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; {versions}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def keep(rows: Sequence[Row], path: Path) -> None:
+    """Write rows into a results file, each in the place of the one with its name; other rows stay as they are."""
+    known: dict[str, Mapping[str, Any]] = {}
+    if path.exists():
+        known = {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))}
+    known |= {row["name"]: row | {"machine": machine()} for row in rows}
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(list(known.values()), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.replace(path)  # so that an aborted measurement keeps whole rows
+
+
+def told(row: Row) -> str:
+    """A row as a line for people."""
+    if row["ours_s"] is None:
+        return f"{row['name']:36} {row['ratio']:g} {row['unit']}"
+    spread = f" ({row['ratio_min']:g} to {row['ratio_max']:g})"
+    return f"{row['name']:36} {row['ours_s']:9.3f} s {row['other_s']:9.3f} s   ratio {row['ratio']:g}{spread}"

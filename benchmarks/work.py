@@ -1,0 +1,83 @@
+"""The work that everybody in a comparison does: rounds of a run as pwff plays them, and their batches for others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from pwff_core.aggregation import Server
+from pwff_core.config import RunConfig, with_changes
+from pwff_core.data.encoding import Encoded
+from pwff_core.federation import prepare
+from pwff_core.records import Stage
+from pwff_core.stages.batches import training_rows
+from pwff_core.stages.clients import Clients
+from pwff_core.stages.rollouts import answer
+
+QUICK: dict[str, object] = {  # the least that is still the same work: what the smoke tests play
+    "clients": 2, "instruction.local_steps": 2, "instruction.personal_steps": 1, "data.train_examples": 6,
+    "data.test_examples": 2, "alignment.batch_size": 2, "alignment.max_new_tokens": 6, "alignment.test_prompts": 2,
+    "alignment.minibatches": 2, "alignment.local_steps": 1, "alignment.personal_steps": 1,
+    "alignment.critic_warmup": 1, "alignment.critic_steps": 1, "reward.local_steps": 2, "reward.train_pairs": 8,
+    "reward.test_pairs": 4,
+}  # fmt: skip
+
+
+def demo(quick: bool = False, **changes: object) -> RunConfig:
+    """The demo on the processor in float32, or the least run that does the same; `changes` by dotted path."""
+    return with_changes(RunConfig(), {"device": "cpu", "precision": "float32", **(QUICK if quick else {}), **changes})
+
+
+class Ours:
+    """A prepared run whose rounds are played up to the average: no radio, which is priced and not waited for, no tests.
+
+    Every upload arrives, so that others have the same average to compute.
+    """
+
+    def __init__(self, config: RunConfig, stage: Stage = "instruction") -> None:
+        self.config = config
+        self.federation = prepare(config)
+        if stage == "alignment":
+            self.federation.stages["reward"].train(1)
+            self.federation.begin_alignment()
+        self.stage = self.federation.stages[stage]
+        self.server = Server(self.stage.shared(), self.stage.amounts)
+        self.played = 0
+
+    @property
+    def clients(self) -> Clients:
+        """Whose examples and whose models."""
+        return self.federation.clients
+
+    def round(self) -> None:
+        """The next round: all clients train, the server averages."""
+        self.played += 1
+        self.stage.train(self.played)
+        self.server.average(np.ones(self.config.clients, dtype=bool))
+
+    def answer_tokens(self) -> int:
+        """Response tokens that the next round of alignment will write: its draws depend on its number alone."""
+        number = self.played + 1
+        return int(answer(self.clients, self.stage.prompts(number), "rollouts", number).mask.sum())
+
+
+def round_rows(clients: Clients, number: int) -> list[list[list[Encoded]]]:
+    """Round `number`'s examples (1 …): by client, by local step, the rows of the batch."""
+    settings = clients.config.instruction
+    first = (number - 1) * settings.local_steps
+    return [
+        [
+            training_rows(mine.train, clients.config.seed, client, step, settings.batch_size)
+            for step in range(first, first + settings.local_steps)
+        ]
+        for client, mine in enumerate(clients.splits)
+    ]
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long an action takes."""
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun

@@ -1,0 +1,32 @@
+"""Whether two ways of training have learned the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks.plain import PlainClient, named_like_ours
+from benchmarks.work import Ours
+from pwff_core.methods import Group
+
+ALIKE = 0.01  # Adam divides by the gradient's own size, so where it is almost 0, rounding decides which way to go
+
+Start = list[dict[Group, dict[str, torch.Tensor]]]
+
+
+def weights_now(ours: Ours) -> Start:
+    """Every client's weights, in the plain models' names."""
+    return [named_like_ours(ours.clients, client) for client in range(ours.config.clients)]
+
+
+def assert_moved_alike(start: Start, ours: Ours, plain: Sequence[PlainClient]) -> None:
+    """From the same start, every tensor of every client has moved to the same place, up to 1 % of the way."""
+    moved = 0
+    for before, now, other in zip(start, weights_now(ours), plain, strict=True):
+        for group, named in now.items():
+            for name, tensor in named.items():
+                way = (tensor - before[group][name]).norm()
+                assert (other.groups[group][name].detach() - tensor).norm() <= ALIKE * way, name
+                moved += bool(way > 0)
+    assert moved > len(start) * 8  # so that the norms above are of something
