@@ -42,6 +42,7 @@ from pwff_core.stages.clients import (
 from pwff_core.stages.convergence import converged
 from pwff_core.stages.instruction import InstructionStage, diverged
 from pwff_core.stages.reward import RewardStage, train_judge
+from pwff_core.stages.rollouts import cut_prompts_note
 from pwff_core.wireless.link import Transfer, transfer
 from pwff_core.wireless.payload import Geometry, reward_numbers, upload_numbers
 
@@ -89,6 +90,8 @@ class Federation:
             )
             self.stages["reward"] = learning
             notes = (*notes, *self.preferences.notes, *learning.notes)
+            if "alignment" in self.rounds:
+                notes = (*notes, *cut_prompts_note(config, backbone, self.preferences.clients))
         self.judge: RewardModels | None = None
         self.profiles = tuple(
             _profile(client, mine, classes[client], self.lora_modules(client), weights[client])

@@ -8,7 +8,6 @@ Two kinds of model fit, told apart by their blocks, not by a list of names:
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -83,10 +82,6 @@ class Backbone(NamedTuple):
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Vocabulary scores (…, V) of hidden states (…, d), in float32."""
         return self.head(hidden.float())  # type: ignore[no-any-return]
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """Nothing: activations are of the weights' type."""
-        return nullcontext()
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -4,8 +4,12 @@ Weights and activations of all blocks are bfloat16, so that a pass moves half th
 CPU's own instructions for it. The head stays float32: log probabilities, which losses and PPO's ratios are made of,
 are not rounded. What is trained stays float32 too, and is rounded where it meets an activation.
 
-PyTorch's fused attention on a CPU is several times slower in bfloat16 than in float32 where it goes backwards; two
-batched products and a softmax are faster than either for sequences of up to SHORT tokens.
+On a CPU two things are done in another way, which is faster:
+
+- PyTorch's fused attention is several times slower in bfloat16 than in float32 where it goes backwards; two batched
+  products and a softmax are faster than either for sequences of up to SHORT tokens.
+- GELU's tanh form takes three times as long as its exact form x Φ(x). The two differ by 5e-4 at most (Hendrycks and
+  Gimpel, arXiv 1606.08415), which is less than the rounding of a pass.
 """
 
 from __future__ import annotations
@@ -47,12 +51,23 @@ def to_bfloat16(model: Any, device: torch.device) -> None:
     if device.type == "cpu":
         _register()
         model.set_attn_implementation(ATTENTION)
+        _exact_gelu(model)
 
 
 def _register() -> None:
     from transformers import AttentionInterface
 
     AttentionInterface.register(ATTENTION, causal_attention)  # without a mask of its own: transformers then makes none
+
+
+def _exact_gelu(model: Any) -> None:
+    from transformers.activations import ACT2FN
+
+    tanh_form = type(ACT2FN["gelu_pytorch_tanh"])
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, tanh_form):
+                setattr(module, name, nn.GELU())
 
 
 def causal_attention(

@@ -40,7 +40,6 @@ PROGRAM = 600_000_000  # bytes: Python, PyTorch, transformers and the data, as m
 PASS_BYTES = 2**30  # what a pass with gradients keeps at most, unless one row of each client is more
 NUMBER = 4  # bytes of a float32
 TRAINED = 4 * NUMBER  # a number, its gradient, two moments
-PROMPT = 96  # tokens of an instruction that is answered, before anything is known of the data
 CGROUPS = Path("/sys/fs/cgroup")
 
 ADVICE = {  # by the part that needs most
@@ -137,7 +136,7 @@ def estimate(config: RunConfig, cohort_size: int) -> Memory:
     rows, fewest = (config.clients, 1) if method.pooled else (together, together)
     aligned = "alignment" in stages
     encoder = _encoder_of(config) if "reward" in stages else None
-    answer = PROMPT + config.alignment.max_new_tokens if aligned else 0
+    answer = min(row + config.alignment.max_new_tokens, context_of(described)) if aligned else 0
     answers = rows * config.alignment.batch_size * answer
     wanted = max(rows * config.instruction.batch_size * row, math.ceil(answers / config.alignment.minibatches))
     tokens = min(wanted, max(fewest * max(row, answer), tokens_of_pass(sites, dtype)))

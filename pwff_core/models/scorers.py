@@ -19,9 +19,17 @@ from torch import Tensor, nn
 from pwff_core.methods import AXES, Axis
 from pwff_core.models.critics import Critics
 from pwff_core.models.encoder import PADDING, Encoder, Reading, Text, pooled
-from pwff_core.models.stacked import ENCODER, Named, encoder_states, head_scores, new_head, stack, trains_encoder
+from pwff_core.models.stacked import (
+    ENCODER,
+    ROWS_AT_ONCE,
+    Named,
+    encoder_states,
+    head_scores,
+    new_head,
+    stack,
+    trains_encoder,
+)
 
-ASSESSED_AT_ONCE = 8  # texts of a client that encoders of their own read at once
 LEAST_SD = 1e-6  # of scores that hardly differ
 
 
@@ -39,6 +47,11 @@ class RewardModels:
     def axes(self) -> tuple[Axis, ...]:
         """The axes that there are models of."""
         return tuple(self.tensors)
+
+    @property
+    def own_encoders(self) -> bool:
+        """Whether every model has an encoder of its own, which is trained with it."""
+        return any(trains_encoder(named) for named in self.tensors.values())
 
     def raw(self, axis: Axis, reading: Reading, index: Tensor | None = None) -> Tensor:
         """Raw scores (K, n), differentiable, of a reading's texts or of those at `index` (K, n) into its rows.
@@ -62,9 +75,9 @@ class RewardModels:
     @torch.no_grad()
     def assess(self, axis: Axis, reading: Reading, index: Tensor | None = None) -> Tensor:
         """Raw scores (K, n) without gradients, in parts where encoders are read, so that memory stays bounded."""
-        if not trains_encoder(self.tensors[axis]):
+        if not self.own_encoders:
             return self.raw(axis, reading, index)
-        parts = (reading.index if index is None else index).split(ASSESSED_AT_ONCE, dim=1)
+        parts = (reading.index if index is None else index).split(ROWS_AT_ONCE, dim=1)
         return torch.cat([self.raw(axis, reading, part) for part in parts], dim=1)
 
     def calibrate(self, references: Sequence[Text]) -> None:

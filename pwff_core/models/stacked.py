@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pwff_core.models.encoder import FEATURES, Encoder
 
 ENCODER = "encoder."
+ROWS_AT_ONCE = 8  # texts of a client that encoders of their own read at once
 OUTPUT_SCALE = 0.1  # of the output layer's start: first scores are close to each other, so no pair starts far wrong
 
 Named = dict[str, nn.Parameter]

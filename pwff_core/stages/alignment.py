@@ -8,9 +8,9 @@ LoRA and critics. The reference is the client's own model as instruction tuning 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,15 +19,14 @@ from torch import Tensor
 from pwff_core import seeds
 from pwff_core.data.preferences import ClientPreferences, refuses
 from pwff_core.methods import AXES, Axis
-from pwff_core.models.critics import CriticBatch
+from pwff_core.models.cohort import Cohort
 from pwff_core.models.encoder import Reading
 from pwff_core.models.scorers import RewardModels
 from pwff_core.stages import ppo
 from pwff_core.stages.batches import LENGTH_JITTER
 from pwff_core.stages.clients import Clients
+from pwff_core.stages.criticism import Criticism
 from pwff_core.stages.instruction import (
-    ADAM_BETAS,
-    ADAM_EPSILON,
     accuracies,
     check_finite,
     clip_per_client,
@@ -36,14 +35,6 @@ from pwff_core.stages.instruction import (
     uploaded,
 )
 from pwff_core.stages.rollouts import Rollouts, answer, log_probs, part_log_probs
-
-
-class Experience(NamedTuple):
-    """What a round's rollouts teach; every tensor (M, n, R) for M models."""
-
-    values: dict[Axis, Tensor]
-    returns: dict[Axis, Tensor]
-    advantages: Tensor  # weighted by the owners' wishes, whitened
 
 
 class AlignmentStage:
@@ -57,10 +48,7 @@ class AlignmentStage:
         self.references = [cohort.frozen_copy() for cohort in clients.cohorts]
         rate = settings.learning_rate or clients.method.alignment_rate
         self._optimisers = [new_optimiser(cohort, rate, settings.lora_rate_ratio) for cohort in clients.cohorts]
-        self._critics = rewards.critics()
-        self._critic_optimiser = torch.optim.AdamW(
-            self._critics.parameters(), settings.critic_learning_rate, ADAM_BETAS, ADAM_EPSILON, 0.0, fused=True
-        )
+        self._criticism = [Criticism(rewards.part(models).critics(), settings) for models in self._models()]
         self._training_rewards = [math.nan] * clients.config.clients
         self.amounts = [1.0] * clients.config.clients  # every client answers as many prompts
 
@@ -78,15 +66,15 @@ class AlignmentStage:
         """Round `number` (1 …) of PPO for every client. TrainingError when a loss is no longer finite."""
         config, settings = self._clients.config, self._clients.config.alignment
         rollouts = answer(self._clients, self.prompts(number), "rollouts", number)
-        seen = self._critics.prepare(rollouts.prompts, rollouts.pieces, rollouts.mask.shape[-1])
-        rewards = self._rewarded(rollouts)
-        if number == 1:
-            self._warm_up(seen, rewards, rollouts.mask)
-        experience = self._experience(seen, rewards, rollouts.mask)
+        advantages = self._advantages(rollouts, self._rewarded(rollouts), number)
         for epoch in range(settings.local_steps):
             order = seeds.generator(config.seed, "minibatches", number, epoch)
-            self._improve_policies(rollouts, experience, epoch, order, f"stage alignment, round {number}")
-            self._improve_critics(seen, experience, rollouts.mask)
+            self._improve_policies(rollouts, advantages, epoch, order, f"stage alignment, round {number}")
+
+    def _models(self) -> list[slice]:
+        """Which of the M models each cohort has."""
+        ends = np.cumsum([0, *(cohort.clients for cohort in self._clients.cohorts)]).tolist()
+        return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
     def prompts(self, number: int) -> list[list[str]]:
         """Round `number`'s prompts of every model: the next ones of each client's lists."""
@@ -127,71 +115,55 @@ class AlignmentStage:
             for axis, score in scores.items()
         }
 
-    @torch.no_grad()
-    def _experience(self, seen: CriticBatch, rewards: dict[Axis, Tensor], mask: Tensor) -> Experience:
-        settings = self._clients.config.alignment
-        values, returns, advantages = {}, {}, {}
-        for axis, reward in rewards.items():
-            values[axis] = self._critics.values(axis, seen)
-            advantages[axis], returns[axis] = ppo.gae(
-                reward, values[axis], mask, settings.discount, settings.gae_lambda
-            )
-        whole = ppo.weighted(advantages, self._wishes)
-        return Experience(values, returns, ppo.whiten(whole, mask))
+    def _advantages(self, rollouts: Rollouts, rewards: dict[Axis, Tensor], number: int) -> Tensor:
+        """Advantages (M, n, R), weighted by the owners' wishes and whitened. The critics learn on the way."""
+        parts = []
+        for models, criticism in zip(self._models(), self._criticism, strict=True):
+            mask, theirs = rollouts.mask[models], {axis: reward[models] for axis, reward in rewards.items()}
+            found = criticism.learn(rollouts.prompts[models], rollouts.pieces[models], theirs, mask, number == 1)
+            parts.append(ppo.whiten(ppo.weighted(found, self._wishes[models]), mask))
+        return torch.cat(parts)
 
     def _improve_policies(
-        self, rollouts: Rollouts, experience: Experience, epoch: int, order: np.random.Generator, where: str
+        self, rollouts: Rollouts, advantages: Tensor, epoch: int, order: np.random.Generator, where: str
     ) -> None:
         """One epoch of clipped policy steps over all rollouts, in minibatches of similar length."""
-        settings, start = self._clients.config.alignment, 0
-        rows = rollouts.mask.shape[1]
-        for index, (cohort, optimiser) in enumerate(zip(self._clients.cohorts, self._optimisers, strict=True)):
-            models = slice(start, start + cohort.clients)
-            start += cohort.clients
-            stopped = torch.zeros(cohort.clients, dtype=torch.bool, device=rollouts.mask.device)
-            own = torch.arange(cohort.clients, device=stopped.device)[:, None]
-            jitter = torch.from_numpy(order.uniform(-LENGTH_JITTER, LENGTH_JITTER, (cohort.clients, rows)))
-            parts = rollouts.by_length(models, settings.minibatches, jitter.to(stopped.device))
-            for step, turn in enumerate(order.permutation(len(parts)), start=epoch * len(parts)):
-                chosen = parts[turn]
+        settings, device = self._clients.config.alignment, rollouts.mask.device
+        jitter = torch.from_numpy(order.uniform(-LENGTH_JITTER, LENGTH_JITTER, rollouts.mask.shape[:2])).to(device)
+        turns = order.permutation(min(settings.minibatches, rollouts.mask.shape[1]))  # the same for all models
+        for index, (models, cohort) in enumerate(zip(self._models(), self._clients.cohorts, strict=True)):
+            stopped = torch.zeros(cohort.clients, dtype=torch.bool, device=device)
+            parts = rollouts.by_length(models, len(turns), jitter[models])
+            for step, turn in enumerate(turns, start=epoch * len(parts)):
                 steps = settings.local_steps * len(parts)
                 cohort.train_only(trained(self._clients.method, step, steps, settings.personal_steps))
-                part = rollouts.part(models, chosen)
-                new = part_log_probs(cohort, part, settings.temperature)
-                length = part.mask.shape[-1]
-                advantages = experience.advantages[models][own, chosen][..., :length]
-                stopped |= ppo.approximate_kl(new.detach(), part.log_probs, part.mask) > settings.kl_stop
-                losses = ppo.policy_loss(new, part.log_probs, advantages, part.mask, settings.clip)
+                self._optimisers[index].zero_grad(set_to_none=True)
+                losses, moved = self._backward(cohort, models, parts[turn], rollouts, advantages)
                 check_finite(losses, self._clients.members(index), where)
-                optimiser.zero_grad(set_to_none=True)
-                losses.sum().backward()
+                stopped |= moved > settings.kl_stop
                 clip_per_client(cohort.parameters(), settings.gradient_clip)
-                _step_but(stopped, cohort.parameters(), optimiser)
+                _step_but(stopped, cohort.parameters(), self._optimisers[index])
 
-    def _warm_up(self, seen: CriticBatch, rewards: dict[Axis, Tensor], mask: Tensor) -> None:
-        """Critics start as reward models, which judge whole answers: first they learn what a prefix is worth.
+    def _backward(
+        self, cohort: Cohort, models: slice, chosen: Tensor, rollouts: Rollouts, advantages: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of a minibatch, the rows `chosen` (m, c), in as many passes as memory asks for.
 
-        Their targets are plain returns, which need no critic.
+        Returns each client's loss (m,) and how far its policy has moved from the rollouts' (mean KL a token).
         """
         settings = self._clients.config.alignment
-        zero = torch.zeros_like(mask, dtype=torch.float32)
-        targets = {axis: ppo.gae(reward, zero, mask, settings.discount, 1.0)[1] for axis, reward in rewards.items()}
-        for _ in range(settings.critic_warmup):
-            self._critic_step(seen, targets, targets, math.inf, mask)
-
-    def _improve_critics(self, seen: CriticBatch, experience: Experience, mask: Tensor) -> None:
-        settings = self._clients.config.alignment
-        for _ in range(settings.critic_steps):
-            self._critic_step(seen, experience.values, experience.returns, settings.value_clip, mask)
-
-    def _critic_step(
-        self, seen: CriticBatch, old: dict[Axis, Tensor], returns: dict[Axis, Tensor], clip: float, mask: Tensor
-    ) -> None:
-        self._critic_optimiser.zero_grad(set_to_none=True)
-        for axis, target in returns.items():
-            ppo.value_loss(self._critics.values(axis, seen), old[axis], target, mask, clip).sum().backward()
-            clip_per_client([*self._critics.tensors[axis].values()], self._clients.config.alignment.gradient_clip)
-        self._critic_optimiser.step()
+        own = torch.arange(models.start, models.stop, device=chosen.device)[:, None]
+        tokens = ppo.client_tokens(rollouts.mask[own, chosen])
+        losses, moved = torch.zeros(tokens.shape, device=tokens.device), torch.zeros(tokens.shape, device=tokens.device)
+        for rows in rollouts.passes(models, self._clients.tokens_at_once, chosen):
+            part = rollouts.part(models, rows)
+            new = part_log_probs(cohort, part, settings.temperature)
+            mine = advantages[own, rows][..., : part.mask.shape[-1]]
+            loss = ppo.policy_loss(new, part.log_probs, mine, part.mask, settings.clip, tokens)
+            loss.sum().backward()
+            losses += loss.detach()
+            moved += ppo.approximate_kl(new.detach(), part.log_probs, part.mask, tokens)
+        return losses, moved
 
     def measure(self) -> list[dict[str, float | None]]:
         """Every client's model: accuracy on its own data, and what the judge makes of its answers."""

@@ -22,6 +22,8 @@ arXiv 1909.08593):
 
 Notation: K clients, n answers of each, at most R tokens an answer, the end token included. A `mask` (K, n, R) is true
 at real tokens, which are the first ones of their row; what stands at the other places, if finite, has no effect.
+Where the answers are only some of a minibatch, `tokens` (K,) says how many real ones all of it has: means are then
+over those, so that the parts' losses and gradients add up to the whole minibatch's.
 """
 
 from __future__ import annotations
@@ -78,32 +80,37 @@ def whiten(advantages: Tensor, mask: Tensor) -> Tensor:
     return centred / (deviation + 1e-8)[:, None, None]
 
 
-def policy_loss(log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float) -> Tensor:
+def policy_loss(
+    log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float, tokens: Tensor | None = None
+) -> Tensor:
     """Each client's clipped surrogate loss (K,).
 
     −E[min(ρ Â, clip(ρ, 1−ε, 1+ε) Â)] with ρ = π/π_old (1707.06347, eq. 7). `log_probs` and `old` (K, n, R).
     """
     ratio = torch.where(mask, log_probs - old, 0.0).exp()
     surrogate = torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
-    return -_client_mean(surrogate, mask)
+    return -_client_mean(surrogate, mask, tokens)
 
 
-def value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Tensor:
+def value_loss(
+    values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float, tokens: Tensor | None = None
+) -> Tensor:
     """Each client's clipped value loss (K,): ½ E[max((V − G)², (V_clipped − G)²)], V_clipped = old ± `clip` at most.
 
     As in OpenAI's Baselines (ppo2); an infinite `clip` leaves the plain half mean square. All tensors (K, n, R).
     """
     clipped = old + (values - old).clamp(-clip, clip)
-    return 0.5 * _client_mean(torch.maximum((values - returns).square(), (clipped - returns).square()), mask)
+    worse = torch.maximum((values - returns).square(), (clipped - returns).square())
+    return 0.5 * _client_mean(worse, mask, tokens)
 
 
-def approximate_kl(log_probs: Tensor, old: Tensor, mask: Tensor) -> Tensor:
+def approximate_kl(log_probs: Tensor, old: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
     """KL(π_old ‖ π) [nat a token] of each client (K,), estimated from tokens that π_old wrote; never negative.
 
     Schulman's k3, E[(ρ − 1) − log ρ] with ρ = π/π_old (joschu.net/blog/kl-approx.html): unbiased, of low variance.
     """
     log_ratio = torch.where(mask, log_probs - old, 0.0)
-    return _client_mean(torch.expm1(log_ratio) - log_ratio, mask)
+    return _client_mean(torch.expm1(log_ratio) - log_ratio, mask, tokens)
 
 
 def response_kl(log_ratio: Tensor, mask: Tensor) -> Tensor:
@@ -114,6 +121,11 @@ def response_kl(log_ratio: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, log_ratio, 0.0).sum(-1).mean(-1)
 
 
-def _client_mean(values: Tensor, mask: Tensor) -> Tensor:
+def client_tokens(mask: Tensor) -> Tensor:
+    """How many real tokens each client has (K,), at least 1."""
+    return mask.sum((1, 2)).clamp(min=1)
+
+
+def _client_mean(values: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
     """Mean (K,) over each client's real tokens of (K, n, R); 0 for a client without any."""
-    return torch.where(mask, values, 0.0).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
+    return torch.where(mask, values, 0.0).sum((1, 2)) / (client_tokens(mask) if tokens is None else tokens)

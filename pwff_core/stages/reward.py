@@ -23,7 +23,7 @@ from pwff_core.data.preferences import JUDGE_SEED, ClientPreferences, Pair, Refe
 from pwff_core.methods import AXES, Axis, Method
 from pwff_core.models.encoder import Encoder, Reading, Text
 from pwff_core.models.scorers import RewardModels, joined, new_reward_models
-from pwff_core.models.stacked import ENCODER
+from pwff_core.models.stacked import ENCODER, ROWS_AT_ONCE
 from pwff_core.stages.clients import COHORT_SIZE
 from pwff_core.stages.instruction import ADAM_BETAS, ADAM_EPSILON, check_finite
 
@@ -88,14 +88,24 @@ def train_step(
     optimiser.zero_grad(set_to_none=True)
     losses = []
     for axis in models.axes:
-        batch = batches[axis]
-        scores = models.raw(axis, reading, batch.texts.flatten(1)).unflatten(1, (-1, 2))  # (K, m, 2)
-        each = bradley_terry(scores[..., 0], scores[..., 1], batch.ties) * batch.weights
-        losses.append(each.sum(1) / batch.weights.sum(1))
-    stacked = torch.stack(losses)
-    stacked.sum().backward()
+        whole = batches[axis].weights.sum(1)
+        loss = torch.zeros_like(whole)
+        for batch in _portions(models, batches[axis]):
+            scores = models.raw(axis, reading, batch.texts.flatten(1)).unflatten(1, (-1, 2))  # (K, m, 2)
+            each = bradley_terry(scores[..., 0], scores[..., 1], batch.ties) * batch.weights
+            mine = each.sum(1) / whole
+            mine.sum().backward()
+            loss += mine.detach()
+        losses.append(loss)
     optimiser.step()
-    return stacked.detach()
+    return torch.stack(losses)
+
+
+def _portions(models: RewardModels, batch: Compared) -> list[Compared]:
+    """The pairs whose texts are read at once: all, or few where every model has an encoder of its own."""
+    if not models.own_encoders:
+        return [batch]
+    return [Compared(*parts) for parts in zip(*(tensor.split(ROWS_AT_ONCE // 2, 1) for tensor in batch), strict=True)]
 
 
 class Pairs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,13 +11,17 @@ import torch
 from torch import Tensor
 
 from pwff_core import seeds
-from pwff_core.data.encoding import prompt_text
+from pwff_core.config import RunConfig
+from pwff_core.data.encoding import prompt_text, prompt_tokens, without_beginning
+from pwff_core.data.preferences import ClientPreferences
+from pwff_core.models.backbone import Backbone
 from pwff_core.models.cohort import Cohort
-from pwff_core.models.decoding import decode
+from pwff_core.models.decoding import decode_drawn
 from pwff_core.models.encoder import Text
+from pwff_core.models.head import label_scores
 from pwff_core.stages.clients import Clients
 
-ROWS_AT_ONCE = 4  # of every model in a pass without gradients; with few, little of it is padding
+READ_TOKENS = 2048  # of all models in a pass without gradients; with more, it leaves the processor's cache
 
 
 class Rollouts(NamedTuple):
@@ -54,27 +57,71 @@ class Rollouts(NamedTuple):
 
         All models' i-th parts are stacked, so little of it is padding. `jitter` (m, n) [tokens] mixes the lengths.
         """
-        lengths = (self.at[models] * self.mask[models]).amax(-1).float()
+        lengths = self._lengths(models)
         order = (lengths if jitter is None else lengths + jitter).argsort(dim=1)
         return list(order.tensor_split(min(parts, order.shape[1]), dim=1))
+
+    def passes(self, models: slice, tokens_at_once: int, chosen: Tensor | None = None) -> list[Tensor]:
+        """Rows `chosen` (m, c) of some models, or all, in parts (m, …) for a pass each, short ones first.
+
+        A pass has at most so many tokens, padding included, unless it is a single row of each model.
+        """
+        lengths = self._lengths(models)
+        order = lengths.argsort(dim=1) if chosen is None else chosen.gather(1, lengths.gather(1, chosen).argsort(dim=1))
+        longest = lengths.gather(1, order).amax(0).long().tolist()  # of every column
+        parts, start = [], 0
+        for column, length in enumerate(longest):
+            if column > start and (column + 1 - start) * length * len(order) > tokens_at_once:
+                parts.append(order[:, start:column])
+                start = column
+        return [*parts, order[:, start:]]
+
+    def _lengths(self, models: slice) -> Tensor:
+        """Tokens (m, n) of prompt and response."""
+        return (self.at[models] * self.mask[models]).amax(-1).float() + 2
+
+
+def prompt_room(config: RunConfig, backbone: Backbone) -> int:
+    """Most tokens of a prompt: those of an example, and as the context leaves beside the longest answer or a half."""
+    context = backbone.context
+    return min(config.data.max_length, context - min(config.alignment.max_new_tokens, context // 2))
+
+
+def cut_prompts_note(config: RunConfig, backbone: Backbone, people: Sequence[ClientPreferences]) -> tuple[str, ...]:
+    """What a reader should know about prompts of alignment that are too long; nothing where none is."""
+    room, tokenizer = prompt_room(config, backbone), backbone.tokenizer
+    asked = {
+        text
+        for mine in people
+        for texts in (mine.delicate, mine.ordinary, mine.test_delicate, mine.test_ordinary)
+        for text in texts
+    }
+    cut = sum(len(prompt_tokens(tokenizer, prompt_text(text))) > room for text in asked)
+    return (
+        (f"{cut} of {len(asked)} prompts of alignment are longer than {room} tokens and lose their beginning.",)
+        if cut
+        else ()
+    )
 
 
 def answer(clients: Clients, prompts: Sequence[Sequence[str]], *purpose: str | int) -> Rollouts:
     """Every model's answers to its instructions, M × n of them; `purpose` names the random draw."""
     settings, backbone = clients.config.alignment, clients.backbone
     tokenizer, end = backbone.tokenizer, clients.padding
-    room = backbone.context - min(settings.max_new_tokens, backbone.context // 2)
+    room = prompt_room(clients.config, backbone)
     texts = [[prompt_text(instruction) for instruction in mine] for mine in prompts]
-    given = [[tokenizer(text, verbose=False)["input_ids"][-room:] for text in mine] for mine in texts]
+    given = [[without_beginning(tokenizer, prompt_tokens(tokenizer, text), room) for text in mine] for mine in texts]
     responses: list[list[list[int]]] = []
     told: list[list[float]] = []
+    generator = torch.Generator().manual_seed(seeds.torch_seed(clients.config.seed, "answers", *purpose, 0))
+    # a model's numbers do not depend on how the models are put together in cohorts
+    draws = torch.rand(settings.max_new_tokens, len(given), len(given[0]), generator=generator)
     start = 0
-    for index, cohort in enumerate(clients.cohorts):
-        generator = torch.Generator(backbone.device)
-        generator.manual_seed(seeds.torch_seed(clients.config.seed, "answers", *purpose, index))
-        mine = given[start : start + cohort.clients]
+    for cohort in clients.cohorts:
+        models = slice(start, start + cohort.clients)
         start += cohort.clients
-        answers = decode(cohort, mine, settings.max_new_tokens, settings.temperature, generator)
+        mine = given[models]
+        answers = decode_drawn(cohort, mine, settings.temperature, draws[:, models].flatten(1))
         rows = [
             tokens[: length + ended]
             for tokens, length, ended in zip(
@@ -134,7 +181,7 @@ def log_probs(cohorts: Sequence[Cohort], rollouts: Rollouts, temperature: float)
         models = slice(start, start + cohort.clients)
         start += cohort.clients
         own = torch.arange(models.start, models.stop, device=found.device)[:, None]
-        for chosen in rollouts.by_length(models, math.ceil(found.shape[1] / ROWS_AT_ONCE)):
+        for chosen in rollouts.passes(models, READ_TOKENS):
             part = rollouts.part(models, chosen)
             with torch.no_grad():
                 found[own, chosen, : part.mask.shape[-1]] = part_log_probs(cohort, part, temperature)
@@ -143,11 +190,10 @@ def log_probs(cohorts: Sequence[Cohort], rollouts: Rollouts, temperature: float)
 
 def part_log_probs(cohort: Cohort, part: Rollouts, temperature: float) -> Tensor:
     """The same (m, c, R) of some rows of the cohort's m models, in one pass and with gradients."""
-    tokens, mask = part.tokens, part.mask
+    backbone, tokens, mask = cohort.backbone, part.tokens, part.mask
     first = torch.arange(mask[..., 0].numel(), device=mask.device).view(*mask.shape[:2], 1) * tokens.shape[-1]
-    with cohort.attached(), cohort.backbone.autocast():
-        hidden = cohort.backbone.hidden(tokens.flatten(0, 1))  # (m·c, T, d)
-        logits = cohort.backbone.logits(hidden.reshape(-1, hidden.shape[-1])[(first + part.at)[mask]]).float()  # (N, V)
-    logits = logits / temperature
-    picked = logits.gather(1, part.labels[mask][:, None])[:, 0] - logits.logsumexp(-1)
+    with cohort.attached():
+        hidden = backbone.hidden(tokens.flatten(0, 1))  # (m·c, T, d)
+    predicting = hidden.reshape(-1, hidden.shape[-1])[(first + part.at)[mask]]  # (N, d)
+    picked = label_scores(backbone.head, predicting, part.labels[mask], temperature).log_probs
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, picked)

@@ -13,7 +13,8 @@ def config(tiny_backbone: Path) -> RunConfig:
         RunConfig(),
         {
             "backbone": str(tiny_backbone), "clients": 3, "data.train_examples": 8, "data.test_examples": 4,
-            "data.max_length": 64, "precision": "float32", "instruction.rounds": 2, "instruction.local_steps": 2, "instruction.batch_size": 2,
+            "data.max_length": 64, "precision": "float32",
+            "instruction.rounds": 2, "instruction.local_steps": 2, "instruction.batch_size": 2,
             "instruction.personal_steps": 1, "instruction.learning_rate": 1e-2, "device": "cpu",
             "reward.rounds": 0, "alignment.rounds": 0,
         },

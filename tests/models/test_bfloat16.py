@@ -36,3 +36,21 @@ def test_all_but_the_head_is_rounded(tiny_backbone: Path) -> None:
         assert half.logits(rounded).dtype == torch.float32
     off = (rounded.float() - exact).norm() / exact.norm()
     assert 0 < off < 2**-5  # eight bits of a number's beginning are kept, a few are lost on the way
+
+
+def test_the_two_forms_of_gelu_are_as_close_as_is_said() -> None:
+    x = torch.linspace(-10, 10, 200_001, dtype=torch.float64)
+    apart = (F.gelu(x) - F.gelu(x, approximate="tanh")).abs().max()
+    assert 4e-4 < apart < 5e-4
+
+
+def test_the_exact_form_is_taken_in_bfloat16_alone(tiny_backbone: Path) -> None:
+    kinds = {
+        precision: {
+            type(block.mlp.act).__name__
+            for block in load_backbone(str(tiny_backbone), "cpu", precision).model.transformer.h
+        }
+        for precision in ("float32", "bfloat16")
+    }
+    assert kinds["bfloat16"] == {"GELU"}
+    assert kinds["float32"] != kinds["bfloat16"]

@@ -17,6 +17,8 @@ from pwff_core.models import decoding
 from pwff_core.models.backbone import load_backbone
 from pwff_core.models.cohort import Cohort
 from pwff_core.models.decoding import decode
+from pwff_core.models.unfinished import BLOCK, LEAVE, Unfinished
+from tests.backbones import family_folder
 
 PLACED = torch.tensor([[[1, 1, 1], [1, 1, 1]], [[0, 0, 1], [0, 0, 1]], [[1, 0, 1], [1, 0, 0]]], dtype=torch.bool)
 PROMPTS = [  # five for each of three clients
@@ -56,7 +58,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def next_scores(cohort: Cohort, client: int, tokens: list[int]) -> torch.Tensor:
     """Scores (V,) of the token after these, by a whole pass without a cache."""
     batch = torch.tensor([tokens] * cohort.clients, device=cohort.backbone.device)
-    with cohort.attached(), cohort.backbone.autocast():
+    with cohort.attached():
         hidden = cohort.backbone.hidden(batch)[client, -1]
         return cohort.backbone.logits(hidden).float()
 
@@ -94,7 +96,7 @@ def plain_sample(cohort: Cohort, row: int, temperature: float, draws: torch.Tens
 
 @pytest.mark.parametrize("temperature", [0.0, 0.6])
 def test_one_batch_equals_each_prompt_alone_without_a_cache(tiny_backbone: Path, temperature: float) -> None:
-    most = 3 * decoding.BLOCK + 3
+    most = 3 * BLOCK + 3
     cohort = new_cohort(tiny_backbone, LIKELY)
     answers = decode(cohort, PROMPTS, most, temperature, generator())
     draws = torch.rand(most, len(ROWS), generator=generator())
@@ -111,23 +113,58 @@ def test_one_batch_equals_each_prompt_alone_without_a_cache(tiny_backbone: Path,
     assert len({tuple(answer) for answer in expected}) >= 8
 
 
-def test_the_batch_shrinks_as_rows_end(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    forward = decoding._Batch._forward
+@pytest.mark.parametrize("temperature", [0.0, 0.6])
+def test_rows_that_wait_and_prompts_read_in_parts_change_nothing(
+    tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
+    cohort = new_cohort(tiny_backbone, LIKELY)
+    whole = decode(cohort, PROMPTS, 40, temperature, generator())
+    # keys and values of 2 blocks, 32 wide, in 4 bytes; 9 prompt tokens and 40 more: two rows of each of three clients
+    monkeypatch.setattr(decoding, "KEPT_BYTES", 2 * 3 * (2 * 2 * 32 * 4 * (9 + 40)) + 1)
+    monkeypatch.setattr(decoding, "PROMPT_TOKENS", 1)
+    batches: list[list[list[int]]] = []
+    read = Unfinished._read_part
 
-    def spy(self: decoding._Batch, tokens: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+    def spy(self: Unfinished, prompts: list[list[int]], padding: int) -> torch.Tensor:
+        batches.append(prompts)
+        return read(self, prompts, padding)
+
+    monkeypatch.setattr(Unfinished, "_read_part", spy)
+    parts = decode(cohort, PROMPTS, 40, temperature, generator())
+    assert written(parts) == written(whole)
+    assert torch.equal(parts.ended, whole.ended)
+    torch.testing.assert_close(parts.log_probs, whole.log_probs, atol=1e-4, rtol=0)
+    by_length = [sorted(mine, key=len) for mine in PROMPTS]
+    assert batches == [[mine[row] for mine in by_length] for row in range(5)]  # short prompts first, little padding
+    assert len(decoding._turns(cohort, [len(prompt) for _, prompt in ROWS], 40)) == 3
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen3"])
+def test_other_families_answer_as_without_a_cache(tmp_path: Path, family: str) -> None:
+    cohort = new_cohort(family_folder(tmp_path, family))
+    answers = decode(cohort, PROMPTS, 2 * BLOCK + 3, 0.0, generator())
+    assert written(answers) == [plain_greedy(cohort, *row, 2 * BLOCK + 3) for row in ROWS]
+    assert len({tuple(answer) for answer in written(answers)}) >= 8
+
+
+def test_rows_that_have_ended_leave(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    forward = Unfinished._forward
+
+    def spy(self: Unfinished, tokens: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
         sizes.append(len(tokens))
         return forward(self, tokens, *others)
 
-    monkeypatch.setattr(decoding._Batch, "_forward", spy)
+    monkeypatch.setattr(Unfinished, "_forward", spy)
     answers = decode(new_cohort(tiny_backbone, LIKELY), PROMPTS, 40, 0.6, generator())
     assert len(sizes) == answers.tokens.shape[1]  # a pass a token, the prompts' pass included
-    passes = (answers.lengths + answers.ended).view(3, 5)  # that an answer needs
+    passes = answers.lengths + answers.ended  # that an answer needs
     for index, size in enumerate(sizes):
-        blocks = (index - 1) // decoding.BLOCK  # that were full before this pass
-        todo = passes > blocks * decoding.BLOCK + 1  # when the last one was
-        assert size == 3 * (int(todo.sum(1).max()) if blocks > 0 else 5)
-    assert len(set(sizes)) >= 3
+        written = (index - 1) // LEAVE * LEAVE + 1  # tokens of a row when rows that had ended last left
+        assert size == (int((passes > written).sum()) if index else 15)
+    assert len(set(sizes)) >= 5
+    still = (passes > 1 + LEAVE).view(3, 5).sum(1)
+    assert len(set(still.tolist())) > 1  # a telling case: clients have unequally many
 
 
 def test_decoding_stops_when_all_have_ended(tiny_backbone: Path) -> None:

@@ -1,11 +1,8 @@
-"""Encoder, reward models and critics, each against the plain way: one text, one client, one token at a time."""
+"""Reward models and critics, each against the plain way: one text, one client, one token at a time."""
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,29 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pwff_core.errors import ModelError
+from pwff_core.models import critics as critics_module
 from pwff_core.models.critics import Critics
-from pwff_core.models.encoder import (
-    PADDING,
-    PROMPT,
-    RESPONSE,
-    Encoder,
-    Reading,
-    Text,
-    by_length,
-    load_encoder,
-    pooled,
-    running,
-)
+from pwff_core.models.encoder import PROMPT, RESPONSE, Encoder, Reading, Text, load_encoder
 from pwff_core.models.scorers import RewardModels, joined, new_reward_models
-from tests.encoders import WORDS, wordpiece_folder
+from tests.encoders import TEXTS, plain_features, plain_tokens, wordpiece_folder, words_asked
 
 CLIENTS, HIDDEN = 3, 5
-TEXTS = [
-    [Text("say hello", " good"), Text("say hello", " bad bad no", ended=False)],
-    [Text("say hello", " good"), Text("please say", " fine")],
-    [Text("no", " hello there : fine"), Text("say hello", " good")],
-]
 PROMPTS = [["say hello", "please"], ["say", "hello there"], ["no no", "fine"]]
 PIECES = [
     [[" hel", "lo", " there", ""], [" good", ""]],
@@ -67,18 +48,6 @@ def new_models(encoder: Encoder, trainable: str = "head", clients: int = CLIENTS
     return models
 
 
-def plain_features(states: Tensor, asked: int) -> Tensor:
-    """Features (3d) of a text from its states (T, d), the first `asked` of which belong to the prompt."""
-    prompt = sum(states[:asked]) / asked
-    response = sum(states[asked:], torch.zeros(states.shape[1])) / max(len(states) - asked, 1)
-    return torch.cat([response, prompt * response, states[-1]])
-
-
-def words_asked(prompt: str) -> int:
-    """Tokens of a prompt, the start token among them."""
-    return 1 + len(prompt.split())
-
-
 def plain_head(tensors: dict[str, Tensor], client: int) -> nn.Sequential:
     inner, outer = (nn.Linear(48, HIDDEN), nn.Linear(HIDDEN, 1))
     for name, layer in (("inner", inner), ("outer", outer)):
@@ -95,166 +64,6 @@ def plain_encoder(encoder: Encoder, tensors: dict[str, Tensor], client: int) -> 
     own = {name[8:]: tensor[client].detach() for name, tensor in tensors.items() if name.startswith("encoder.")}
     model.load_state_dict(encoder.model.state_dict() | own)
     return model
-
-
-def plain_tokens(text: Text) -> Tensor:
-    """Word by word: every word of these texts is one token."""
-    words = ["[CLS]", *(text.prompt + text.response).split(), *(["[SEP]"] if text.ended else [])]
-    return torch.tensor([[WORDS.index(word) for word in words]])
-
-
-# The encoder
-
-
-def test_a_text_as_tokens(encoder: Encoder) -> None:
-    rows, cut = encoder.tokenise([Text("Say hello", " THERE"), Text("Say hello", " theres", ended=False)])
-    assert [[WORDS[token] for token in tokens] for tokens, _ in rows] == [
-        ["[CLS]", "say", "hello", "there", "[SEP]"],
-        ["[CLS]", "say", "hello", "there", "##s"],
-    ]
-    assert [parts.tolist() for _, parts in rows] == [[PROMPT] * 3 + [RESPONSE] * 2] * 2
-    assert cut == 0
-    assert encoder.tokenise([]) == ([], 0)
-
-
-def told(encoder: Encoder, text: Text) -> list[tuple[str, int]]:
-    [(tokens, parts)], _ = encoder.tokenise([text])
-    return [(WORDS[token], part) for token, part in zip(tokens, parts.tolist(), strict=True)]
-
-
-def test_an_empty_response_is_its_end_or_nothing(encoder: Encoder) -> None:
-    assert told(encoder, Text("say", "")) == [("[CLS]", PROMPT), ("say", PROMPT), ("[SEP]", RESPONSE)]
-    assert told(encoder, Text("say", "", ended=False)) == [("[CLS]", PROMPT), ("say", PROMPT)]
-    assert told(encoder, Text("", "", ended=False)) == [("[CLS]", PROMPT)]
-    states = torch.tensor([[3.0], [5.0]])  # of the start token and of `say`, without a response
-    assert pooled(states, torch.tensor([PROMPT, PROMPT])).tolist() == [0.0, 0.0, 5.0]
-
-
-def test_a_token_that_the_response_ends_belongs_to_it(encoder: Encoder) -> None:
-    assert told(encoder, Text("say hel", "lo there", ended=False)) == [
-        ("[CLS]", PROMPT), ("say", PROMPT), ("hello", RESPONSE), ("there", RESPONSE),
-    ]  # fmt: skip
-    batch = new_models(encoder, clients=1).critics().prepare([["say hel"]], [[["l", "o", " there", ""]]], 4)
-    assert batch.at[0, 0].tolist() == [1, 1, 2, 3]  # `hello` is known once it is whole
-    assert batch.parts[0, 0].tolist() == [PROMPT, PROMPT, RESPONSE, RESPONSE]
-
-
-def test_a_text_too_long_loses_its_beginning(encoder: Encoder) -> None:
-    fits, long = Text("say " * 19 + "hello there", " fine"), Text("no " + "say " * 19 + "hello there", " fine")
-    rows, cut = encoder.tokenise([fits, long])
-    assert cut == 1
-    assert rows[0].shape == (2, encoder.context) == (2, 24)
-    assert rows[0].tolist() == rows[1].tolist()
-    assert rows[0][1].tolist() == [PROMPT] * 22 + [RESPONSE] * 2
-
-
-def test_a_response_too_long_loses_its_beginning_and_all_of_the_prompt(encoder: Encoder) -> None:
-    [(tokens, parts)], cut = encoder.tokenise([Text("say hello", " good" * 25 + " bad")])
-    assert cut == 1
-    assert [WORDS[token] for token in tokens] == ["[CLS]", *["good"] * 21, "bad", "[SEP]"]
-    assert parts.tolist() == [PROMPT] + [RESPONSE] * 23
-
-
-@pytest.mark.parametrize("text", {text for mine in TEXTS for text in mine})
-def test_features_are_those_of_a_text_alone(encoder: Encoder, text: Text) -> None:
-    reading = Reading(encoder, TEXTS)
-    place = next(reading.index[k, i] for k, mine in enumerate(TEXTS) for i, other in enumerate(mine) if other == text)
-    states = encoder.model(input_ids=plain_tokens(text)).last_hidden_state[0]
-    expected = plain_features(states, words_asked(text.prompt))
-    torch.testing.assert_close(reading.features[place], expected, atol=1e-5, rtol=0)
-
-
-def test_each_different_text_is_read_once(encoder: Encoder) -> None:
-    reading = Reading(encoder, TEXTS)
-    assert len(reading.rows) == 4  # of six
-    assert reading.features.shape == (4, 48)
-    assert reading.index.shape == (3, 2)
-    assert reading.index[0, 0] == reading.index[1, 0] == reading.index[2, 1]
-
-
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 64))
-def test_batches_by_length_hold_everything_once_and_little(lengths: list[int], most: int) -> None:
-    batches = list(by_length([torch.zeros(2, length).numpy() for length in lengths], most))
-    assert sorted(sum(batches, [])) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= most
-
-
-STATES = torch.tensor([[[2.0], [4.0], [6.0], [8.0], [100.0]], [[1.0], [7.0], [9.0], [11.0], [19.0]]])
-PARTS = torch.tensor([[PROMPT, PROMPT, RESPONSE, RESPONSE, PADDING], [PROMPT, RESPONSE, RESPONSE, RESPONSE, RESPONSE]])
-
-
-def test_pooling_by_hand() -> None:
-    # the response's mean, that times the prompt's mean (3 and 1), the last state that is no padding
-    assert pooled(STATES, PARTS).tolist() == [[7.0, 21.0, 8.0], [11.5, 11.5, 19.0]]
-
-
-def test_running_features_by_hand() -> None:
-    first, second = running(STATES, PARTS).tolist()
-    assert first[:4] == [[0.0, 0.0, 2.0], [0.0, 0.0, 4.0], [6.0, 18.0, 6.0], [7.0, 21.0, 8.0]]
-    assert second == [[0.0, 0.0, 1.0], [7.0, 7.0, 7.0], [8.0, 8.0, 9.0], [9.0, 9.0, 11.0], [11.5, 11.5, 19.0]]
-
-
-@given(st.integers(1, 5), st.integers(0, 6), st.integers(0, 3), st.integers(0, 999))
-def test_running_features_are_the_pooled_ones_of_every_prefix(asked: int, said: int, padding: int, seed: int) -> None:
-    parts = torch.tensor([PROMPT] * asked + [RESPONSE] * said + [PADDING] * padding)
-    states = torch.randn(len(parts), 3, generator=torch.Generator().manual_seed(seed))
-    every = running(states, parts)
-    for t in range(asked - 1, asked + said):  # from the prompt's end on: only there is a value asked for
-        prefix = plain_features(states[: t + 1], asked)
-        torch.testing.assert_close(every[t], prefix, atol=1e-5, rtol=0)
-    torch.testing.assert_close(pooled(states, parts), prefix, atol=1e-5, rtol=0)
-
-
-def test_the_embedded_encoder_loads_silently() -> None:
-    told: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = told.append  # type: ignore[method-assign]
-    logger = logging.getLogger("transformers")
-    logger.addHandler(handler)
-    try:
-        encoder = load_encoder("demo", "cpu")
-    finally:
-        logger.removeHandler(handler)
-    assert told == []
-    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
-    assert type(encoder.model).__name__ == "DistilBertModel"
-    [row], _ = encoder.tokenise([Text("Instruction: hi\nResponse:", " Sure.")])
-    tokens, parts = row
-    assert (tokens[0], tokens[-1]) == (encoder.tokenizer.cls_token_id, encoder.tokenizer.eos_token_id)
-    assert encoder.tokenizer.decode(tokens[parts == PROMPT][1:]) == "Instruction: hi\nResponse:"
-    assert encoder.tokenizer.decode(tokens[parts == RESPONSE][:-1]) == " Sure."
-
-
-def problem(name: str) -> str:
-    with pytest.raises(ModelError) as caught:
-        load_encoder(name, "cpu")
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_encoders_that_cannot_be_had(folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
-    assert "--reward.encoder demo" in problem("nobody/nothing")
-    assert "cannot be loaded as an encoder" in problem(str(tmp_path))
-    assert "is a gpt2 model" in problem(str(tiny_backbone))
-    pickled = shutil.copytree(folder, tmp_path / "pickled")
-    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
-    assert "safetensors" in problem(str(pickled))
-
-
-def test_an_encoder_that_lacks_weights(folder: Path, tmp_path: Path) -> None:
-    deeper = shutil.copytree(folder, tmp_path / "deeper")
-    config = json.loads((deeper / "config.json").read_text())
-    (deeper / "config.json").write_text(json.dumps(config | {"n_layers": 3}))
-    assert "lacks weights of a DistilBERT encoder, such as transformer.layer.2." in problem(str(deeper))
-
-
-def test_a_tokenizer_without_a_start_token(folder: Path, tmp_path: Path) -> None:
-    other = shutil.copytree(folder, tmp_path / "other")
-    path = other / "tokenizer_config.json"
-    kept = {name: value for name, value in json.loads(path.read_text()).items() if name != "cls_token"}
-    path.write_text(json.dumps(kept | {"tokenizer_class": "PreTrainedTokenizerFast"}))
-    assert "lacks a cls, sep or pad token" in problem(str(other))
 
 
 # Reward models
@@ -395,12 +204,12 @@ def test_values_are_the_head_on_causal_features_of_each_prefix(encoder: Encoder,
     batch = critics.prepare(PROMPTS, PIECES, 5)
     assert batch.ids.shape[:2] == (3, 2)
     known = {  # client, response: the prefix that the encoder knows before each response token
-        (0, 0): ["say hello", "say hello", "say hello hello", "say hello hello there", "say hello hello there"],
-        (0, 1): ["please", "please good", "please good", "please good", "please good"],
-        (1, 0): ["say", "say bad", "say bad fine", "say bad fine", "say bad fine"],
-        (1, 1): ["hello there", "hello there", "hello there good", "hello there good", "hello there good"],
-        (2, 0): ["no no"] * 5,
-        (2, 1): ["fine", "fine say", "fine say", "fine say", "fine say"],
+        (0, 0): ["say hello", "say hello", "say hello hello", "say hello hello there"],
+        (0, 1): ["please", "please good"],
+        (1, 0): ["say", "say bad", "say bad fine"],
+        (1, 1): ["hello there", "hello there", "hello there good"],
+        (2, 0): ["no no"],
+        (2, 1): ["fine", "fine say"],
     }
     for axis in models.axes:
         values = critics.values(axis, batch)
@@ -408,7 +217,32 @@ def test_values_are_the_head_on_causal_features_of_each_prefix(encoder: Encoder,
         for (client, row), prefixes in known.items():
             prompt = PROMPTS[client][row]
             expected = [plain_value(encoder, models, axis, client, prompt, prefix) for prefix in prefixes]
-            assert values[client, row].tolist() == pytest.approx(expected, abs=2e-4)
+            assert values[client, row, : len(prefixes)].tolist() == pytest.approx(expected, abs=2e-4)
+            assert not values[client, row, len(prefixes) :].any()
+
+
+def test_features_are_kept_where_there_are_tokens(encoder: Encoder) -> None:
+    batch = new_models(encoder).critics().prepare(PROMPTS, PIECES, 5)
+    assert batch.mask.sum(-1).tolist() == [[4, 2], [3, 3], [1, 2]]
+    assert batch.features is not None
+    assert batch.features.shape == (3, 6, 48)  # the most that a client has, not 2 × 5
+    assert batch.features.abs().sum(-1).gt(0).tolist() == [[True] * 6, [True] * 6, [True] * 3 + [False] * 3]
+
+
+def test_encoders_of_their_own_read_a_few_responses_at_once(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(critics_module, "ROWS_AT_ONCE", 1)
+    critics = calibrated_models(encoder, "all").critics()
+    batch = critics.prepare(PROMPTS, PIECES, 4)
+    assert batch.portions() == [slice(0, 1), slice(1, 2)]
+    parts = [critics.values("harmlessness", batch, rows) for rows in batch.portions()]
+    torch.testing.assert_close(torch.cat(parts, 1), critics.values("harmlessness", batch), atol=1e-5, rtol=0)
+    assert calibrated_models(encoder).critics().prepare(PROMPTS, PIECES, 4).portions() == [slice(0, 2)]
+
+
+def test_a_word_is_known_once_it_is_whole(encoder: Encoder) -> None:
+    batch = new_models(encoder, clients=1).critics().prepare([["say hel"]], [[["l", "o", " there", ""]]], 4)
+    assert batch.at[0, 0].tolist() == [1, 1, 2, 3]  # `hello` is one token
+    assert batch.parts[0, 0].tolist() == [PROMPT, PROMPT, RESPONSE, RESPONSE]
 
 
 @given(st.lists(st.sampled_from([" good", " bad", " no", " he", "llo"]), max_size=6), st.integers(1, 6))

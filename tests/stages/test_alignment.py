@@ -9,8 +9,11 @@ import torch
 
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.federation import Federation, prepare
+from pwff_core.models.cohort import Cohort
+from pwff_core.stages import alignment
 from pwff_core.stages.alignment import AlignmentStage
 from pwff_core.stages.clients import Clients
+from pwff_core.stages.rollouts import Rollouts, answer
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def config(tiny_backbone: Path) -> RunConfig:
         "data.max_length": 64, "device": "cpu", "reward.rounds": 1, "reward.local_steps": 2, "reward.train_pairs": 8,
         "reward.test_pairs": 4, "alignment.batch_size": 4, "alignment.max_new_tokens": 6, "alignment.test_prompts": 3,
         "alignment.critic_warmup": 3, "alignment.critic_steps": 2, "alignment.learning_rate": 1e-2,
-        "preferences.helpfulness_weights": [0.0, 0.5, 1.0],
+        "preferences.helpfulness_weights": [0.0, 0.5, 1.0], "precision": "float32",
     }  # fmt: skip
     return with_changes(RunConfig(), changes)
 
@@ -96,6 +99,56 @@ def test_a_client_that_moved_too_far_waits_for_the_next_round(config: RunConfig)
     stage.train(1)
     for name, tensor in tensors_of(federation.clients).items():
         torch.testing.assert_close(tensor, first[name])
+
+
+def test_a_minibatch_in_several_passes_is_the_same_step(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients of a whole step, whose rows are read one at a time or together, and what decides on stopping."""
+    federation, stage = aligned(with_changes(config, {"alignment.minibatches": 1, "alignment.local_steps": 1}))
+    (cohort,), found = federation.clients.cohorts, []
+    rollouts = answer(federation.clients, stage.prompts(1), "rollouts", 1)
+    rollouts = rollouts._replace(log_probs=rollouts.log_probs - 0.1 * rollouts.mask)  # as if the policy had moved
+    advantages = torch.randn(rollouts.mask.shape, generator=torch.Generator().manual_seed(0)) * rollouts.mask
+    passes: list[int] = []
+    part_log_probs = alignment.part_log_probs
+
+    def spy(cohort: Cohort, part: Rollouts, temperature: float) -> torch.Tensor:
+        passes.append(part.tokens.shape[1])
+        return part_log_probs(cohort, part, temperature)
+
+    monkeypatch.setattr(alignment, "part_log_probs", spy)
+    for most in (1, 10_000):
+        stage._clients = federation.clients._replace(tokens_at_once=most)
+        for tensor in cohort.parameters():
+            tensor.grad = None
+        rows = torch.tensor([[0, 1, 2], [3, 1, 2], [0, 2, 3]])
+        told = stage._backward(cohort, slice(0, 3), rows, rollouts, advantages)
+        found.append([*told, *(tensor.grad.clone() for tensor in cohort.parameters())])
+    assert passes == [1, 1, 1, 3]
+    for split, whole in zip(*found, strict=True):
+        torch.testing.assert_close(split, whole, atol=1e-6, rtol=1e-4)
+    assert (found[0][1] > 4e-3).all()  # e^0.1 − 1 − 0.1 = 0.0052
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cohort_size", [1, 2])
+def test_chunks_of_clients_give_the_same_round(config: RunConfig, cohort_size: int) -> None:
+    """Gradients of the first step, what the critics learned and what is measured, whatever is stacked with what."""
+    one_step = with_changes(config, {"alignment.local_steps": 1, "alignment.minibatches": 1})
+    outcomes = []
+    for size in (10, cohort_size):
+        federation = Federation(one_step, cohort_size=size)
+        federation.stages["reward"].train(1)
+        stage = federation.begin_alignment()
+        before = stage.measure()
+        stage.train(1)
+        stacks = zip(*(cohort.parameters() for cohort in federation.clients.cohorts), strict=True)
+        outcomes.append((before, [torch.cat([tensor.grad for tensor in tensors]) for tensors in stacks]))
+    (whole, gradients), (chunks, others) = outcomes
+    for one, other in zip(whole, chunks, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    for one, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-2
 
 
 def test_prompts_go_round_without_repeating(config: RunConfig) -> None:

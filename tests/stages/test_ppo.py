@@ -13,6 +13,7 @@ from torch import Tensor
 from pwff_core.methods import Axis
 from pwff_core.stages.ppo import (
     approximate_kl,
+    client_tokens,
     gae,
     policy_loss,
     response_kl,
@@ -194,6 +195,19 @@ def test_a_client_s_loss_is_its_own() -> None:
         (gradient,) = torch.autograd.grad(loss[1], new, retain_graph=True)
         assert gradient[1].any()
         assert not gradient[[0, 2]].any()
+
+
+@given(SEEDS, st.integers(1, 3))
+def test_parts_of_a_minibatch_add_up_to_the_whole(seed: int, cut: int) -> None:
+    mask, old, advantages = some_mask(seed), some(seed + 1), some(seed + 2)
+    new, parts = old + 0.3 * some(seed + 3), (slice(0, cut), slice(cut, SHAPE[1]))
+    tokens = client_tokens(mask)
+    assert tokens.tolist() == [int(mine.sum()) for mine in mask]
+    for loss in (policy_loss, value_loss):
+        whole = loss(new, old, advantages, mask, 0.2)
+        close(sum(loss(new[:, p], old[:, p], advantages[:, p], mask[:, p], 0.2, tokens) for p in parts), whole)
+    moved = sum(approximate_kl(new[:, p], old[:, p], mask[:, p], tokens) for p in parts)
+    close(moved, approximate_kl(new, old, mask))
 
 
 def test_value_loss_by_hand() -> None:

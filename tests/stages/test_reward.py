@@ -17,6 +17,7 @@ from pwff_core.errors import TrainingError
 from pwff_core.methods import AXES, METHODS
 from pwff_core.models.encoder import Encoder, load_encoder
 from pwff_core.models.stacked import ENCODER
+from pwff_core.stages import reward
 from pwff_core.stages.instruction import ADAM_BETAS, ADAM_EPSILON
 from pwff_core.stages.reward import RewardStage, bradley_terry, pair_rows, text_of, train_judge
 from tests.encoders import wordpiece_folder
@@ -196,6 +197,19 @@ def test_chunks_of_clients_equal_one_stack(encoder: Encoder, trainable: str) -> 
             torch.testing.assert_close(torch.cat([held[name] for held in parts.shared()]), stacked, atol=1e-5, rtol=0)
     for mine, theirs in zip(whole.measure(), parts.measure(), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-5)
+
+
+def test_pairs_read_a_few_at_once_make_the_same_step(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = []
+    for texts_at_once in (8, 2):  # four pairs, or one
+        monkeypatch.setattr(reward, "ROWS_AT_ONCE", texts_at_once)
+        stages.append(new_stage(encoder, trainable="all", local_steps=1))
+        stages[-1].train(1)
+    whole, parts = (stage.models[0].tensors for stage in stages)
+    for axis in AXES:
+        for name, tensor in whole[axis].items():
+            torch.testing.assert_close(parts[axis][name].grad, tensor.grad, atol=1e-6, rtol=1e-4)
+        assert float(whole[axis]["head.inner.weight"].grad.abs().max()) > 1e-3
 
 
 # What goes up

@@ -9,9 +9,10 @@ import torch
 
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.data.encoding import prompt_text
+from pwff_core.data.preferences import ClientPreferences
 from pwff_core.federation import prepare
 from pwff_core.stages.clients import Clients
-from pwff_core.stages.rollouts import answer, log_probs
+from pwff_core.stages.rollouts import answer, cut_prompts_note, log_probs, prompt_room
 
 PROMPTS = [["say hello", "say hello there, would you?"], ["hello", "what?"], ["there", "hi hi hi"]]
 
@@ -22,7 +23,7 @@ def clients(tiny_backbone: Path) -> Clients:
     changes = {
         "backbone": str(tiny_backbone), "clients": 3, "data.train_examples": 4, "data.test_examples": 2,
         "data.max_length": 64, "reward.rounds": 0, "alignment.rounds": 0, "alignment.max_new_tokens": 7,
-        "device": "cpu",
+        "device": "cpu", "precision": "float32",
     }  # fmt: skip
     found = prepare(with_changes(RunConfig(), changes)).clients
     generator = torch.Generator().manual_seed(0)
@@ -88,3 +89,46 @@ def test_a_part_has_the_same_log_probs(clients: Clients) -> None:
     torch.testing.assert_close(found, picked)
     assert part.tokens.shape[-1] <= rollouts.tokens.shape[-1]
     assert int(part.mask.sum()) == int(rollouts.mask[torch.arange(3)[:, None], chosen].sum())
+
+
+def test_models_in_cohorts_of_any_size_give_the_same_answers(clients: Clients) -> None:
+    (cohort,) = clients.cohorts
+    alone = [cohort.frozen_copy() for _ in range(3)]
+    for client, mine in enumerate(alone):
+        mine.clients, mine.placed = 1, cohort.placed[client : client + 1]
+        for named in mine.tensors.values():
+            for name, tensor in named.items():
+                named[name] = torch.nn.Parameter(tensor[client : client + 1])
+    together, apart = (answer(each, PROMPTS, "test", 1) for each in (clients, clients._replace(cohorts=alone)))
+    assert apart.texts == together.texts
+    torch.testing.assert_close(apart.log_probs, together.log_probs, atol=1e-5, rtol=0)
+
+
+def test_passes_hold_every_row_once_and_no_more_tokens_than_they_may(clients: Clients) -> None:
+    rollouts = answer(clients, [mine * 3 for mine in PROMPTS], "test", 1)
+    lengths = (rollouts.at * rollouts.mask).amax(-1) + 2
+    for most in (1, 100, 150, 10_000):
+        passes = rollouts.passes(slice(1, 3), most)
+        assert torch.cat(passes, dim=1).sort(dim=1).values.tolist() == [list(range(6))] * 2
+        for rows in passes:
+            tokens = rows.numel() * int(lengths[1:3].gather(1, rows).max())
+            assert tokens <= most or rows.shape[1] == 1
+        longest = [int(lengths[1:3].gather(1, rows).max()) for rows in passes]
+        assert longest == sorted(longest)
+        assert len(passes) == {1: 6, 10_000: 1}.get(most, len(passes))
+    chosen = torch.tensor([[4, 0], [3, 5]])
+    some = torch.cat(rollouts.passes(slice(1, 3), 1, chosen), dim=1)
+    assert some.sort(dim=1).values.tolist() == [[0, 4], [3, 5]]
+
+
+def test_long_prompts_lose_their_beginning_and_are_counted(clients: Clients) -> None:
+    room = prompt_room(clients.config, clients.backbone)
+    assert room == min(64, clients.backbone.context - 7)
+    long, short = "say hello " * 40 + "there", "hi"
+    people = [ClientPreferences({}, {}, (long, short), ("hello",), (long,), (short,))]
+    (note,) = cut_prompts_note(clients.config, clients.backbone, people)
+    assert note == f"1 of 3 prompts of alignment are longer than {room} tokens and lose their beginning."
+    assert cut_prompts_note(clients.config, clients.backbone, []) == ()
+    rollouts = answer(clients, [[long], [short], [short]], "test")
+    whole = clients.backbone.tokenizer(prompt_text(long))["input_ids"]
+    assert rollouts.tokens[0, 0, :room].tolist() == whole[-room:]
