@@ -34,6 +34,10 @@ DATA: dict[str, dict[str, object]] = {
 MEASURED = ("accuracy", "knowledge_accuracy", "style_accuracy", "loss")
 
 
+# the same numbers on any machine, whatever it multiplies fastest
+BASE = {"precision": "float32", "reward.rounds": 0, "alignment.rounds": 0}
+
+
 def play(key: str, changes: dict[str, object]) -> tuple[str, dict[str, float]]:
     """One run, on one core; its last round's numbers."""
     import torch
@@ -42,7 +46,7 @@ def play(key: str, changes: dict[str, object]) -> tuple[str, dict[str, float]]:
     from pwff_core.federation import prepare
 
     torch.set_num_threads(1)
-    federation = prepare(with_changes(RunConfig(), {"reward.rounds": 0, "alignment.rounds": 0} | changes))
+    federation = prepare(with_changes(RunConfig(), BASE | changes))
     stage = federation.stages["instruction"]
     server = Server(stage.shared(), stage.amounts)
     for number in range(1, federation.rounds_total + 1):  # as the round loop does, but tested at the end alone

@@ -57,7 +57,7 @@ def play(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     tuned: Federation | None = None
     results = {}
     for key, changes in variants.items():
-        federation = prepare(with_changes(RunConfig(), changes))
+        federation = prepare(with_changes(RunConfig(precision="float32"), changes))
         if tuned is None:
             tuned = federation
             played(federation, "instruction")

@@ -134,7 +134,7 @@ def _aligned(name: str, precision: str, quick: bool) -> Row:
 
 def precision(quick: bool) -> Iterator[Row]:
     """Frozen weights in bfloat16 beside float32."""
-    ours, other = Ours(demo(quick, precision="bfloat16")), Ours(demo(quick))
+    ours, other = Ours(demo(quick, precision="bfloat16")), Ours(demo(quick, precision="float32"))
     what = f"{ROUND}: ours_s frozen weights in bfloat16, other_s in float32"
     yield _side_by_side("precision/bfloat16", what, ours, other, 1 if quick else 7)
 

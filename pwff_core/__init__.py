@@ -14,6 +14,7 @@ learn; `federation` plays the rounds; `store`, `worker` and `cli` keep them; `fi
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from pwff_core.config import RunConfig, preset_config
@@ -21,6 +22,11 @@ from pwff_core.records import ClientRecord, RoundRecord
 
 if TYPE_CHECKING:
     from pwff_core.federation import run
+
+# PyTorch keeps what it prepared for a bfloat16 product of a shape, buffers included, for 1,024 shapes twice over.
+# Batches have ever other lengths, so that would be gigabytes; fewer are as fast. Read when torch is loaded: later.
+for _cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "48")
 
 __version__ = "0.1.0"
 __all__ = ["ClientRecord", "RoundRecord", "RunConfig", "__version__", "preset_config", "run"]

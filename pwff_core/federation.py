@@ -119,7 +119,8 @@ class Federation:
         rate = self.config.instruction.learning_rate or self.method.learning_rate
         notes = [
             f"Training is real: AdamW at {rate:g} through the backbone {self.config.backbone}, on "
-            f"{self.clients.backbone.device}. The radio channel is simulated, and uploads alone are priced."
+            f"{self.clients.backbone.device} in {self._format()}. The radio channel is simulated, and uploads alone "
+            "are priced."
         ]
         if self.config.price_as == "gpt2":
             notes.append(
@@ -131,6 +132,9 @@ class Federation:
                 "model serves all, with the owners' mean wish."
             )
         return notes
+
+    def _format(self) -> str:
+        return str(self.clients.backbone.dtype).removeprefix("torch.")
 
     def begin_alignment(self) -> AlignmentStage:
         """Freeze the reward models, train the judge, and take the policies as they are for the reference."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ from torch.nn import functional as F
 
 from pwff_core.models import bfloat16
 from pwff_core.models.backbone import load_backbone
-from pwff_core.models.bfloat16 import causal_attention
+from pwff_core.models.bfloat16 import causal_attention, pick_precision
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.mark.parametrize("short", [64, 5], ids=["by products", "by the fused kernel"])
@@ -54,3 +59,26 @@ def test_the_exact_form_is_taken_in_bfloat16_alone(tiny_backbone: Path) -> None:
     }
     assert kinds["bfloat16"] == {"GELU"}
     assert kinds["float32"] != kinds["bfloat16"]
+
+
+SHAPES = """
+import psutil, torch
+w, x = torch.ones(256, 1024, dtype=torch.bfloat16), torch.ones(900, 256, dtype=torch.bfloat16)
+def grown(): return psutil.Process().memory_info().rss
+x @ w
+before = grown()
+for rows in range(500, 800): x[:rows] @ w
+print(grown() - before)
+"""
+
+
+@pytest.mark.skipif(pick_precision("auto", torch.device("cpu")) != torch.bfloat16, reason="needs bfloat16 instructions")
+def test_memory_does_not_grow_with_every_shape_of_a_batch() -> None:
+    def grown(prelude: str) -> int:
+        plain = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")}
+        told = subprocess.run(
+            [sys.executable, "-c", prelude + SHAPES], cwd=ROOT, env=plain, capture_output=True, text=True, check=True
+        )
+        return int(told.stdout)
+
+    assert grown("import pwff_core") < grown("") / 3
