@@ -53,21 +53,23 @@ def figure(rows: Mapping[str, Row], theme: Theme) -> go.Figure:
 
 
 def _speed(shown: go.Figure, rows: Mapping[str, Row], ink: str) -> None:
-    there = [name for name in INSTEAD if name in rows]
-    ratios = [rows[name]["ratio"] for name in there]
-    spread = {
-        "array": [rows[name]["ratio_max"] - rows[name]["ratio"] for name in there],
-        "arrayminus": [rows[name]["ratio"] - rows[name]["ratio_min"] for name in there],
-    }
-    bars = go.Bar(
-        x=ratios, y=[INSTEAD[name] for name in there], orientation="h", marker_color=BLUE, width=0.55,
-        error_x={"type": "data", "color": ink, "thickness": 1.5, "width": 4, **spread},
-        text=[f"<b>{ratio:.1f} ×</b>" for ratio in ratios], textposition="inside", insidetextanchor="start",
-        textfont={"color": "#ffffff", "size": 13},
-    )  # fmt: skip
-    shown.add_trace(bars, row=1, col=1)
+    for suffix, words, colour in (("-bfloat16", "bfloat16", VERMILLION), ("", "float32", BLUE)):  # from the bottom up
+        there = [name for name in INSTEAD if name + suffix in rows]
+        found = [rows[name + suffix] for name in there]
+        spread = {
+            "array": [row["ratio_max"] - row["ratio"] for row in found],
+            "arrayminus": [row["ratio"] - row["ratio_min"] for row in found],
+        }
+        bars = go.Bar(
+            x=[row["ratio"] for row in found], y=[INSTEAD[name] for name in there], orientation="h",
+            marker_color=colour, width=0.38, name=words,
+            error_x={"type": "data", "color": ink, "thickness": 1.5, "width": 4, **spread},
+            text=[f"<b>{row['ratio']:.1f} ×</b>" for row in found], textposition="inside",
+            insidetextanchor="start", textfont={"color": "#ffffff", "size": 11}, textangle=0, constraintext="none",
+        )  # fmt: skip
+        shown.add_trace(bars, row=1, col=1)
     shown.add_vline(x=1, line={"color": GREY, "dash": "dot", "width": 1}, row=1, col=1)
-    shown.update_xaxes(rangemode="tozero", row=1, col=1)
+    shown.update_xaxes(rangemode="tozero", title_text="upper bars: both in float32, lower: bfloat16", row=1, col=1)
     shown.update_yaxes(ticks="", showgrid=False, row=1, col=1)
 
 

@@ -83,7 +83,7 @@ def main(changes: dict[str, object], stage: str) -> None:
     from benchmarks.work import Ours, demo, round_rows, seconds
 
     ours = Ours(demo(**changes), "alignment" if stage == "alignment" else "instruction")
-    weights = ours.clients.backbone.model.parameters()
+    weights = ours.clients.backbone.model.base_model.parameters()  # the head of these shares the embedding
     print(json.dumps({"parameters": sum(weight.numel() for weight in weights)}), flush=True)
     for _ in sys.stdin:
         train_s = seconds(ours.round)

@@ -158,7 +158,7 @@ def test_the_recorded_demo_is_a_whole_run_of_the_demo() -> None:
     assert row.rounds_done == row.rounds_total == len(records) == 27
     assert {record.run for record in records} == {DEMO_ID}
     assert steerings == () and {"python", "pwff", "torch"} <= set(made_with)
-    assert math.isclose(sum(record.wall_s for record in records), 134.1, abs_tol=0.1)
+    assert math.isclose(sum(record.wall_s for record in records), 83.6, abs_tol=0.1)
 
 
 def test_the_recorded_demo_is_small_and_says_nothing_of_the_computer_that_played_it() -> None:

@@ -36,7 +36,7 @@ def dataset_folder(name: str, part: str) -> Path | None:
         ) from None
     except errors.RepositoryNotFoundError:
         raise DataError(f"The Hub has no data set {name!r}, or not for you; check the name. {INSTEAD}.") from None
-    except OSError:  # no network, or HF_HUB_OFFLINE: what the cache has will do
+    except Exception:  # noqa: BLE001  no network, as whichever http client says it, or HF_HUB_OFFLINE: the cache will do
         try:
             return Path(hub.snapshot_download(name, repo_type="dataset", local_files_only=True))
         except errors.LocalEntryNotFoundError:

@@ -146,7 +146,7 @@ def estimate(config: RunConfig, cohort_size: int) -> Memory:
         loading=numbers_of(model) * (NUMBER if dtype == torch.float32 else _stored(described).itemsize),
         weights=_weight_bytes(model, dtype) + (encoder.numbers * NUMBER if encoder else 0),
         trained=_trained_bytes(config, method, sites, aligned),
-        rewards=_reward_bytes(config, method, encoder, aligned) if encoder else 0,
+        rewards=_reward_bytes(config, method, encoder, rows if aligned else 0) if encoder else 0,
         activations=tokens * token.kept * dtype.itemsize,
         cache=min(answers * kept, max(fewest * answer * kept, KEPT_BYTES)),
     )
@@ -217,15 +217,16 @@ def _trained_bytes(config: RunConfig, method: Method, sites: Sites, aligned: boo
     return models * sum(sizes[group] for group in method.trains) * (TRAINED + NUMBER * aligned)
 
 
-def _reward_bytes(config: RunConfig, method: Method, encoder: EncoderSize, aligned: bool) -> int:
-    """Reward models and critics, and the features that heads on a frozen encoder learn from."""
-    models = (1 if method.pooled else config.clients) * len(method.rewards) * (1 + aligned)
+def _reward_bytes(config: RunConfig, method: Method, encoder: EncoderSize, aligned: int) -> int:
+    """Reward models and critics, and the features that heads on a frozen encoder learn from; those of critics for as
+    many clients as are `aligned` at once, 0 without alignment."""
+    models = (1 if method.pooled else config.clients) * len(method.rewards) * (2 if aligned else 1)
     features = FEATURES * encoder.width
     head = (features + 1) * config.reward.hidden + config.reward.hidden + 1
     if config.reward.trainable == "all":
         return models * (head + encoder.numbers) * TRAINED
     texts = 2 * config.clients * len(method.rewards) * (config.reward.train_pairs + config.reward.test_pairs)
-    valued = config.clients * config.alignment.batch_size * config.alignment.max_new_tokens if aligned else 0
+    valued = aligned * config.alignment.batch_size * config.alignment.max_new_tokens
     return models * head * TRAINED + (texts + valued) * features * NUMBER
 
 

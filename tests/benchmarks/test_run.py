@@ -130,6 +130,7 @@ def test_the_picture_shows_what_was_measured() -> None:
     ratio = {"ratio": 4.0, "ratio_min": 3.5, "ratio_max": 5.0}
     rows = {
         "instruction/peft": {"name": "instruction/peft", **ratio},
+        "instruction/peft-bfloat16": {"name": "instruction/peft-bfloat16", **ratio, "ratio": 3.75},
         "scaling/clients-20": {
             "name": "scaling/clients-20",
             "ours_s": 2.0,
@@ -138,7 +139,8 @@ def test_the_picture_shows_what_was_measured() -> None:
         },
         "backbone/1M": {"name": "backbone/1M", "parameters": 1e6, "us_per_token": 50.0},
     }
-    bars, straight, clients, _, backbones = picture.figure(rows, "light").data
+    half, bars, straight, clients, _, backbones = picture.figure(rows, "light").data
+    assert (list(half.x), list(half.error_x.array), list(half.error_x.arrayminus)) == ([3.75], [1.25], [0.25])
     assert (list(bars.x), list(bars.error_x.array), list(bars.error_x.arrayminus)) == ([4.0], [1.0], [0.5])
     assert (list(clients.x), list(clients.y), list(straight.y)) == ([10, 20], [2.0, 4.5], [2.0, 4.0])
     assert (list(backbones.x), list(backbones.y)) == ([1.0], [50.0])

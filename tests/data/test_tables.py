@@ -271,3 +271,16 @@ def test_offline_and_not_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert "neither a file or folder here nor a Hub id" in problem("no such/thing/at all")
     with pytest.raises(OfflineModeIsEnabled):
         huggingface_hub.HfApi().dataset_info("tatsu-lab/alpaca")
+
+
+def test_no_network_and_not_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Unreachable(Exception):
+        """As http clients raise it: no OSError."""
+
+    def nobody_answers(*_: object, **__: object) -> None:
+        raise Unreachable("Name or service not known")
+
+    like_alpaca(cached(monkeypatch, tmp_path, "tatsu-lab/alpaca"))
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", nobody_answers)
+    assert "it could not be fetched. Give demo" in problem("nobody/nothing")
+    assert told("tatsu-lab/alpaca") == ROWS
