@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,16 @@ def test_another_model_is_asked_anew(words: list[str], loopback: Loopback) -> No
     assert [body["model"] for body in loopback.bodies] == ["small"] * 16 + ["large"] * 16
 
 
+@pytest.fixture
+def heard_signals() -> Iterator[None]:
+    """Ctrl-C interrupts, also where the tests were started in the background, which ignores it."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal")
+@pytest.mark.usefixtures("heard_signals")
 def test_ctrl_c_keeps_what_was_ranked(
     words: list[str], loopback: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
