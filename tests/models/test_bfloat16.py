@@ -63,12 +63,13 @@ def test_the_exact_form_is_taken_in_bfloat16_alone(tiny_backbone: Path) -> None:
 
 SHAPES = """
 import psutil, torch
-w, x = torch.ones(256, 1024, dtype=torch.bfloat16), torch.ones(900, 256, dtype=torch.bfloat16)
-def grown(): return psutil.Process().memory_info().rss
-x @ w
-before = grown()
-for rows in range(500, 800): x[:rows] @ w
-print(grown() - before)
+w, x = torch.ones(256, 1024, dtype=torch.bfloat16), torch.ones(1000, 256, dtype=torch.bfloat16)
+def used_after(first):
+    for rows in range(first, first + 200): x[:rows] @ w
+    return psutil.Process().memory_info().rss
+few = used_after(400)
+used_after(600)
+print(used_after(800) - few)
 """
 
 
@@ -81,4 +82,5 @@ def test_memory_does_not_grow_with_every_shape_of_a_batch() -> None:
         )
         return int(told.stdout)
 
-    assert grown("import pwff_core") < grown("") / 3
+    # by about 300 MB, and not at all
+    assert grown("import pwff_core") < 100_000_000 < grown("")
