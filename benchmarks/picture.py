@@ -116,9 +116,9 @@ def _line(shown: go.Figure, col: int, x: list[Any], y: list[float], colour: str,
 def main() -> None:
     rows = {row["name"]: row for row in json.loads(RESULTS.read_text(encoding="utf-8"))}
     pictures = [
-        Picture(figure_text(figure(rows, theme)), ASSETS / f"speed-{theme}.{form}", form, SIZE)
-        for theme in get_args(Theme) for form in ("svg", "png")
-    ]  # fmt: skip
+        Picture(figure_text(figure(rows, theme)), ASSETS / f"speed-{theme}.svg", "svg", SIZE)
+        for theme in get_args(Theme)
+    ]
     problem = draw(pictures)
     print(problem or "\n".join(f"assets/{picture.file.name}" for picture in pictures))
     sys.exit(bool(problem))

@@ -8,8 +8,8 @@ On a CPU two things are done in another way, which is faster:
 
 - PyTorch's fused attention is several times slower in bfloat16 than in float32 where it goes backwards; two batched
   products and a softmax are faster than either for sequences of up to SHORT tokens.
-- GELU's tanh form takes three times as long as its exact form x Φ(x). The two differ by 5e-4 at most (Hendrycks and
-  Gimpel, arXiv 1606.08415), which is less than the rounding of a pass.
+- GELU's tanh form takes two to three times as long as its exact form x Φ(x) (both: Hendrycks and Gimpel, arXiv
+  1606.08415). The two differ by 5e-4 at most.
 """
 
 from __future__ import annotations

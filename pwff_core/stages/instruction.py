@@ -147,7 +147,7 @@ def new_optimiser(cohort: Cohort, learning_rate: float, lora_ratio: float = 1.0)
     return torch.optim.AdamW(groups, betas=ADAM_BETAS, eps=ADAM_EPSILON, weight_decay=0.0, fused=True)
 
 
-def token_losses(cohort: Cohort, batch: Batch) -> LabelScores:
+def token_scores(cohort: Cohort, batch: Batch) -> LabelScores:
     """Log probability of each response token (N,), and whether it is the most probable one.
 
     Vocabulary scores are computed at response positions alone.
@@ -163,7 +163,7 @@ def client_losses(cohort: Cohort, batch: Batch, counts: Tensor | None = None) ->
 
     `counts` (K,): how many they are, where the batch has only a part of them.
     """
-    losses = -token_losses(cohort, batch).log_probs
+    losses = -token_scores(cohort, batch).log_probs
     sums = losses.new_zeros(cohort.clients).index_add(0, batch.owner, losses)
     return sums / (response_tokens([batch], cohort.clients) if counts is None else counts)
 
@@ -214,7 +214,7 @@ def evaluate(cohort: Cohort, rows: Sequence[Sequence[Encoded]], padding: int, to
     loss = np.zeros(cohort.clients)
     for part in passes(rows, tokens_at_once, EVALUATION_ROWS):
         batch = collate(part, padding, cohort.backbone.device)
-        log_probs, right = token_losses(cohort, batch)
+        log_probs, right = token_scores(cohort, batch)
         owner, right = batch.owner.cpu(), right.cpu()
         cell = owner * kinds + batch.kinds.cpu()
         tokens += torch.bincount(cell, minlength=size).numpy()
