@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from pwff_core.errors import ConfigError
 from pwff_core.methods import METHODS, MethodId
-from pwff_core.records import Stage, Value
+from pwff_core.records import RoundRecord, Stage, Value
 
 PresetId = Literal["demo", "paper", "paper-as-printed"]
 MAX_CLIENTS = 200
@@ -210,6 +210,7 @@ class RunConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "Where the model trains.", label="Device")
     precision: Literal["auto", "float32", "bfloat16"] = knob("auto", "Number format of the frozen weights and of activations; what is trained, the head and all losses are float32. auto: bfloat16 where the device multiplies it natively, which is faster.", label="Precision")
     price_as: Literal["backbone", "gpt2"] = knob("backbone", "Price the link by what this backbone uploads, or as if it were GPT-2 small (learning unchanged).", label="Price the link as")
+    checkpoint_every: int = knob(1, "After every so many rounds, and at a stage's end, all that the run needs to go on is written down; 0: never, and a run that is resumed is played again from its start.", unit="round", ge=0, le=10_000, label="Checkpoint every")
     float_bits: Literal[16, 32] = knob(32, "Width of an uploaded number on the air.", unit="bit", label="Bits per number")
     channel: ChannelConfig = ChannelConfig()
     instruction: InstructionConfig = InstructionConfig()
@@ -244,6 +245,19 @@ def stage_rounds(config: RunConfig) -> dict[Stage, int]:
     if METHODS[config.method].rewards:
         rounds |= {"reward": config.reward.rounds, "alignment": config.alignment.rounds}
     return {stage: count for stage, count in rounds.items() if count}
+
+
+def next_round(config: RunConfig, last: RoundRecord | None) -> tuple[Stage, int]:
+    """Stage and number of the round after the last one. ValueError if that was the last of all."""
+    stages = list(stage_rounds(config))
+    if last is None:
+        return stages[0], 1
+    if not last.stage_end:
+        return last.stage, last.round + 1
+    following = stages[stages.index(last.stage) + 1 :]
+    if not following:
+        raise ValueError("the run has no round after its last")
+    return following[0], 1
 
 
 def preset_config(preset: PresetId) -> RunConfig:

@@ -140,8 +140,13 @@ class Federation:
         """Freeze the reward models, train the judge, and take the policies as they are for the reference."""
         learned, references = self.stages["reward"], self.preferences.references
         assert isinstance(learned, RewardStage)  # the config has no alignment without it
-        self.judge = train_judge(self.encoder, self.preferences.judge, references)
-        aligned = AlignmentStage(self.clients, self.preferences.clients, learned.finish(references), self.judge)
+        judge = train_judge(self.encoder, self.preferences.judge, references)
+        return self.align(learned.finish(references), judge)
+
+    def align(self, rewards: RewardModels, judge: RewardModels) -> AlignmentStage:
+        """Set up alignment by these reward models, with the policies as they are for the reference."""
+        self.judge = judge
+        aligned = AlignmentStage(self.clients, self.preferences.clients, rewards, judge)
         self.stages["alignment"] = aligned
         return aligned
 
@@ -206,18 +211,28 @@ def steer(federation: Federation, changes: Mapping[str, Value]) -> None:
     )
 
 
-def play(federation: Federation) -> Iterator[RoundRecord]:
-    """The rounds of a prepared run, stage by stage. TrainingError when a loss is no longer finite, after the rounds
-    before it."""
+def play(federation: Federation, past: Sequence[RoundRecord] = ()) -> Iterator[RoundRecord]:
+    """The rounds of a prepared run, stage by stage, or those after `past`, at whose end the federation stands.
+
+    Which stages are over, `past` says. TrainingError when a loss is no longer finite, after the rounds before it.
+    """
+    ended = {record.stage: record.round for record in past if record.stage_end}
+    federation.rounds |= stage_rounds(federation.config) | ended
+    if "reward" not in ended:
+        federation.judge = None
+    elif "alignment" in federation.rounds and federation.judge is None:
+        federation.begin_alignment()
     for stage in federation.rounds:
-        yield from play_stage(federation, stage)
+        yield from play_stage(federation, stage, [record for record in past if record.stage == stage])
 
 
-def play_stage(federation: Federation, stage: Stage) -> Iterator[RoundRecord]:
-    """The rounds of one stage; the last record says why it ended."""
+def play_stage(federation: Federation, stage: Stage, played: Sequence[RoundRecord] = ()) -> Iterator[RoundRecord]:
+    """The rounds of one stage, or those after the ones that are played; the last record says why it ended."""
+    if played and played[-1].stage_end:
+        return
     playing, rounds = federation.stages[stage], federation.rounds[stage]
-    server = Server(playing.shared(), playing.amounts)
-    past: list[RoundRecord] = []
+    server = Server(playing.shared(), playing.amounts)  # between rounds its copy is what every client has
+    past = list(played)
     while not past or not past[-1].stage_end:
         begun, number = time.perf_counter(), len(past) + 1
         sent = play_round(federation, stage, server, number)

@@ -21,6 +21,7 @@ from pwff_core.models.critics import Critics
 from pwff_core.models.encoder import PADDING, Encoder, Reading, Text, pooled
 from pwff_core.models.stacked import (
     ENCODER,
+    HEAD,
     ROWS_AT_ONCE,
     Named,
     encoder_states,
@@ -124,18 +125,18 @@ class RewardModels:
     @classmethod
     def from_state(cls, encoder: Encoder, state: Mapping[str, Tensor]) -> RewardModels:
         """The models that `state` was taken from, over the same encoder."""
-        found: dict[Axis, dict[str, Tensor]] = {
-            axis: {name.removeprefix(f"{axis}/"): tensor.to(encoder.device) for name, tensor in state.items()
-                   if name.startswith(f"{axis}/")}
-            for axis in AXES if f"{axis}/mean" in state
-        }  # fmt: skip
+        # in the order in which they were made, whatever that of a file is: sums of squares depend on it
+        names = (*HEAD, *(ENCODER + name for name, _ in encoder.model.named_parameters()))
+        axes = [axis for axis in AXES if f"{axis}/mean" in state]
         models = cls(
             encoder,
-            {axis: {name: nn.Parameter(tensor) for name, tensor in named.items() if name not in ("mean", "sd")}
-             for axis, named in found.items()},
+            {axis: {name: nn.Parameter(state[f"{axis}/{name}"].to(encoder.device)) for name in names
+                    if f"{axis}/{name}" in state}
+             for axis in axes},
         )  # fmt: skip
-        for axis, named in found.items():
-            models.mean[axis], models.sd[axis] = named["mean"], named["sd"]
+        for axis in axes:
+            models.mean[axis] = state[f"{axis}/mean"].to(encoder.device)
+            models.sd[axis] = state[f"{axis}/sd"].to(encoder.device)
         return models
 
 

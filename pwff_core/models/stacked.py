@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pwff_core.models.encoder import FEATURES, Encoder
 
 ENCODER = "encoder."
+HEAD = ("head.inner.weight", "head.inner.bias", "head.outer.weight", "head.outer.bias")
 ROWS_AT_ONCE = 8  # texts of a client that encoders of their own read at once
 OUTPUT_SCALE = 0.1  # of the output layer's start: first scores are close to each other, so no pair starts far wrong
 
@@ -34,12 +35,13 @@ def new_head(width: int, hidden: int, generator: torch.Generator) -> dict[str, T
         bound = 1.0 / math.sqrt(fan_in)
         return torch.empty(shape).uniform_(-bound, bound, generator=generator)
 
-    return {
-        "head.inner.weight": uniform(inputs, hidden, inputs),
-        "head.inner.bias": uniform(inputs, hidden),
-        "head.outer.weight": uniform(hidden, 1, hidden) * OUTPUT_SCALE,
-        "head.outer.bias": uniform(hidden, 1) * OUTPUT_SCALE,
-    }
+    drawn = (
+        uniform(inputs, hidden, inputs),
+        uniform(inputs, hidden),
+        uniform(hidden, 1, hidden) * OUTPUT_SCALE,
+        uniform(hidden, 1) * OUTPUT_SCALE,
+    )
+    return dict(zip(HEAD, drawn, strict=True))
 
 
 def stack(tensors: Mapping[str, Tensor], clients: int, device: torch.device) -> Named:

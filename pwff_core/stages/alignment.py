@@ -35,6 +35,7 @@ from pwff_core.stages.instruction import (
     uploaded,
 )
 from pwff_core.stages.rollouts import Rollouts, answer, log_probs, part_log_probs
+from pwff_core.stages.state import State, fill, load_optimisers, optimiser_state, policies, prefixed, stacked, under
 
 
 class AlignmentStage:
@@ -61,6 +62,23 @@ class AlignmentStage:
     def shared(self) -> list[dict[str, Tensor]]:
         """What goes up, stacked by client, a dict a cohort. Critics stay at home."""
         return uploaded(self._clients)
+
+    def state(self) -> State:
+        """What it remembers between two rounds, beside the policies: reference, reward models, judge, critics."""
+        return (
+            prefixed("reference", stacked(policies(self.references)))
+            | prefixed("rewards", self._rewards.state())
+            | prefixed("judge", self._judge.state())
+            | prefixed("critics", stacked([criticism.named() for criticism in self._criticism]))
+            | prefixed("optimiser", optimiser_state(self._optimisers))
+            | prefixed("critics' optimiser", optimiser_state([criticism.optimiser for criticism in self._criticism]))
+        )
+
+    def load_state(self, state: State) -> None:
+        """Puts back what changes from round to round; the reference, reward models and judge are the stage's start."""
+        fill([criticism.named() for criticism in self._criticism], under("critics", state))
+        load_optimisers(self._optimisers, under("optimiser", state))
+        load_optimisers([one.optimiser for one in self._criticism], under("critics' optimiser", state))
 
     def train(self, number: int) -> None:
         """Round `number` (1 …) of PPO for every client. TrainingError when a loss is no longer finite."""

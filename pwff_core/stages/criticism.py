@@ -18,6 +18,7 @@ from pwff_core.methods import Axis
 from pwff_core.models.critics import CriticBatch, Critics
 from pwff_core.stages import ppo
 from pwff_core.stages.instruction import ADAM_BETAS, ADAM_EPSILON, clip_per_client
+from pwff_core.stages.state import State
 
 
 class Criticism:
@@ -25,9 +26,13 @@ class Criticism:
 
     def __init__(self, critics: Critics, settings: AlignmentConfig) -> None:
         self._critics, self._settings = critics, settings
-        self._optimiser = torch.optim.AdamW(
+        self.optimiser = torch.optim.AdamW(
             critics.parameters(), settings.critic_learning_rate, ADAM_BETAS, ADAM_EPSILON, 0.0, fused=True
         )
+
+    def named(self) -> State:
+        """The critics' own tensors by flat name, "helpfulness/head.inner.weight" …"""
+        return {f"{axis}/{name}": tensor for axis, own in self._critics.tensors.items() for name, tensor in own.items()}
 
     def learn(
         self,
@@ -73,7 +78,7 @@ class Criticism:
         return torch.cat([self._critics.values(axis, seen, rows) for rows in seen.portions()], dim=1)
 
     def _step(self, seen: CriticBatch, old: Mapping[Axis, Tensor], returns: Mapping[Axis, Tensor], clip: float) -> None:
-        self._optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=True)
         tokens = ppo.client_tokens(seen.mask)
         for axis, target in returns.items():
             for rows in seen.portions():
@@ -81,4 +86,4 @@ class Criticism:
                 losses = ppo.value_loss(values, old[axis][:, rows], target[:, rows], seen.mask[:, rows], clip, tokens)
                 losses.sum().backward()
             clip_per_client([*self._critics.tensors[axis].values()], self._settings.gradient_clip)
-        self._optimiser.step()
+        self.optimiser.step()

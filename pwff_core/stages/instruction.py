@@ -22,6 +22,7 @@ from pwff_core.models.cohort import Cohort
 from pwff_core.models.head import LabelScores, label_scores
 from pwff_core.stages.batches import Batch, collate, passes, training_rows
 from pwff_core.stages.clients import Clients
+from pwff_core.stages.state import State, load_optimisers, optimiser_state, prefixed, under
 
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.95), 1e-8
 EVALUATION_ROWS = 5  # rows of every client in an evaluation batch; with few, little of it is padding
@@ -83,6 +84,14 @@ class InstructionStage:
     def measure(self) -> list[dict[str, float | None]]:
         """Every client's model on the client's own held-out examples."""
         return accuracies(self._clients)
+
+    def state(self) -> State:
+        """What it remembers between two rounds, beside the policies."""
+        return prefixed("optimiser", optimiser_state(self.optimisers))
+
+    def load_state(self, state: State) -> None:
+        """Puts back what `state` took."""
+        load_optimisers(self.optimisers, under("optimiser", state))
 
 
 def uploaded(clients: Clients) -> list[dict[str, Tensor]]:

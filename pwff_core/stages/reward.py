@@ -26,6 +26,7 @@ from pwff_core.models.scorers import RewardModels, joined, new_reward_models
 from pwff_core.models.stacked import ENCODER, ROWS_AT_ONCE
 from pwff_core.stages.clients import COHORT_SIZE
 from pwff_core.stages.instruction import ADAM_BETAS, ADAM_EPSILON, check_finite
+from pwff_core.stages.state import State, fill, load_optimisers, optimiser_state, prefixed, stacked, under
 
 ENCODER_RATE = 0.1  # of the head's learning rate, for an encoder that is trained too
 JUDGE_STEPS, JUDGE_BATCH, JUDGE_HIDDEN, JUDGE_RATE = 120, 64, 64, 3e-3
@@ -199,11 +200,22 @@ class RewardStage:
 
         These are the models' own tensors: who writes into them gives the clients new models.
         """
+        return self._named() if self.method.uploads else [{} for _ in self.models]
+
+    def _named(self) -> list[State]:
         return [
             {f"{axis}/{name}": tensor for axis in self.axes for name, tensor in models.tensors[axis].items()}
-            if self.method.uploads else {}
             for models in self.models
-        ]  # fmt: skip
+        ]
+
+    def state(self) -> State:
+        """What it remembers between two rounds: the reward models and what their optimisers know."""
+        return prefixed("models", stacked(self._named())) | prefixed("optimiser", optimiser_state(self.optimisers))
+
+    def load_state(self, state: State) -> None:
+        """Puts back what `state` took."""
+        fill(self._named(), under("models", state))
+        load_optimisers(self.optimisers, under("optimiser", state))
 
     def measure(self) -> list[dict[str, float | None]]:
         """Every client's loss and pairwise accuracies on its held-out pairs; None for an axis without such pairs.

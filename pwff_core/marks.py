@@ -1,0 +1,119 @@
+"""Which checkpoints a run has: their heads, read without the tensors.
+
+    checkpoints/RUN/00012/state.safetensors    all that the run needs to go on after its 12th round
+    checkpoints/RUN/00012/mark.json            a Mark: where that is, and what wrote it
+
+A folder that is called so is complete: it is written as 00012.new, synced, and then renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pwff_core.config import RunConfig
+from pwff_core.errors import StoreError
+from pwff_core.paths import checked_id
+from pwff_core.records import Stage
+
+FORMAT: Literal[1] = 1
+STATE, HEAD = "state.safetensors", "mark.json"
+_COMPLETE = re.compile(r"[0-9]{5,}")
+
+
+class Mark(BaseModel):
+    """A checkpoint, without its tensors."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    format: Literal[1] = FORMAT
+    position: int  # rounds that were played, over all stages
+    stage: Stage  # the last one's
+    round: int  # the same round within its stage
+    stage_end: str  # as in its record: "" unless the stage ends with it
+    config: RunConfig  # as it held in that round
+    size: int  # of the tensors' file [byte]
+    digest: str  # of that file: BLAKE2b, hexadecimal
+    snapshot_s: float  # for which the training waited
+    write_s: float  # behind it
+    written_at: float  # Unix seconds
+    made_with: dict[str, str]  # what decides the last digits: versions, processor, threads
+
+
+def checkpoints_folder(store_path: Path, run_id: str) -> Path:
+    """Where a run's checkpoints are: checkpoints/RUN_ID beside the store."""
+    return store_path.absolute().parent / "checkpoints" / checked_id(run_id)
+
+
+def folder_of(checkpoints: Path, position: int) -> Path:
+    """Where the checkpoint after so many rounds lies, or would."""
+    return checkpoints / f"{position:05d}"
+
+
+def marks(store_path: Path, run_id: str) -> list[Mark]:
+    """A run's complete checkpoints, the oldest first; those that cannot be read are left out."""
+    return marks_in(checkpoints_folder(store_path, run_id))
+
+
+def marks_in(checkpoints: Path) -> list[Mark]:
+    """The same, by the folder."""
+    found = []
+    for folder in complete(checkpoints):
+        try:
+            mark = Mark.model_validate_json((folder / HEAD).read_bytes())
+        except (OSError, ValidationError):  # damaged, of another version, or removed at this moment
+            continue
+        if folder_of(checkpoints, mark.position) == folder:
+            found.append(mark)
+    return sorted(found, key=lambda mark: mark.position)
+
+
+def complete(checkpoints: Path) -> list[Path]:
+    """The folders in which a checkpoint was finished, whatever has become of it since."""
+    try:
+        return [folder for folder in checkpoints.iterdir() if _COMPLETE.fullmatch(folder.name)]
+    except OSError:  # there are none yet
+        return []
+
+
+def hand_over(store_path: Path, parent: str, position: int, child: str) -> None:
+    """Gives a run's checkpoint to a run that was forked from it: the same bytes on disk, where that is possible.
+
+    StoreError if there is none or it cannot be written.
+    """
+    source = folder_of(checkpoints_folder(store_path, parent), position)
+    target = folder_of(checkpoints_folder(store_path, child), position)
+    fresh = target.with_name(f"{target.name}.new")
+    try:
+        fresh.mkdir(parents=True)
+        for name in (STATE, HEAD):
+            _link(source / name, fresh / name)
+        fresh.rename(target)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise StoreError(
+            f"The checkpoint after round {position} of run {parent} cannot be taken over ({error.strerror}); "
+            "choose another one, or make room."
+        ) from None
+
+
+def forget(store_path: Path, run_id: str) -> int:
+    """Removes all checkpoints of a run; returns the bytes that they took."""
+    folder = checkpoints_folder(store_path, run_id)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    shutil.rmtree(folder, ignore_errors=True)
+    return size
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another disk, or one that has no links
+        shutil.copyfile(source, target)
