@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -43,7 +44,7 @@ class Keeper:
         self._folder, self._every = folder, every
         self._writing: Thread | None = None
         self._given_up = Event()
-        for left_behind in folder.glob("*.new"):
+        for left_behind in (*folder.glob("*.new"), *folder.glob("*.old")):
             shutil.rmtree(left_behind, ignore_errors=True)
 
     def keep(self, federation: Federation, record: RoundRecord, position: int) -> None:
@@ -97,8 +98,7 @@ class Keeper:
         begun, target = time.perf_counter(), folder_of(self._folder, mark.position)
         fresh = target.with_name(f"{target.name}.new")
         try:
-            for old in (fresh, target):  # a resumed run comes by again
-                shutil.rmtree(old, ignore_errors=True)
+            _remove(target)  # a resumed run comes by again
             fresh.mkdir(parents=True)
             size, free = sum(tensor.nbytes for tensor in tensors.values()), shutil.disk_usage(fresh).free
             if size + RESERVE > free:
@@ -131,7 +131,7 @@ class Keeper:
         kept = {folder_of(self._folder, position) for position in positions}
         for folder in complete(self._folder):
             if folder not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
 
 
 def state_of(federation: Federation, last: RoundRecord) -> State:
@@ -242,6 +242,15 @@ def _differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def _remove(folder: Path) -> None:
+    """Takes a checkpoint away at once: one of which a part is gone is never taken for complete."""
+    gone = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(gone, ignore_errors=True)
+    with suppress(OSError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
