@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 from pwff_core.comparison.presets import in_order, new_comparison_id, run_label
 from pwff_core.config import RunConfig
 from pwff_core.errors import ConfigError, TrainingError
+from pwff_core.marks import Mark
 from pwff_core.methods import MethodId
 from pwff_core.records import METRICS, RoundRecord, Stage
 from pwff_core.store import RunStatus, Store
@@ -28,15 +30,17 @@ _TOLD: dict[Stage, str] = {"instruction": "accuracy", "reward": "loss", "alignme
 
 
 def play(store: Store, run_id: str, label: str, *, as_json: bool, force: bool = False) -> list[RoundRecord]:
-    """Plays a queued run in this process and returns its rounds; progress on stderr, rounds as JSON lines on stdout.
+    """Plays a queued run in this process and returns all its rounds, those that it had before among them.
 
-    `force` plays it whatever memory is free. Raises what `worker.recorded` raises; the run is in the store either way.
+    Progress on stderr; with `as_json` new rounds as JSON lines on stdout. `force` plays it whatever memory is free.
+    Raises what `worker.recorded` raises; the run is in the store either way.
     """
     from tqdm import tqdm
 
     total = store.run(run_id).rounds_total
-    records: list[RoundRecord] = []
-    with closing(recorded(store, run_id, force=force)) as stream, tqdm(total=total, desc=label, unit="round") as bar:
+    records = [record for _, record in store.rounds(run_id)]
+    playing = recorded(store, run_id, force=force)
+    with closing(playing) as stream, tqdm(total=total, initial=len(records), desc=label, unit="round") as bar:
         for record in stream:
             records.append(record)
             bar.set_postfix_str(_state(record), refresh=False)
@@ -96,6 +100,20 @@ def summary(records: Sequence[RoundRecord]) -> str:
     return table(("", *(f"{record.stage} {record.round}" for record in shown), "in all"), rows)
 
 
+def fork_table(points: Sequence[Mark]) -> str:
+    """Where a run can be forked, a row a checkpoint."""
+    rows = [
+        (
+            f"{point.position}",
+            f"{point.stage} {point.round}{' (its last)' if point.stage_end else ''}",
+            f"{with_prefix(point.size, 'B')}",
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(point.written_at)),
+        )
+        for point in points
+    ]
+    return table(("after", "round", "size", "written"), rows)
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Text in columns, two spaces apart, a line under the header."""
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
@@ -135,6 +153,9 @@ def _played(store: Store, config: RunConfig, comparison: str, as_json: bool) -> 
     except TrainingError as error:
         print(f"pwff: {label} is left out: {error}", file=sys.stderr)
         return []
+    except KeyboardInterrupt:
+        print(f"pwff: {label} is stopped; `pwff resume {run_id}` goes on with this run alone.", file=sys.stderr)
+        raise
     row = store.run(run_id)
     if row.status is not RunStatus.FINISHED:
         print(f"pwff: {label} is left out: {row.message}", file=sys.stderr)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from types import ModuleType
 
 import pytest
 
-import pwff_core
 from pwff_core import cli
+from tests import scripted
 
 SHORT = ("--clients", "2", "--instruction.rounds", "3", "--reward.rounds", "0", "--alignment.rounds", "0")
 
 
 def play_with(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
     """From now on the module plays in the federation's place."""
-    monkeypatch.setitem(sys.modules, "pwff_core.federation", module)
-    monkeypatch.setattr(pwff_core, "federation", module, raising=False)
+    scripted.put(monkeypatch, module)
 
 
 def sentence(capsys: pytest.CaptureFixture[str], *words: str) -> str:

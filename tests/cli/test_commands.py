@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from types import ModuleType
 import pytest
 
 from pwff_core import cli, flags, terminal
+from pwff_core.cli import playing
 from pwff_core.config import InstructionConfig, RunConfig, knobs
 from pwff_core.errors import ModelError, TrainingError
 from pwff_core.records import RoundRecord
@@ -60,7 +60,7 @@ def test_no_command_is_help_and_version_is_a_line(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as end:
         cli.main([])
     assert end.value.code == 0
-    assert "{run,compare,runs,export,rank,app}" in capsys.readouterr().out
+    assert "{run,resume,fork,compare,runs,export,rank,app,doctor}" in capsys.readouterr().out
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("pwff ")
 
@@ -186,7 +186,10 @@ def test_an_unknown_field_in_the_file_names_the_nearest(
 
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     said = sentence(capsys, "comprae")
-    assert said == "unknown command 'comprae'; did you mean compare? There are run, compare, runs, export, rank, app."
+    assert said == (
+        "unknown command 'comprae'; did you mean compare? "
+        "There are run, resume, fork, compare, runs, export, rank, app, doctor."
+    )
 
 
 # run
@@ -239,7 +242,10 @@ def test_ctrl_c_keeps_the_rounds(
     assert cli.main(["run", *SHORT]) == 130
     (row,) = Store(path).runs()
     assert (row.status, row.rounds_done) == (RunStatus.STOPPED, 2)
-    assert f"Stopped after 2 of 3 rounds. They are kept as run {row.id}." in capsys.readouterr().err
+    assert (
+        f"Stopped after 2 of 3 rounds. They are kept as run {row.id}; `pwff resume {row.id}` goes on with it."
+        in capsys.readouterr().err
+    )
 
 
 def raise_in_round(error: Exception, at: int) -> ModuleType:
@@ -255,8 +261,11 @@ def test_nan_is_one_sentence_and_keeps_the_rounds(
 ) -> None:
     play_with(monkeypatch, raise_in_round(TrainingError("The loss of instruction round 2 is not finite."), at=2))
     assert cli.main(["run", *SHORT]) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == "pwff: The loss of instruction round 2 is not finite."
     (row,) = Store(path).runs()
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "pwff: The loss of instruction round 2 is not finite.",
+        f"Run {row.id} keeps its 1 of 3 rounds; `pwff resume {row.id}` goes on with it.",
+    ]
     assert (row.status, row.rounds_done) == (RunStatus.FAILED, 1)
 
 
@@ -282,9 +291,18 @@ def test_a_store_that_is_not_sqlite(path: Path, capsys: pytest.CaptureFixture[st
         )
 
 
+def test_a_damaged_store_names_the_doctor(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Store(path).create_run(RunConfig())
+    path.write_bytes(path.read_bytes()[:8192])
+    assert cli.main(["runs"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "is malformed" in said[0]
+    assert said[1] == "`pwff doctor` says what is damaged, and `pwff doctor --mend` saves what can be read."
+
+
 def test_a_locked_store(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     Store(path)
-    monkeypatch.setattr(cli, "Store", lambda path: Store(path, patience_s=0.05))
+    monkeypatch.setattr(playing, "Store", lambda path: Store(path, patience_s=0.05))
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     assert "is locked by another program; close that program and try again" in sentence(capsys, "run", *SHORT)
@@ -324,51 +342,6 @@ def test_runs_in_a_pipe_that_closes_early(path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
-
-
-# app
-
-
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere the server is a child process")
-def test_app_becomes_the_server_of_the_pages(
-    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    called: list[tuple[list[str], dict[str, str]]] = []
-
-    def execve(program: str, command: list[str], environment: dict[str, str]) -> None:
-        called.append((command, environment))
-        raise SystemExit(0)
-
-    monkeypatch.setattr(os, "execve", execve)
-    port = free_port()
-    with pytest.raises(SystemExit):
-        cli.main(["app", "--port", str(port), "--headless"])
-    ((command, environment),) = called
-    assert command[1:5] == ["-m", "streamlit", "run", str(ROOT / "app.py")]
-    options = dict(zip(command[5::2], command[6::2], strict=True))
-    assert (options["--server.address"], options["--server.port"]) == ("localhost", str(port))
-    assert options["--server.headless"] == "true"
-    assert environment["PWFF_STORE"] == str(path)
-    assert f"http://localhost:{port} " in capsys.readouterr().out
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_a_port_in_use_or_out_of_range(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as taken:
-        taken.bind(("localhost", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        said = sentence(capsys, "app", "--port", str(port))
-        assert said == f"Port {port} is in use by another program; choose another with --port."
-    assert (
-        sentence(capsys, "app", "--port", "70000")
-        == "--port: 70000 is not allowed; give a whole number from 1 to 65,535."
-    )
 
 
 # small parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,15 @@ def test_a_run_that_is_stopped_from_a_page_is_left_out(
     said = capsys.readouterr()
     assert "pwff: PWFF, seed 0 is left out: Stopped after 1 of 3 rounds." in said.err
     assert said.out == ""
+
+
+def test_ctrl_c_names_the_run_that_can_go_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play_with(monkeypatch, federation(lambda number: signal.raise_signal(signal.SIGINT) if number == 2 else None))
+    assert cli.main(["compare", *SHORT, "--methods", "pwff,local"]) == 130
+    (row,) = Store(path).runs()
+    assert f"PWFF, seed 0 is stopped; `pwff resume {row.id}` goes on with this run alone." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
