@@ -10,9 +10,9 @@ import streamlit as st
 from pages.widgets.address import RUN
 from pages.widgets.asking import draw_asking
 from pages.widgets.history import run_words
+from pages.widgets.looking import seen
 from pages.widgets.plane import draw_plane
 from pages.widgets.router import through_the_router
-from pages.widgets.watch import new_rounds
 from pages.widgets.words import plain, sentence
 from pwff_core.config import stage_rounds
 from pwff_core.errors import StoreError
@@ -88,7 +88,7 @@ def page() -> None:
         if row.id == DEMO_ID:
             recorded(alone=not store.runs())
             return
-        draw_plane(row, lambda: (store.run(row.id), new_rounds(store, row.id)))
+        draw_plane(row, lambda: seen(store.path, row.id, now=True).shown[:2])
         draw_asking(store, row)
     except StoreError as error:
         st.error(plain(sentence(str(error))))

@@ -7,7 +7,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages.widgets import clicks
+from pages.widgets import clicks, viewer, visitor
 from pages.widgets.cancelling import NOTICE, draw_cancelling
 from pages.widgets.compared import comparison_words, draw_comparison
 from pages.widgets.comparing import Setup, draw_setup, seconds_of, setup_words
@@ -52,15 +52,17 @@ def chosen(found: dict[str, list[RunRow]], store: Store) -> str:
     return shown
 
 
-def start(setup: Setup, click: int) -> None:
+def start(setup: Setup, me: str, click: int) -> None:
     """Callback of Start: all runs into the queue, the first one launched, their comparison into the address."""
     if not clicks.first("compare-start", click):
         return
     try:
         store = Store(default_store_path())
         comparison = new_comparison_id()
-        for config in setup.runs:
-            store.create_run(config, f"{setup.label}: {run_label(config)}", waits=True, comparison=comparison)
+        with visitor.admitted(store, me, *setup.runs):
+            for config in setup.runs:
+                name = f"{setup.label}: {run_label(config)}"
+                store.create_run(config, name, waits=True, comparison=comparison, owner=me)
         queue.advance(store)
     except PwffError as error:
         st.session_state[NOTICE] = f"The comparison could not be started: {error}"
@@ -68,7 +70,7 @@ def start(setup: Setup, click: int) -> None:
     st.session_state[_TO_SHOW] = comparison
 
 
-def new_comparison(store: Store) -> None:
+def new_comparison(store: Store, me: str) -> None:
     """The choices, what they come to, and Start."""
     setup = draw_setup()
     if setup.problem:
@@ -81,7 +83,7 @@ def new_comparison(store: Store) -> None:
         icon=":material/play_arrow:",
         key="compare-start",
         on_click=start,
-        args=(setup, clicks.number("compare-start")),
+        args=(setup, me, clicks.number("compare-start")),
         disabled=bool(setup.problem),
     )
 
@@ -107,6 +109,7 @@ def states(rows: Sequence[RunRow]) -> tuple[str, ...]:
 
 def page() -> None:
     st.title("Compare methods, and with the paper", anchor=False)
+    me = viewer.this_browser()
     try:
         store = Store(default_store_path(), readonly=True)
         found = comparisons(store.runs())
@@ -120,14 +123,14 @@ def page() -> None:
         # another key once there is another one, so that it closes when that has been started
         key = f"new-comparison:{len(found)}"
         with st.expander("New comparison", expanded=not found, icon=":material/add:", key=key):
-            new_comparison(store)
+            new_comparison(store, me)
         shown = chosen(found, store) if found else None
         if notice := st.session_state.pop(NOTICE, None):
             st.warning(plain(notice), icon=":material/info:")
         if shown is None:
             return
         rows = found[shown]
-        draw_cancelling(rows)
+        draw_cancelling(rows, me)
         going = any(not row.status.ended for row in rows)
         st.fragment(partial(look, shown, states(rows)), run_every=POLL_S if going else None)()
         draw_comparison_export(store, shown, rows)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pwff_core import processes
 from pwff_core.errors import ConfigError, EngineError, ModelError
+from pwff_core.paths import checked_id
 from pwff_core.records import When
 
 _TAIL_LINES = 3  # of the process's last words in an error
@@ -66,12 +67,12 @@ class Kept(NamedTuple):
 
 def models_folder(store_path: Path, run_id: str) -> Path:
     """Where a run's models are kept: models/RUN_ID beside the store."""
-    return store_path.absolute().parent / "models" / run_id
+    return store_path.absolute().parent / "models" / checked_id(run_id)
 
 
 def log_path(store_path: Path, run_id: str) -> Path:
     """Where the process that talks writes what it has to say: logs/RUN_ID.talk.log beside the store."""
-    return store_path.absolute().parent / "logs" / f"{run_id}.talk.log"
+    return store_path.absolute().parent / "logs" / f"{checked_id(run_id)}.talk.log"
 
 
 def kept(store_path: Path, run_id: str) -> Kept | None:

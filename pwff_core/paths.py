@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
 
+from pwff_core.errors import StoreError
+
 STORE_VARIABLE = "PWFF_STORE"
+_ID = re.compile(r"[a-z0-9]{1,32}")
 
 
 def root_dir() -> Path:
@@ -30,4 +34,11 @@ def default_store_path() -> Path:
 
 def log_path(store_path: Path, run_id: str) -> Path:
     """Where a run's worker writes what it has to say, and the report of a failure: logs/RUN_ID.log beside the store."""
-    return store_path.absolute().parent / "logs" / f"{run_id}.log"
+    return store_path.absolute().parent / "logs" / f"{checked_id(run_id)}.log"
+
+
+def checked_id(run_id: str) -> str:
+    """A run's id that may be part of a path: lower-case letters and digits. StoreError for any other text."""
+    if not _ID.fullmatch(run_id):
+        raise StoreError(f"There is no run {run_id[:40]!r}; an id is up to 32 lower-case letters and digits.")
+    return run_id

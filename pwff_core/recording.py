@@ -14,7 +14,7 @@ from importlib import metadata
 from itertools import groupby
 from typing import Literal, NamedTuple, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
@@ -51,7 +51,7 @@ class _Document(_Head):
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
-    id: str
+    id: str = Field(pattern=r"^[a-z0-9]{1,32}$")  # a part of the names of files that are taken home
     name: str
     created_at: float
     status: RunStatus

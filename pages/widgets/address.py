@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import streamlit as st
 
+from pwff_core import hosting
 from pwff_core.config import Knob, PresetId, RunConfig, allowed, knobs, preset_config, with_changes
 from pwff_core.errors import ConfigError
 
@@ -95,13 +96,14 @@ def config_of(found: Mapping[str, Sequence[str]]) -> tuple[RunConfig | None, lis
             changes[entry.path] = value
     config, reasons = _as_much_as_fits(base, changes)
     for path, reason in reasons.items():
-        own = reason.startswith(f"{path}: ")  # else it is at odds with other settings, which the reason names
+        # else it is at odds with other settings or with this app, which the reason names
+        own = reason.startswith(f"{path}: ") and hosting.offered(path)
         notices.append(_refused(entries[path], found[path][0]) if own else f"{reason} {_FALL_BACK}")
     return config, _few(notices)
 
 
 def _preset(values: Sequence[str], notices: list[str]) -> RunConfig:
-    names = get_args(PresetId)
+    names: tuple[PresetId, ...] = hosting.bounded(knobs()[PRESET]).choices
     preset = next((name for name in names if list(values) == [name]), None)
     if values and preset is None:
         notices.append(
@@ -130,14 +132,14 @@ def _value(entry: Knob, text: str) -> Any:
 def _as_much_as_fits(base: RunConfig, changes: Mapping[str, Any]) -> tuple[RunConfig, dict[str, str]]:
     """The base with all changes, or with as many as are allowed together; the others' paths, and why not."""
     try:
-        return with_changes(base, dict(changes)), {}
+        return _allowed(base, changes), {}
     except ConfigError:
         left, reasons = dict(changes), dict[str, str]()
     while True:  # a change may wait for another, as a coherence time without end for a deadline
         before = len(left)
         for path, value in list(left.items()):
             try:
-                base = with_changes(base, {path: value})
+                base = _allowed(base, {path: value})
                 del left[path]
             except ConfigError as error:
                 reasons[path] = str(error)
@@ -145,8 +147,15 @@ def _as_much_as_fits(base: RunConfig, changes: Mapping[str, Any]) -> tuple[RunCo
             return base, {path: reasons[path] for path in left}
 
 
+def _allowed(base: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """The base with all changes. ConfigError if they are not allowed, at all or on this app."""
+    config = with_changes(base, dict(changes))
+    hosting.check(config)
+    return config
+
+
 def _refused(entry: Knob, text: str) -> str:
-    return f"{entry.label} cannot be {_short(text)}: {allowed(entry)}. {_FALL_BACK}"
+    return f"{entry.label} cannot be {_short(text)}: {allowed(hosting.bounded(entry))}. {_FALL_BACK}"
 
 
 def _short(text: str) -> str:

@@ -156,7 +156,7 @@ def _suggest(label: str, kind: str, prompts: tuple[str, ...], why: str) -> None:
             st.session_state[key] = None  # so that the same one can be picked again
 
     if prompts:
-        st.pills(label, prompts[:SUGGESTIONS], key=key, on_change=take, help=why)
+        st.pills(label, prompts[:SUGGESTIONS], format_func=plain, key=key, on_change=take, help=why)
 
 
 def _ask(store: Store, row: RunRow, questions: tuple[Question, ...], instruction: str) -> None:

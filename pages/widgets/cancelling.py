@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from pages.widgets import visitor
 from pages.widgets.words import count, plain
 from pwff_core.comparison.presets import run_label
 from pwff_core.errors import StoreError
@@ -17,9 +18,9 @@ NOTICE = "compare:notice"
 _ONE, _ASKED = "compare:one", "compare:asked"
 
 
-def draw_cancelling(rows: Sequence[RunRow]) -> None:
+def draw_cancelling(rows: Sequence[RunRow], me: str) -> None:
     """Buttons to cancel one run or all of a comparison, while some have not ended; and the question before a stop."""
-    going = {row.id: row for row in rows if not row.status.ended}
+    going = {row.id: row for row in rows if not row.status.ended and visitor.own(row, me)}
     if not going:
         st.session_state.pop(_ASKED, None)
         return
@@ -33,16 +34,19 @@ def draw_cancelling(rows: Sequence[RunRow]) -> None:
             key=_ONE,
             width=260,
         )
-        st.button("Cancel this run", icon=":material/close:", key="cancel-one", on_click=_wish, args=(one, rows))
-        st.button("Cancel all", icon=":material/playlist_remove:", key="cancel-all", on_click=_wish, args=(ALL, rows))
+        st.button("Cancel this run", icon=":material/close:", key="cancel-one", on_click=_wish, args=(one, rows, me))
+        st.button(
+            "Cancel all", icon=":material/playlist_remove:", key="cancel-all", on_click=_wish, args=(ALL, rows, me)
+        )
     _question(going)
 
 
-def _wish(wanted: str, rows: Sequence[RunRow]) -> None:
+def _wish(wanted: str, rows: Sequence[RunRow], me: str) -> None:
     """Callback: takes back what waits; what has started is asked about first."""
     try:
         store = Store(default_store_path())
-        chosen = [row for row in rows if not row.status.ended and wanted in (ALL, row.id)]
+        mine = [row for row in rows if not row.status.ended and visitor.own(row, me)]
+        chosen = [row for row in mine if wanted in (ALL, row.id)]
         cancelled = [row for row in reversed(chosen) if store.cancel(row.id)]  # the last first: none of them starts yet
         started = [row.id for row in chosen if row not in cancelled and not store.run(row.id).status.ended]
     except StoreError as error:

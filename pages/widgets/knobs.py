@@ -17,6 +17,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from pages.widgets.words import plain, sentence, setting_text
+from pwff_core import hosting
 from pwff_core.config import Knob, RunConfig, allowed, explain, knobs
 
 _MANTISSAS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
@@ -63,7 +64,9 @@ def answers(base: RunConfig, paths: Iterable[str], scope: str = "") -> tuple[Run
         if answer != text_of(held):  # a number with more digits than its text, as 2/3, stays what it is
             (tree[section[0]] if section else tree)[leaf] = None if answer == "" else answer
     try:
-        return RunConfig.model_validate(tree), {}
+        config = RunConfig.model_validate(tree)
+        problems = hosting.problems(config)
+        return (None, problems) if problems else (config, {})
     except ValidationError as error:
         problems = explain(error)
         return None, problems | {path: f"{path}: {_EMPTY}; {allowed(entries[path])}." for path in empty & set(problems)}
@@ -71,7 +74,7 @@ def answers(base: RunConfig, paths: Iterable[str], scope: str = "") -> tuple[Run
 
 def whole_number(path: str) -> int | None:
     """What an integer knob says now; None where that is no allowed number."""
-    entry = knobs()[path]
+    entry = hosting.bounded(knobs()[path])
     try:
         value = float(st.session_state[key_of(path)])
     except ValueError:
@@ -82,7 +85,7 @@ def whole_number(path: str) -> int | None:
 
 def draw(path: str, problems: Mapping[str, str], *, slider: bool = False, hint: str = "", scope: str = "") -> None:
     """Draw a knob and, under it, what is wrong with its answer. `hint` is shown in an empty box."""
-    entry = knobs()[path]
+    entry = hosting.bounded(knobs()[path])
     if entry.kind == "choice":
         _choice(entry, scope)
     elif entry.kind == "switch":

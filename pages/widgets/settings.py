@@ -7,8 +7,9 @@ from typing import Literal, NamedTuple
 
 import streamlit as st
 
-from pages.widgets import knobs, preferences
+from pages.widgets import knobs, preferences, uploads
 from pages.widgets.words import plain, sentence
+from pwff_core import hosting
 from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.config import knobs as all_knobs
 from pwff_core.figures import STAGE_NAMES
@@ -85,7 +86,7 @@ STAGES: dict[Stage, Group] = {
 }
 MODEL = Group(
     ("price_as", "float_bits", "lora.modules", "lora.rank", "adapter.bottleneck", "backbone", "seed"),
-    ("lora.alpha", "device", "precision"),
+    ("lora.alpha", "device", "precision", "checkpoint_every"),
 )
 DRAWN = (
     *(path for group in SLIDERS.values() for path in group),
@@ -97,7 +98,8 @@ _BASE, _PRESET, _METHOD = "settings:base", "settings:preset", "settings:method"
 
 
 def adopt(config: RunConfig) -> None:
-    """Take a config's values over into the panel; what the panel does not show is kept behind it."""
+    """Take a config's values over into the panel, as far as this app allows them; what is not shown is kept behind."""
+    config = hosting.fitted(config)
     st.session_state[ADOPTED] = st.session_state.get(ADOPTED, 0) + 1
     st.session_state[_BASE] = config
     st.session_state[_PRESET] = config.preset
@@ -160,7 +162,7 @@ def _start_from() -> None:
 
     st.selectbox(
         "Preset",
-        list(PRESET_LABELS),
+        hosting.bounded(all_knobs()["preset"]).choices,
         format_func=lambda preset: PRESET_LABELS[preset],
         key=_PRESET,
         on_change=take,
@@ -220,20 +222,33 @@ def _data(problems: Mapping[str, str]) -> None:
     for path in SLIDERS["Data"]:
         knobs.draw(path, problems, slider=True)
     knobs.draw("data.personal_styles", problems)
-    _expander("Source and number of examples", DATA_MORE, problems, key="data")
+    _expander("Source and number of examples", DATA_MORE, problems, key="data", first=uploads.draw)
 
 
-def _expander(label: str, group: Group, problems: Mapping[str, str], *, key: str, hint: str = "") -> None:
-    """A group's knobs; open where one needs attention. `hint` is shown where no learning rate is given."""
+def _expander(
+    label: str,
+    group: Group,
+    problems: Mapping[str, str],
+    *,
+    key: str,
+    hint: str = "",
+    first: Callable[[], None] | None = None,
+) -> None:
+    """A group's knobs, as far as this app offers them, under what `first` draws; open where one needs attention.
+
+    `hint` is shown where no learning rate is given.
+    """
     wrong = [path for path in group.paths if path in problems]
     with st.expander(f"{label} – please check" if wrong else label, expanded=bool(wrong), key=f"more:{key}"):
-        for path in group.shown:
+        if first:
+            first()
+        for path in filter(hosting.offered, group.shown):
             knobs.draw(path, problems, hint=hint if path.endswith("learning_rate") else "")
         if not group.more:
             return
         all_of_them = st.toggle("More settings", key=f"all:{key}", persist_state="session")
         if all_of_them or set(wrong) & set(group.more):
-            for path in group.more:
+            for path in filter(hosting.offered, group.more):
                 knobs.draw(path, problems)
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.components.v2.types import ComponentRenderer
 
 from pages.widgets.announcing import say_again
+from pwff_core.hosting import owner_of
 
 _KNOWN, _OWN = "viewer:known", "viewer:own"
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -41,9 +42,11 @@ def _component() -> ComponentRenderer:
 
 
 def this_browser() -> str:
-    """The id of this browser, 32 hexadecimal digits; until it has told it, one of this session alone.
+    """Who this browser is, 32 hexadecimal digits; until it has told its id, somebody of this session alone.
 
-    Call it once a run of the script. It takes no room (assets/style.css), but a place among the page's elements.
+    They are made from the id, which is the visitor's proof and is kept nowhere here: whoever reads the store cannot
+    pass for a visitor. Call it once a run of the script. It takes no room (assets/style.css), but a place among the
+    page's elements.
     """
     with st.container(key="viewer"):
         if _KNOWN not in st.session_state:
@@ -51,9 +54,14 @@ def this_browser() -> str:
             if _ID.fullmatch(str(told)):
                 st.session_state[_KNOWN] = str(told)
                 say_again()  # by its answer the browser has the page drawn a second time, at once
+    return who()
+
+
+def who() -> str:
+    """The same, in a callback or a fragment, where nothing is drawn."""
     own: str = st.session_state.setdefault(_OWN, secrets.token_hex(16))
     known: str = st.session_state.get(_KNOWN, own)
-    return known
+    return owner_of(known)
 
 
 def _nothing() -> None:

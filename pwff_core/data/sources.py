@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pwff_core.config import DataConfig, RunConfig
 from pwff_core.data.corpus import Example, Segment
 from pwff_core.data.partition import ClientData, demo_clients, other_clients
 from pwff_core.data.tables import End, read_table, shortened
+from pwff_core.data.uploaded import look_through
 from pwff_core.errors import DataError
+from pwff_core.uploads import is_kept, shown
 
 NEEDED = ("instruction", "output")
 CLUSTER_SEED = 0
@@ -21,6 +24,9 @@ def load_clients(config: RunConfig) -> tuple[list[ClientData], tuple[str, ...]]:
     """What each client owns, and what a reader should know about how that came about. DataError if it cannot be."""
     if config.data.source == "demo":
         return demo_clients(config), ("Data: the embedded corpus; topics are its everyday domains.",)
+    named = shown(config.data.source)
+    if is_kept(config.data.source):
+        look_through(Path(config.data.source))
     rows, notes = _rows(config.data)
     topics, how = _topics(rows, config.data)
     examples: dict[str, list[Example]] = defaultdict(list)
@@ -28,7 +34,7 @@ def load_clients(config: RunConfig) -> tuple[list[ClientData], tuple[str, ...]]:
         examples[topic].append(_example(row, topic))
     clients = other_clients(examples, config)
     used = sum(len(mine.train) + len(mine.validation) + len(mine.test) for mine in clients)
-    return clients, (f"Data: {used} of the {len(rows)} usable rows of {config.data.source}; {how}.", *notes)
+    return clients, (f"Data: {used} of the {len(rows)} usable rows of {named}; {how}.", *notes)
 
 
 def _example(row: dict[str, str], topic: str) -> Example:
@@ -57,13 +63,15 @@ def _rows(data: DataConfig) -> tuple[list[dict[str, str]], tuple[str, ...]]:
     for number, row in zip(table.numbers, table.rows, strict=True):
         for name, value in row.items():
             if value is not None and not isinstance(value, str):
-                raise DataError(f"{data.source}, row {number}: {name!r} is {shortened(value)}, but it must be a text.")
+                raise DataError(
+                    f"{shown(data.source)}, row {number}: {name!r} is {shortened(value)}, but it must be a text."
+                )
         if all((row[name] or "").strip() for name in NEEDED):
             rows.append({name: value or "" for name, value in row.items()})
         else:
             skipped += 1
     if not rows:
-        raise DataError(f"{data.source} has no row with an instruction and an output.")
+        raise DataError(f"{shown(data.source)} has no row with an instruction and an output.")
     empty = (f"{skipped} rows with an empty instruction or output were left out.",) if skipped else ()
     return rows, (*table.notes, *empty)
 

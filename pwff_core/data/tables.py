@@ -19,6 +19,7 @@ import numpy as np
 from pwff_core import seeds
 from pwff_core.data.hub import INSTEAD, TYPES, dataset_folder
 from pwff_core.errors import DataError
+from pwff_core.uploads import shown
 
 LOADERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 SAMPLE_SEED = 0
@@ -50,10 +51,10 @@ def read_table(source: str, most: int, choose: Choose) -> Table:
     datasets.disable_progress_bars()
     try:
         return _sample(source, most, choose, _stream(source))
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(str(error).replace(source, shown(source))) from None
     except Exception as error:  # noqa: BLE001  datasets passes on each reader's own errors
-        raise DataError(f"{source} cannot be read: {_cause(error)}.") from None
+        raise DataError(f"{source} cannot be read: {_cause(error)}.".replace(source, shown(source))) from None
 
 
 def shortened(value: Any) -> str:
@@ -162,7 +163,7 @@ def _sample(source: str, most: int, choose: Choose, stream: Any) -> Table:
     if not total:
         raise DataError(f"{source} has no rows.")
     kept.sort(key=operator.itemgetter(1))
-    notes = _notes(source, most, total, sum(was_cut for *_, was_cut in kept))
+    notes = _notes(shown(source), most, total, sum(was_cut for *_, was_cut in kept))
     return Table([row for _, _, row, _ in kept], [number for _, number, _, _ in kept], tuple(notes))
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from pwff_core.export.orders import TableFormat
+from pwff_core.figures import cell
 from pwff_core.records import ClientRecord, RoundRecord
 
 _KEYS = ("run", "method", "stage", "round")
@@ -46,7 +47,10 @@ def table_bytes(table: pd.DataFrame, form: TableFormat) -> bytes:
         packed: bytes = table.to_parquet(index=False)
         return packed
     if form == "csv":
-        text: str = table.to_csv(index=False, lineterminator="\n")
+        texts = table.select_dtypes("str").columns  # people's own among them, which no spreadsheet should compute
+        text: str = table.assign(**{name: table[name].map(cell, "ignore") for name in texts}).to_csv(
+            index=False, lineterminator="\n"
+        )
         return text.encode()
     rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_dict(orient="records")]
     return (json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

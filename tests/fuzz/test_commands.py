@@ -1,0 +1,70 @@
+"""Whatever is asked of a run while it plays: it is taken or refused in a sentence, and no round is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pwff_core.config import STEERABLE, RunConfig, steered, with_changes
+from pwff_core.errors import PwffError
+from pwff_core.store import RunStatus, Store
+from pwff_core.worker import recorded
+from tests import scripted
+from tests.fuzz.cases import fuzzed
+from tests.fuzz.material import is_a_sentence, numbers, texts, values
+
+CONFIG = with_changes(
+    RunConfig(), {"clients": 2, "instruction.rounds": 3, "reward.rounds": 0, "alignment.rounds": 0}
+)  # fmt: skip
+changes = st.dictionaries(
+    st.one_of(st.sampled_from(STEERABLE), texts),
+    st.one_of(values, numbers, st.tuples(st.floats(0, 1), st.floats(0, 1))),
+    max_size=3,
+)
+viewers = st.one_of(st.sampled_from(["", "me", "you"]), texts)
+asked = st.one_of(
+    st.tuples(st.just("steer"), viewers, changes),
+    st.tuples(st.sampled_from(["pause", "resume", "request_stop", "take_over", "rename", "cancel", "delete"]), viewers),
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(Path(tmp_path_factory.mktemp("commands")) / "runs.sqlite")
+
+
+def ask(store: Store, run_id: str, wish: tuple[Any, ...]) -> None:
+    kind, viewer, *rest = wish
+    act = getattr(store, kind)
+    try:
+        act(run_id, *([] if kind in ("cancel", "delete") else [viewer]), *rest)
+    except PwffError as error:
+        assert is_a_sentence(str(error), 40_000)
+
+
+@given(wishes=st.lists(asked, max_size=6))
+@fuzzed(0.015, few=4)
+def test_what_is_asked_of_a_run(store: Store, wishes: list[tuple[Any, ...]]) -> None:
+    run_id = store.create_run(CONFIG)
+
+    def before_round(number: int) -> None:
+        for wish in wishes[number - 1 :: 3]:
+            ask(store, run_id, wish)
+        store._commands.post(run_id, "resume", "")  # past the lease, as nobody is there to end a pause
+
+    with pytest.MonkeyPatch.context() as patch:
+        scripted.put(patch, scripted.federation(before_round))
+        yielded = [record.round for record in recorded(store, run_id)]
+    row = store.run(run_id)
+    assert row.status in (RunStatus.FINISHED, RunStatus.STOPPED)
+    kept = [record.round for _, record in store.rounds(run_id)]
+    assert kept == yielded == list(range(1, len(kept) + 1)) and row.rounds_done == len(kept)
+    assert len(kept) == 3 or row.status is RunStatus.STOPPED
+    held = steered(row.config, *(one.changes for one in store.steerings(run_id)))  # all of them are allowed
+    assert held.clients == 2
+    assert run_id in [one.id for one in store.runs()]
+    store.delete(run_id)  # the next case's list is as short

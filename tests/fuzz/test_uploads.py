@@ -1,0 +1,77 @@
+"""Uploaded files whose bytes were changed: read by the readers as they are, or a sentence."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from pwff_core import uploads
+from pwff_core.config import RunConfig, with_changes
+from pwff_core.data.sources import load_clients
+from pwff_core.data.uploaded import look_through
+from pwff_core.errors import DataError, PwffError
+from tests.fuzz.cases import fuzzed
+from tests.fuzz.material import damaged, is_a_sentence
+
+ROWS = [{"instruction": f"Say “{n}”\nnow", "input": "", "output": f'It is, "{n}".'} for n in range(12)]
+SETTINGS = {"clients": 2, "data.train_examples": 4, "data.test_examples": 2, "data.topics": 2}
+
+
+def as_csv() -> bytes:
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, list(ROWS[0]))
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return file.getvalue().encode()
+
+
+def as_parquet() -> bytes:
+    file = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(ROWS), file, compression="zstd")
+    return file.getvalue()
+
+
+WHOLE = {
+    "json": json.dumps(ROWS).encode(),
+    "jsonl": "\n".join(json.dumps(row) for row in ROWS).encode(),
+    "csv": as_csv(),
+    "parquet": as_parquet(),
+}
+files = st.sampled_from(sorted(WHOLE)).flatmap(
+    lambda kind: st.tuples(st.just(kind), st.one_of(damaged(WHOLE[kind]), st.binary(max_size=200)))
+)
+
+
+def kept(folder: Path, kind: str, content: bytes) -> RunConfig:
+    store_path = folder / "runs.sqlite"
+    source = uploads.keep(store_path, f"rows.{kind}", content)
+    return uploads.resolved(with_changes(RunConfig(), {**SETTINGS, "data.source": source}), store_path)
+
+
+@given(files)
+@fuzzed(0.2)
+def test_bytes_are_looked_through(tmp_path_factory: pytest.TempPathFactory, file: tuple[str, bytes]) -> None:
+    try:
+        look_through(Path(kept(tmp_path_factory.getbasetemp(), *file).data.source))
+    except DataError as error:
+        assert is_a_sentence(str(error), 1_000)
+
+
+@given(files)
+@fuzzed(0.04, few=8)
+def test_bytes_become_examples(tmp_path_factory: pytest.TempPathFactory, file: tuple[str, bytes]) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    try:
+        clients, notes = load_clients(kept(folder, *file))
+    except PwffError as error:
+        assert is_a_sentence(str(error), 4_000) and str(folder) not in str(error)
+    else:
+        assert len(clients) == 2 and str(folder) not in " ".join(notes)

@@ -1,0 +1,106 @@
+"""An id that becomes part of a path is checked there, whoever gives it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from pwff_core import conversation, marks, paths
+from pwff_core.conversation import Question
+from pwff_core.errors import PwffError, StoreError
+from pwff_core.export import comparison_parcel, ordered, run_parcel
+from pwff_core.recording import from_json, recorded_demo, recording_of, to_json
+from pwff_core.store import Store
+from tests import scripted
+from tests.live_page import GPT2_PRICE
+
+STORE = Path("/somewhere/runs.sqlite")
+INTO_PATHS: dict[str, Callable[[str], object]] = {
+    "models": lambda run_id: conversation.models_folder(STORE, run_id),
+    "talk": lambda run_id: conversation.log_path(STORE, run_id),
+    "log": lambda run_id: paths.log_path(STORE, run_id),
+    "checkpoints": lambda run_id: marks.checkpoints_folder(STORE, run_id),
+    "marks": lambda run_id: marks.marks(STORE, run_id),
+    "kept": lambda run_id: conversation.kept(STORE, run_id),
+    "forget": lambda run_id: conversation.forget(STORE, run_id),
+    "forget checkpoints": lambda run_id: marks.forget(STORE, run_id),
+}
+BAD = [
+    "", ".", "..", "../x", "a/b", "a\\b", "/etc", "C:\\x", "a\0b", "abc\n", "ABC", "ä", "a b", "x" * 33, "x" * 10_000,
+    "a;b", "-x", "%2e%2e", "²", "①",
+]  # fmt: skip
+TEXTS = st.one_of(
+    st.text(), st.sampled_from(BAD), st.builds("{}{}".format, st.sampled_from(["../", "/", "\0"]), st.text())
+)
+
+
+@pytest.mark.parametrize("into", INTO_PATHS)
+@pytest.mark.parametrize("run_id", BAD)
+def test_a_bad_id_is_refused_where_it_would_become_a_path(into: str, run_id: str) -> None:
+    with pytest.raises(StoreError, match=r"There is no run .{1,90}; an id is up to 32 lower-case letters and digits\."):
+        INTO_PATHS[into](run_id)
+
+
+@pytest.mark.parametrize("into", ["models", "talk", "log", "checkpoints"])
+@given(run_id=TEXTS)
+@example(run_id="abc123")
+def test_whatever_the_id_its_path_lies_where_it_should(into: str, run_id: str) -> None:
+    try:
+        found = INTO_PATHS[into](run_id)
+    except StoreError:
+        return
+    assert isinstance(found, Path)
+    folder = {"models": "models", "talk": "logs", "log": "logs", "checkpoints": "checkpoints"}[into]
+    assert found.parent == STORE.parent / folder and found.name.startswith(run_id) and run_id
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("ids") / "runs.sqlite")
+
+
+@given(run_id=TEXTS)
+@settings(max_examples=40)
+def test_a_store_takes_any_text_for_the_id_of_no_run(empty: Store, run_id: str) -> None:
+    for ask in (empty.run, empty.delete, empty.cancel, empty.steerings, empty.posted, empty.request_stop):
+        try:
+            answer = ask(run_id)
+        except PwffError as error:
+            assert len(str(error)) < 300
+        else:
+            assert answer == []
+
+
+def test_files_that_are_taken_home_are_called_by_checked_ids_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs.sqlite")
+    run_id = scripted.played(store, GPT2_PRICE)
+    store.rename(run_id, "../../etc/passwd <b>")
+    parcel = run_parcel(recording_of(store, run_id), ordered("all"))
+    names = [parcel.name, *parcel.figures, *parcel.tables, *parcel.texts]
+    assert parcel.name == f"pwff-{run_id}"
+    assert all(name.replace("-", "").replace("_", "").replace(".", "").isalnum() for name in names)
+
+
+@given(TEXTS)
+def test_a_recording_s_id_may_not_lead_out_of_a_folder(run_id: str) -> None:
+    tree = json.loads(to_json(recorded_demo()._replace(records=())))
+    assume(not run_id.isascii() or not run_id.isalnum() or run_id != run_id.lower() or len(run_id) > 32)
+    with pytest.raises(StoreError, match=r"not a recording of a run \(id"):
+        from_json(json.dumps(tree | {"id": run_id}))
+
+
+@given(st.text())
+def test_a_comparison_s_title_makes_a_plain_file_name(title: str) -> None:
+    parcel = comparison_parcel(title, "", {}, {}, {}, GPT2_PRICE)
+    assert set(parcel.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(parcel.name) <= 45
+
+
+@pytest.mark.parametrize("clients", [[], ["../x"], [0.5], [None], ["0; rm"]])
+def test_a_client_is_a_number(clients: list[object]) -> None:
+    with pytest.raises(ValueError, match="clients"):
+        Question.model_validate({"instruction": "hello", "clients": clients})

@@ -1,0 +1,132 @@
+"""Nothing that is read can run code: no pickle, no eval, no loader that unpickles, anywhere in the package."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pwff_core import uploads
+from pwff_core.config import RunConfig, with_changes
+from pwff_core.conversation import models_folder
+from pwff_core.data.sources import load_clients
+from pwff_core.errors import DataError, ModelError
+from pwff_core.models import saved
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [ROOT / "app.py", *ROOT.glob("pages/**/*.py"), *ROOT.glob("pwff_core/**/*.py"), *ROOT.glob("benchmarks/*.py")]
+MODULES = frozenset(
+    {"pickle", "_pickle", "cPickle", "pickletools", "marshal", "shelve", "dill", "cloudpickle", "joblib", "jsonpickle"}
+)
+BUILT_IN = frozenset({"eval", "exec", "compile", "__import__"})
+LOADERS = frozenset({"torch.load", "torch.save", "torch.jit.load", "yaml.load", "yaml.unsafe_load", "pd.read_pickle"})
+METHODS = frozenset({"read_pickle", "to_pickle", "unsafe_load", "full_load"})  # of whatever they are called on
+SWITCHES = {"allow_pickle": True, "weights_only": False, "trust_remote_code": True, "shell": True}
+
+
+def found_in(source: str) -> Iterator[str]:
+    """A line for each thing in a source that can run what it reads."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from (f"import {name.name}" for name in names if name.name.partition(".")[0] in MODULES)
+            case ast.ImportFrom(module=str(module), names=names):
+                dotted = {module, *(f"{module}.{name.name}" for name in names)}
+                if module.partition(".")[0] in MODULES or dotted & LOADERS:
+                    yield f"from {module} import {', '.join(name.name for name in names)}"
+            case ast.Call(func=called, keywords=keywords):
+                name = ast.unparse(called)
+                if name in BUILT_IN | LOADERS or name.rpartition(".")[2] in METHODS:
+                    yield name
+                if name.endswith("import_module") and node.args and ast.unparse(node.args[0]).strip("'\"") in MODULES:
+                    yield ast.unparse(node)
+                for keyword in keywords:
+                    value = keyword.value
+                    if keyword.arg not in SWITCHES:
+                        continue
+                    if not isinstance(value, ast.Constant) or value.value is SWITCHES[keyword.arg]:
+                        yield f"{name}({keyword.arg}={ast.unparse(value)})"
+
+
+def test_no_source_can_run_what_it_reads() -> None:
+    assert len(SOURCES) > 100
+    accused = [
+        f"{path.relative_to(ROOT)}: {what}" for path in SOURCES for what in found_in(path.read_text(encoding="utf-8"))
+    ]
+    assert accused == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import pickle",
+        "import os, marshal",
+        "def late():\n    from shelve import open as keep",
+        "from joblib.numpy_pickle import load",
+        "import dill as json",
+        "importlib.import_module('cloudpickle')",
+        "state = torch.load(path, weights_only=True)",
+        "from torch import load",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=whatever)",
+        "yaml.load(text)",
+        "from yaml import unsafe_load",
+        "pandas.read_pickle(path)",
+        "frame.to_pickle(path)",
+        "eval(text)",
+        "class A:\n    def b(self):\n        exec(self.c)",
+        "load(name, trust_remote_code=True)",
+        "subprocess.run(text, shell=True)",
+    ],
+)
+def test_a_planted_one_is_found(planted: str) -> None:
+    assert len(list(found_in(planted))) == 1
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    ["import json", "yaml.safe_load(text)", "model.eval()", "re.compile(text)", "np.load(path, allow_pickle=False)"],
+)
+def test_what_is_harmless_is_not_accused(harmless: str) -> None:
+    assert list(found_in(harmless)) == []
+
+
+class Bomb:
+    """What a pickle can do as it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_in_the_place_of_weights_or_of_data_does_nothing(tmp_path: Path) -> None:
+    """For folders of pickled backbones and encoders see tests/models."""
+    went_off = tmp_path / "went-off"
+    bomb = pickle.dumps(Bomb(went_off))
+    models = models_folder(tmp_path / "runs.sqlite", "abc")
+    models.mkdir(parents=True)
+    (models / "after.safetensors").write_bytes(bomb)
+    config = RunConfig()
+    head = {
+        "format": saved.FORMAT,
+        "config": config.model_dump(mode="json"),
+        "placed": [[[True]]],
+        "moments": ["after"],
+    }
+    (models / "saved.json").write_text(json.dumps(head), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"are damaged \(.*[Hh]eader"):
+        saved.load(models)
+    source = uploads.keep(tmp_path / "runs.sqlite", "rows.parquet", bomb)
+    config = with_changes(config, {"data.source": source})
+    with pytest.raises(DataError, match="not valid Parquet"):
+        load_clients(uploads.resolved(config, tmp_path / "runs.sqlite"))
+    assert not went_off.exists()
+    pickle.loads(bomb)
+    assert went_off.exists()  # it would have
