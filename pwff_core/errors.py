@@ -20,7 +20,19 @@ class ModelError(PwffError):
 
 
 class StoreError(PwffError):
-    """The store of runs cannot be opened, read or written, or holds no such run."""
+    """The store of runs cannot be opened, read or written, or holds no such run.
+
+    `passing`: the store itself is what is in the way (locked, disk full, read-only, gone), so that waiting and trying
+    again may help; nothing of the call was written. Otherwise trying again changes nothing.
+    """
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
+
+
+class TakenOverError(StoreError):
+    """This process is not the worker of the run any more: it must write nothing else about it, and end."""
 
 
 class TrainingError(PwffError):

@@ -1,34 +1,89 @@
-"""Whether a process that once wrote down who it was is still there."""
+"""Whether a process that once wrote down who it was is still there, and how long ago something was, whatever the clock.
+
+The computer's clock is set now and then, by hand or by the network, and a laptop sleeps. So who a process is, and what
+has a time limit, is told from what starts with the computer and is never set.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+import time
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
-SAME_PROCESS_S = 30.0  # start times of one process may differ by this much: the computer's clock is set now and then
+SAME_PROCESS_S = 30.0  # where only the clock tells processes apart: start times of one may differ by this much
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # of Linux; a new one each time that the computer starts
+_START_TICKS = 19  # place of the start time among the fields of /proc/PID/stat that follow the name, from 0
 
 
 class Process(NamedTuple):
     """A process that cannot be taken for another: ids are given out again, a start time with them is not."""
 
     pid: int
-    started_at: float  # Unix seconds
+    started_at: float  # Unix seconds; they move with the clock
+    birth: str = ""  # boot and ticks since then, which do not; "" where the system does not tell
+
+
+class Moment(NamedTuple):
+    """A point in time that a clock which is set does not move; the time that a computer sleeps does not count."""
+
+    boot: str  # which start of the computer it belongs to; "" where the system does not tell
+    uptime_s: float
 
 
 def this_process() -> Process:
     """The process that asks."""
-    return Process(os.getpid(), psutil.Process().create_time())
+    return Process(os.getpid(), psutil.Process().create_time(), _birth(os.getpid()))
 
 
 def alive(process: Process) -> bool:
-    """Whether it still works. A zombie, which only waits for its parent to notice its end, does not."""
+    """Whether it is still there. A zombie, which only waits for its parent to notice its end, is not."""
     try:
         found = psutil.Process(process.pid)
-        same = abs(found.create_time() - process.started_at) < SAME_PROCESS_S
+        if process.birth:
+            same = _birth(process.pid) == process.birth
+        else:
+            same = abs(found.create_time() - process.started_at) < SAME_PROCESS_S
         return bool(same and found.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:  # it is there but another user's, so nothing more can be known
         return True
+
+
+def suspended(pid: int) -> bool:
+    """Whether somebody has stopped the process for a while (Ctrl-Z, SIGSTOP, a debugger)."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:  # it has just ended, or is another user's
+        return False
+
+
+def this_moment() -> Moment:
+    """Now."""
+    return Moment(_boot(), time.monotonic())
+
+
+def passed_s(since: Moment) -> float:
+    """Seconds since a moment; infinity if the computer was started anew since then."""
+    now = this_moment()
+    return now.uptime_s - since.uptime_s if now.boot == since.boot and now.uptime_s >= since.uptime_s else math.inf
+
+
+def _boot() -> str:
+    try:
+        return _BOOT.read_text("ascii").strip()
+    except OSError:  # not Linux
+        return ""
+
+
+def _birth(pid: int) -> str:
+    boot = _boot()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:  # not Linux, or the process is gone
+        return ""
+    return f"{boot}:{fields.rpartition(')')[2].split()[_START_TICKS]}" if boot else ""

@@ -13,7 +13,7 @@ import pytest
 
 from pwff_core import launch, processes, queue
 from pwff_core.config import InstructionConfig, RunConfig
-from pwff_core.errors import EngineError, StoreError
+from pwff_core.errors import ConfigError, EngineError, StoreError
 from pwff_core.store import RunStatus, Store
 from tests.store.tables import sql
 from tests.worker import playing
@@ -51,6 +51,89 @@ def test_the_first_that_waits_is_launched_and_no_other(store: Store, launched: l
 def test_with_nothing_that_waits_there_is_nothing_to_do(store: Store, launched: list[str]) -> None:
     store.create_run(CONFIG)
     assert queue.advance(Store(store.path, readonly=True)) == []
+
+
+def test_as_many_play_as_may(store: Store, launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = wait_for(store, 5)
+    monkeypatch.setenv("PWFF_PARALLEL", "3")
+    assert queue.advance(store) == ids[:3]
+    for run_id in ids[:3]:
+        store.claim(run_id)
+    assert queue.advance(store) == []
+    store.finish(ids[1], RunStatus.FINISHED)
+    assert queue.advance(store) == [ids[3]]
+    monkeypatch.setenv("PWFF_PARALLEL", "1")  # three play still
+    store.finish(ids[0], RunStatus.FINISHED)
+    assert queue.advance(store) == []
+    assert launched == ids[:4]
+
+
+@pytest.mark.parametrize(("text", "count"), [("1", 1), (" 64 ", 64), ("", 1), (None, 1)])
+def test_how_many_may_play(text: str | None, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PWFF_PARALLEL", raising=False)
+    if text is not None:
+        monkeypatch.setenv("PWFF_PARALLEL", text)
+    assert queue.parallel() == count
+
+
+@pytest.mark.parametrize("text", ["0", "65", "-1", "two", "1.5", "1_0", "٣", "9" * 5000])
+def test_how_many_cannot_play(store: Store, launched: list[str], text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for(store, 1)
+    monkeypatch.setenv("PWFF_PARALLEL", text)
+    with pytest.raises(
+        ConfigError, match=r"^\$PWFF_PARALLEL is '.{1,20}'; .* give a whole number from 1 to 64, or leave"
+    ):
+        queue.advance(store)
+    assert launched == []
+
+
+@pytest.mark.parametrize("died", ["before it took the run", "while it played"])
+def test_a_dead_worker_s_slot_is_freed(
+    store: Store, launched: list[str], monkeypatch: pytest.MonkeyPatch, died: str
+) -> None:
+    first, second, third = wait_for(store, 3)
+    monkeypatch.setenv("PWFF_PARALLEL", "2")
+    assert queue.advance(store) == [first, second]
+    if died == "while it played":
+        store.claim(first)
+        sql(store.path, f"UPDATE runs SET pid = 4194305 WHERE id = '{first}'")  # above the highest id of a process
+    else:
+        sql(store.path, f"UPDATE runs SET launched_uptime_s = launched_uptime_s - 61 WHERE id = '{first}'")
+    assert queue.advance(store) == [third]
+    assert (store.run(first).status, store.run(second).status) == (RunStatus.FAILED, RunStatus.QUEUED)
+
+
+def test_a_page_advances_the_queue_with_a_store_for_reading(store: Store, launched: list[str]) -> None:
+    page = Store(store.path, readonly=True)
+    ids = wait_for(store, 2)
+    assert [queue.advance(page), queue.advance(page)] == [[ids[0]], []]
+    assert launched == ids[:1]
+
+
+INTERFACE = """
+import os, sys
+from pathlib import Path
+from pwff_core import launch, queue
+from pwff_core.config import RunConfig
+from pwff_core.store import Store
+store = Store(Path(sys.argv[1]))
+launch.launch = lambda store_path, run_id: store.claim(run_id)  # this process is the worker too, and ends with it
+for name in sys.argv[2:]:
+    store.create_run(RunConfig(clients=2), name, waits=True)
+print(*(store.run(run_id).name for run_id in queue.advance(store)), flush=True)
+os._exit(9)
+"""
+
+
+def test_the_queue_outlives_the_processes_that_made_and_advanced_it(store: Store) -> None:
+    def interface(*names: str) -> str:
+        command = [sys.executable, "-c", INTERFACE, str(store.path), *names]
+        done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, timeout=120)
+        assert done.returncode == 9, done.stderr
+        return done.stdout.strip()
+
+    assert [interface("a", "b", "c"), interface(), interface("d"), interface(), interface()] == [*"abcd", ""]
+    assert store.waiting() == []
 
 
 def test_a_run_that_cannot_be_launched_has_failed_and_the_next_one_starts(

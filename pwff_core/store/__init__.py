@@ -4,14 +4,19 @@ Two files lie side by side. `runs.sqlite` holds the runs and their rounds: a pag
 then on the run's worker writes it. `runs.commands.sqlite` holds what pages ask of a worker, so that neither waits for
 the other.
 
-`runs` has the one class that others use; `commands` the second file; `rows` what comes out; `texts` what people put
-in; `schema` the tables and how older files grow into them; `connections` how SQLite is spoken to.
+A page that watches a run asks once a look: `Store.look(run_id, after=0, viewer="") -> Look` reads all of it.
+
+`runs` has the one class that others use; `tables` and `commands` the two files; `work` what a worker writes; `forks`
+how runs go on; `rows` what comes out, and `judging` how a run stands; `texts` what people put in; `schema` the tables,
+how older files grow into them, and `copies` what is kept of those; `rescue` and `salvage` look at files that may be
+damaged; `connections` how SQLite is spoken to.
 """
 
 from __future__ import annotations
 
 from pwff_core.store.commands import LEASE_S
-from pwff_core.store.rows import CLAIM_WITHIN_S, Command, Lease, RunRow, RunStatus
+from pwff_core.store.judging import CLAIM_WITHIN_S, STALE_S
+from pwff_core.store.rows import Command, Lease, Look, RunRow, RunStatus
 from pwff_core.store.runs import Store
 from pwff_core.store.schema import SCHEMA_VERSION
 from pwff_core.store.texts import MAX_NAME
@@ -21,8 +26,10 @@ __all__ = [
     "LEASE_S",
     "MAX_NAME",
     "SCHEMA_VERSION",
+    "STALE_S",
     "Command",
     "Lease",
+    "Look",
     "RunRow",
     "RunStatus",
     "Store",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from pwff_core.records import Value
 from pwff_core.store.connections import connected, transaction
 from pwff_core.store.rows import Command, Lease
 from pwff_core.store.schema import COMMANDS, missing, prepare
+from pwff_core.store.texts import storable
 
 LEASE_S = 15.0  # a viewer that was not seen for so long does not steer any more
 _RENEW_S = 3.0  # a lease that was renewed so lately need not be again: a look at a page then writes nothing
@@ -31,6 +32,7 @@ class Commands:
 
         StoreError if another viewer has it.
         """
+        viewer = storable(viewer)
         with self._writing() as connection:
             if viewer:
                 _take_or_renew(connection, run_id, viewer)
@@ -44,36 +46,45 @@ class Commands:
         if missing(self.path):
             return []
         with connected(self.path, "ro", self._patience_s) as connection:
-            query = "SELECT id, command, changes FROM commands WHERE run_id = ? AND id > ? ORDER BY id"
-            rows = connection.execute(query, (run_id, last)).fetchall()
-        return [Command(row["id"], row["command"], _changes(row["changes"])) for row in rows]
+            return _after(connection, run_id, last)
 
     def lease(self, run_id: str) -> Lease | None:
         """Who steers a run; None if nobody does, or was not seen for LEASE_S."""
         if missing(self.path):
             return None
         with connected(self.path, "ro", self._patience_s) as connection:
-            row = _held(connection, run_id)
-        return Lease(row["viewer"], row["since"]) if row else None
+            row = _lease(connection, run_id)
+        return Lease(row["viewer"], row["since"]) if row and _holds(row) else None
 
     def keep(self, run_id: str, viewer: str) -> bool:
         """Renews a viewer's lease; False if it has none."""
         if missing(self.path):
             return False
         with connected(self.path, "ro", self._patience_s) as connection:
-            row = _held(connection, run_id)
-        if row is None or row["viewer"] != viewer:
-            return False
-        if time.time() - row["seen_at"] < _RENEW_S:
-            return True
+            row = _lease(connection, run_id)
+        return self._kept(run_id, viewer, row)
+
+    def look(self, run_id: str, last: int, viewer: str) -> tuple[list[Command], Lease | None]:
+        """`after`, `keep` and `lease` at once."""
+        if missing(self.path):
+            return [], None
+        with connected(self.path, "ro", self._patience_s) as connection:
+            posted, row = _after(connection, run_id, last), _lease(connection, run_id)
+        held = row is not None and (self._kept(run_id, viewer, row) or _holds(row))
+        return posted, Lease(row["viewer"], row["since"]) if row and held else None
+
+    def reopen(self, run_id: str, last: int) -> None:
+        """Forgets what was asked after the command `last` about pausing and stopping; changes of settings stay."""
+        if missing(self.path):
+            return
         with self._writing() as connection:
-            renewal = "UPDATE leases SET seen_at = ? WHERE run_id = ? AND viewer = ?"
-            return bool(connection.execute(renewal, (time.time(), run_id, viewer)).rowcount)
+            query = "DELETE FROM commands WHERE run_id = ? AND id > ? AND command != 'steer'"
+            connection.execute(query, (run_id, last))
 
     def take_over(self, run_id: str, viewer: str) -> None:
         """Gives the lease to a viewer, whoever has it."""
         with self._writing() as connection:
-            _give(connection, run_id, viewer)
+            _give(connection, run_id, storable(viewer))
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -82,19 +93,57 @@ class Commands:
         with transaction(self.path, self._patience_s) as connection:
             yield connection
 
+    def _kept(self, run_id: str, viewer: str, row: sqlite3.Row | None) -> bool:
+        """Renews a lease if it is this viewer's, and is old or, after the clock was set back, of a time to come."""
+        if row is None or row["viewer"] != viewer or _age_s(row) >= LEASE_S:
+            return False
+        if 0 <= _age_s(row) < _RENEW_S:
+            return True
+        with self._writing() as connection:
+            renewal = "UPDATE leases SET seen_at = ? WHERE run_id = ? AND viewer = ?"
+            return bool(connection.execute(renewal, (time.time(), run_id, viewer)).rowcount)
 
-def _held(connection: sqlite3.Connection, run_id: str) -> sqlite3.Row | None:
-    """The lease of a run, unless it has run out."""
-    query = "SELECT viewer, since, seen_at FROM leases WHERE run_id = ? AND seen_at > ?"
-    row: sqlite3.Row | None = connection.execute(query, (run_id, time.time() - LEASE_S)).fetchone()
+
+def asked_in(posted: Sequence[Command]) -> dict[str, Value]:
+    """The settings that commands ask for, the later over the earlier: dotted path → value."""
+    return {path: value for command in posted for path, value in command.changes.items()}
+
+
+def pending_in(posted: Sequence[Command], *, paused: bool) -> frozenset[str]:
+    """Which of "pause", "resume" and "stop" commands ask of a run that is paused, or is not."""
+    kinds = [command.kind for command in posted]
+    wish = next((kind for kind in reversed(kinds) if kind in ("pause", "resume")), "")
+    waiting = {wish} if wish == ("resume" if paused else "pause") else set()
+    return frozenset(waiting | ({"stop"} & {*kinds}))
+
+
+def _after(connection: sqlite3.Connection, run_id: str, last: int) -> list[Command]:
+    query = "SELECT id, command, changes FROM commands WHERE run_id = ? AND id > ? ORDER BY id"
+    rows = connection.execute(query, (run_id, last)).fetchall()
+    return [Command(row["id"], row["command"], _changes(row["changes"])) for row in rows]
+
+
+def _lease(connection: sqlite3.Connection, run_id: str) -> sqlite3.Row | None:
+    query = "SELECT viewer, since, seen_at FROM leases WHERE run_id = ?"
+    row: sqlite3.Row | None = connection.execute(query, (run_id,)).fetchone()
     return row
 
 
+def _age_s(lease: sqlite3.Row) -> float:
+    age_s: float = time.time() - lease["seen_at"]
+    return age_s
+
+
+def _holds(lease: sqlite3.Row) -> bool:
+    """Whether it has not run out. One of a time to come has: otherwise a clock that was set back would hold it."""
+    return abs(_age_s(lease)) < LEASE_S
+
+
 def _take_or_renew(connection: sqlite3.Connection, run_id: str, viewer: str) -> None:
-    held = _held(connection, run_id)
-    if held is None:
+    lease = _lease(connection, run_id)
+    if lease is None or not _holds(lease):
         _give(connection, run_id, viewer)
-    elif held["viewer"] == viewer:
+    elif lease["viewer"] == viewer:
         connection.execute("UPDATE leases SET seen_at = ? WHERE run_id = ?", (time.time(), run_id))
     else:
         raise StoreError(f"Another browser steers run {run_id} at the moment; press Take over to steer it from here.")

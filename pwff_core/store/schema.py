@@ -10,8 +10,9 @@ from pathlib import Path
 from pwff_core.errors import StoreError
 from pwff_core.paths import STORE_VARIABLE
 from pwff_core.store.connections import ELSEWHERE, connected, transaction, use_wal
+from pwff_core.store.copies import copied
 
-_APPLICATION_ID = 0x70776666  # "pwff": tells our files from other programs' SQLite files
+APPLICATION_ID = 0x70776666  # "pwff": tells our files from other programs' SQLite files
 
 # step n of each makes version n out of version n − 1; a step that has been released is never changed
 RUNS = (
@@ -39,6 +40,19 @@ RUNS = (
     );
     CREATE INDEX steerings_of_run ON steerings (run_id, id)
     """,
+    """
+    ALTER TABLE runs ADD COLUMN parent TEXT NOT NULL DEFAULT '';
+    ALTER TABLE runs ADD COLUMN forked_at INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+    ALTER TABLE runs ADD COLUMN deleted_at REAL;
+    ALTER TABLE runs ADD COLUMN process_birth TEXT NOT NULL DEFAULT '';
+    ALTER TABLE runs ADD COLUMN launched_boot TEXT NOT NULL DEFAULT '';
+    ALTER TABLE runs ADD COLUMN launched_uptime_s REAL;
+    ALTER TABLE runs ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
+    UPDATE runs SET deleted_at = CAST(strftime('%s', 'now') AS REAL) WHERE deleted;
+    CREATE INDEX runs_that_wait ON runs (place, created_at) WHERE waits;
+    CREATE INDEX runs_by_status ON runs (status)
+    """,
 )
 COMMANDS = (
     """
@@ -56,8 +70,11 @@ COMMANDS = (
 SCHEMA_VERSION = len(RUNS)
 
 
-def prepare(path: Path, steps: Sequence[str], patience_s: float) -> None:
-    """Makes folder, file and tables where they are missing or older, and finds out whether the file can be written."""
+def prepare(path: Path, steps: Sequence[str], patience_s: float) -> Path | None:
+    """Makes folder, file and tables where they are missing or older, and finds out whether the file can be written.
+
+    Returns where a copy of an older file is, if this call has renewed it.
+    """
     if os.path.isdir(path):
         raise StoreError(f"{path} is a folder, not a store; name a file in it with --store or ${STORE_VARIABLE}.")
     try:
@@ -66,15 +83,17 @@ def prepare(path: Path, steps: Sequence[str], patience_s: float) -> None:
         raise StoreError(f"The store's folder {path.parent} cannot be made ({error.strerror}); {ELSEWHERE}.") from None
     with connected(path, "rwc", patience_s) as connection:
         if _has_tables(connection):
-            _checked_version(connection, path)  # before anything is written: it may be another program's
+            _checked_version(connection, path, steps)  # before anything is written: it may be another program's
         use_wal(connection, patience_s)
     with transaction(path, patience_s) as connection:
-        done = _checked_version(connection, path) if _has_tables(connection) else 0
+        done = _checked_version(connection, path, steps) if _has_tables(connection) else 0
+        copy = copied(path, done, patience_s) if 0 < done < len(steps) else None  # nobody else writes meanwhile
         for step in steps[done:]:
             for statement in step.split(";"):
                 connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(steps)}")  # a write each time: only that shows it can be
+    return copy
 
 
 def missing(path: Path) -> bool:
@@ -82,24 +101,24 @@ def missing(path: Path) -> bool:
     return not (os.path.isfile(path) and os.path.getsize(path))
 
 
-def outdated(path: Path, patience_s: float) -> bool:
+def outdated(path: Path, steps: Sequence[str], patience_s: float) -> bool:
     """Whether a file lacks steps. StoreError for another program's file and for one of a newer version."""
     with connected(path, "ro", patience_s) as connection:
-        return not _has_tables(connection) or _checked_version(connection, path) < SCHEMA_VERSION
+        return not _has_tables(connection) or _checked_version(connection, path, steps) < len(steps)
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
 
-def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
+def _checked_version(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> int:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if application != _APPLICATION_ID:
+    if application != APPLICATION_ID:
         raise StoreError(f"{path} is an SQLite file of another program, not a store of runs; {ELSEWHERE}.")
-    if version > SCHEMA_VERSION:
+    if version > len(steps):
         raise StoreError(
-            f"The store {path} was written by a newer pwff (format {version}; this one reads up to {SCHEMA_VERSION}); "
+            f"The store {path} was written by a newer pwff (format {version}; this one reads up to {len(steps)}); "
             f"upgrade pwff or {ELSEWHERE}."
         )
     return version

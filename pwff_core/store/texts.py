@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pwff_core.errors import StoreError
 
 MAX_NAME = 80  # characters
@@ -21,3 +23,8 @@ def checked_name(name: str) -> str:
 def storable(text: str) -> str:
     """The text with what UTF-8 cannot hold (half characters from a command line in another encoding) replaced."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def no_run(path: Path, run_id: str) -> StoreError:
+    """What to say where a store has no run of that id."""
+    return StoreError(f"There is no run {run_id[:40]!r} in {path}; `pwff runs` lists those there are.")

@@ -24,7 +24,10 @@ def store(path: Path) -> Store:
 
 @pytest.fixture
 def run_id(store: Store) -> str:
-    return store.create_run(CONFIG)
+    """A run that this process plays."""
+    found = store.create_run(CONFIG)
+    store.claim(found)
+    return found
 
 
 def test_stop_is_asked_through_a_readonly_store_and_only_for_that_run(path: Path) -> None:
@@ -139,7 +142,6 @@ ENDED = "Run {} has ended (finished); its rounds stay as they are. "
 def test_nothing_can_be_asked_of_a_run_that_has_ended(
     store: Store, run_id: str, ask: Callable[[Store, str], None], advice: str
 ) -> None:
-    store.claim(run_id)
     store.steer(run_id, "me", {"channel.snr_db": 10.0})  # comes too late to be taken
     store.finish(run_id, RunStatus.FINISHED)
     with pytest.raises(StoreError) as caught:
@@ -154,7 +156,6 @@ def test_nothing_can_be_asked_of_a_run_that_has_ended(
 
 
 def test_what_is_pending_until_the_worker_has_done_it(store: Store, run_id: str) -> None:
-    store.claim(run_id)
     assert store.pending(run_id) == frozenset()
     store.pause(run_id, "me")
     assert store.pending(run_id) == {"pause"}
@@ -172,7 +173,7 @@ def test_what_is_pending_until_the_worker_has_done_it(store: Store, run_id: str)
 
 
 def test_a_paused_run_has_not_ended() -> None:
-    assert [status for status in RunStatus if not status.ended] == ["queued", "running", "paused"]
+    assert [status for status in RunStatus if not status.ended] == ["queued", "running", "paused", "waiting"]
 
 
 # the lease

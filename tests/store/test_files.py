@@ -7,7 +7,6 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
 from pwff_core.store import Store, runs, schema
-from tests.scripted import record
+from tests.store.older import older
 from tests.store.tables import sql
 
 CONFIG = RunConfig(clients=2)
@@ -47,96 +46,20 @@ def test_an_sqlite_file_of_another_program_is_left_alone(path: Path, readonly: b
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("readonly", [False, True])
-def test_a_store_of_a_newer_version(path: Path, readonly: bool) -> None:
-    Store(path)
-    sql(path, "PRAGMA user_version = 3")
-    assert "written by a newer pwff (format 3; this one reads up to 2); upgrade pwff" in refusal(
-        path, readonly=readonly
-    )
-
-
-# an older file is renewed
-
-FIRST_RUNS = """
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL, created_at REAL NOT NULL,
-    status TEXT NOT NULL, message TEXT NOT NULL DEFAULT '',
-    config TEXT NOT NULL, profiles TEXT NOT NULL DEFAULT '[]', notes TEXT NOT NULL DEFAULT '[]',
-    rounds_done INTEGER NOT NULL DEFAULT 0, rounds_total INTEGER NOT NULL,
-    pid INTEGER, process_started_at REAL, heartbeat_at REAL, deleted INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE rounds (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL REFERENCES runs (id), record TEXT NOT NULL
-);
-CREATE INDEX rounds_of_run ON rounds (run_id, id);
-PRAGMA application_id = 0x70776666;
-PRAGMA user_version = 1;
-PRAGMA journal_mode = WAL;
-"""
-FIRST_COMMANDS = """
-CREATE TABLE commands (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, command TEXT NOT NULL, created_at REAL NOT NULL
-);
-CREATE INDEX commands_of_run ON commands (run_id, id);
-PRAGMA application_id = 0x70776666;
-PRAGMA user_version = 1;
-PRAGMA journal_mode = WAL;
-"""
-
-
-def first_version(path: Path) -> None:
-    """The two files as the first version of pwff wrote them: a finished run of one round, and one that never began."""
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.executescript(FIRST_RUNS)
-        for run_id, status in (("finished", "finished"), ("forgotten", "queued")):
-            row = (run_id, "mine", 1000.0, status, CONFIG.model_dump_json(), 27)
-            connection.execute(
-                "INSERT INTO runs (id, name, created_at, status, config, rounds_total) VALUES (?, ?, ?, ?, ?, ?)", row
-            )
-        connection.execute("INSERT INTO rounds (run_id, record) VALUES ('finished', ?)", (record(1).model_dump_json(),))
-    with closing(sqlite3.connect(path.with_name("runs.commands.sqlite"))) as connection, connection:
-        connection.executescript(FIRST_COMMANDS)
-        connection.execute("INSERT INTO commands (run_id, command, created_at) VALUES ('forgotten', 'stop', 1001.0)")
-
-
-@pytest.mark.parametrize("readonly", [False, True])
-def test_a_store_of_the_first_version_is_renewed_when_it_is_opened(path: Path, readonly: bool) -> None:
-    first_version(path)
-    store = Store(path, readonly=readonly)
-    forgotten, finished = store.runs()
-    assert (finished.name, finished.status, finished.waits, finished.comparison) == ("mine", "finished", False, "")
-    assert forgotten.message.startswith("The engine did not start within 60 s")
-    assert [found for _, found in store.rounds("finished")] == [record(1)]
-    assert store.steerings("finished") == []
-    assert store.pending("forgotten") == {"stop"}
-    again = Store(path)  # all of it is there now
-    run_id = again.create_run(CONFIG, waits=True)
-    again.steer(run_id, "me", {"channel.snr_db": 7.0})
-    assert again.asked(run_id) == {"channel.snr_db": 7.0}
-
-
 def test_only_the_file_that_is_older_is_renewed(path: Path) -> None:
-    first_version(path)
+    older(path, 1)
     path.unlink()
     Store(path).create_run(CONFIG)
     assert Store(path, readonly=True).lease("finished") is None
 
 
-def test_many_may_open_an_older_store_at_once(path: Path) -> None:
-    first_version(path)
-    with ThreadPoolExecutor(8) as pool:
-        stores = list(pool.map(lambda _: Store(path, readonly=True), range(8)))
-    assert [len(store.runs()) for store in stores] == [2] * 8
-
-
 def test_a_renewal_that_fails_leaves_the_store_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first_version(path)
-    monkeypatch.setattr(runs, "RUNS", (schema.RUNS[0], f"{schema.RUNS[1]}; CREATE TABLE runs (name)"))
+    older(path, 1)
+    monkeypatch.setattr(runs, "RUNS", (*schema.RUNS[:2], f"{schema.RUNS[2]}; CREATE TABLE runs (name)"))
     with pytest.raises(StoreError, match="table runs already exists"):
         Store(path)
     monkeypatch.undo()
-    assert len(Store(path).runs()) == 2  # a second renewal finds nothing half done
+    assert len(Store(path).runs()) == 3  # a second renewal finds nothing half done
 
 
 def test_a_run_of_another_version_is_left_out_of_the_list(path: Path) -> None:
@@ -216,6 +139,37 @@ def test_a_read_only_store(unprivileged: Path) -> None:
     path.chmod(0o444)
     assert "is read-only; allow writing to it" in refusal(path)
     assert Store(path, readonly=True).run(run_id).id == run_id
+
+
+@posix_permissions
+def test_a_store_that_nobody_has_open_is_read_from_a_read_only_folder(unprivileged: Path) -> None:
+    path = unprivileged / "runs.sqlite"
+    run_id = Store(path).create_run(CONFIG)
+    assert sorted(file.name for file in unprivileged.iterdir()) == ["runs.commands.sqlite", "runs.sqlite"]
+    unprivileged.chmod(0o555)
+    page = Store(path, readonly=True)
+    assert page.look(run_id).row.id == page.run(run_id).id == run_id
+    with pytest.raises(StoreError, match="allow") as caught:
+        page.pause(run_id, "me")
+    assert caught.value.passing
+
+
+@posix_permissions
+def test_a_log_that_cannot_be_read_is_not_passed_over(unprivileged: Path) -> None:
+    path = unprivileged / "runs.sqlite"
+    run_id = Store(path).create_run(CONFIG)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("UPDATE runs SET name = 'in the log'")
+        other.commit()
+        copies = {file.name: file.read_bytes() for file in unprivileged.glob("runs.sqlite*")}
+    (unprivileged / "torn").mkdir()
+    for name in ("runs.sqlite", "runs.sqlite-wal"):  # without the index, and it cannot be made
+        (unprivileged / "torn" / name).write_bytes(copies[name])
+    (unprivileged / "torn").chmod(0o555)
+    with pytest.raises(StoreError, match="cannot be|read-only"):
+        Store(unprivileged / "torn" / "runs.sqlite", readonly=True).run(run_id)
+    (unprivileged / "torn").chmod(0o755)
+    assert Store(unprivileged / "torn" / "runs.sqlite").run(run_id).name == "in the log"
 
 
 @posix_permissions

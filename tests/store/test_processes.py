@@ -28,7 +28,8 @@ def running(path: Path, process: Process, rounds: int) -> RunRow:
     engine.claim(run_id)
     for number in range(1, rounds + 1):
         engine.append(run_id, record(number))
-    sql(path, f"UPDATE runs SET pid = {process.pid}, process_started_at = {process.started_at}")
+    identity = f"pid = {process.pid}, process_started_at = {process.started_at}, process_birth = '{process.birth}'"
+    sql(path, f"UPDATE runs SET {identity}")
     return Store(path, readonly=True).run(run_id)
 
 
@@ -44,7 +45,9 @@ def test_a_run_whose_process_is_gone_reads_as_failed(path: Path, rounds: int, ke
     child.wait()
     row = running(path, Process(child.pid, time.time()), rounds)
     assert row.status is RunStatus.FAILED
-    assert row.message == f"The engine stopped without a word (process {child.pid} is gone); {kept}."
+    assert row.message == (
+        f"The engine stopped without a word (process {child.pid} is gone); {kept}. The run can be resumed."
+    )
     assert len(Store(path).rounds(row.id)) == rounds
     assert [found.status for found in Store(path).runs()] == [RunStatus.FAILED]
 
@@ -52,10 +55,11 @@ def test_a_run_whose_process_is_gone_reads_as_failed(path: Path, rounds: int, ke
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        (b"loading\nBus error: no room in /dev/shm\n\n", " Its last words: Bus error: no room in /dev/shm"),
-        (b"x" * 5000, f" Its last words: {'x' * 200}…"),
-        (b"half a l\xffine", " Its last words: half a l\ufffdine"),
-        (b"\x1b[31mred\tand  <b>bold</b>", " Its last words: [31mred and <b>bold</b>"),
+        (b"loading\nBus error: no room in /dev/shm\n\n", " Its last words: Bus error: no room in /dev/shm."),
+        (b"x" * 5000, f" Its last words: {'x' * 400}…"),
+        (b"half a l\xffine", " Its last words: half a l\ufffdine."),
+        (b"\x1b[31mred\tand  <b>bold</b>", " Its last words: [31mred and <b>bold</b>."),
+        (b"RuntimeError: too hot!", " Its last words: RuntimeError: too hot!"),
     ],
 )
 def test_its_last_words_are_told(path: Path, written: bytes, words: str) -> None:
@@ -66,7 +70,8 @@ def test_its_last_words_are_told(path: Path, written: bytes, words: str) -> None
     log.parent.mkdir()
     log.write_bytes(written)
     told = Store(path, readonly=True).run(row.id)
-    assert told.message == f"The engine stopped (process {child.pid} is gone); its 1 round is kept.{words}"
+    begun = f"The engine stopped (process {child.pid} is gone); its 1 round is kept."
+    assert told.message == f"{begun}{words} The run can be resumed."
     assert Store(path, readonly=True).runs() == [told]
 
 
@@ -77,6 +82,12 @@ def test_a_blank_log_is_no_words(path: Path) -> None:
     log_path(path, row.id).parent.mkdir()
     log_path(path, row.id).write_text(" \n\n")
     assert "stopped without a word" in Store(path).run(row.id).message
+
+
+@pytest.mark.parametrize(("off_s", "status"), [(5, RunStatus.RUNNING), (3600, RunStatus.FAILED)])
+def test_who_a_worker_is_as_an_older_pwff_wrote_it_down(path: Path, off_s: float, status: RunStatus) -> None:
+    mine = liveness.this_process()
+    assert running(path, Process(mine.pid, mine.started_at - off_s), 1).status is status
 
 
 def test_another_process_with_the_same_id_is_not_the_worker(path: Path) -> None:
@@ -101,19 +112,16 @@ def test_a_zombie_is_not_alive() -> None:
 def test_a_queued_run_that_nobody_takes_has_failed_after_a_minute(path: Path) -> None:
     engine = Store(path)
     run_id = engine.create_run(CONFIG)
-    sql(path, "UPDATE runs SET launched_at = launched_at - 59")
+    sql(path, "UPDATE runs SET launched_uptime_s = launched_uptime_s - 50")
     assert engine.run(run_id).status is RunStatus.QUEUED
-    sql(path, "UPDATE runs SET launched_at = launched_at - 2")
+    sql(path, "UPDATE runs SET launched_uptime_s = launched_uptime_s - 10")
     row = engine.run(run_id)
-    assert (row.status, row.message) == (
-        RunStatus.FAILED,
-        "The engine did not start within 60 s; start the run again.",
-    )
+    said = "The engine did not start within 60 s."
+    assert (row.status, row.message) == (RunStatus.FAILED, f"{said} The run can be resumed.")
     log_path(path, run_id).parent.mkdir()
     log_path(path, run_id).write_text("Traceback\nModuleNotFoundError: No module named 'torch'\n")
-    assert engine.run(run_id).message.endswith(
-        "start the run again. Its last words: ModuleNotFoundError: No module named 'torch'"
-    )
+    words = "Its last words: ModuleNotFoundError: No module named 'torch'."
+    assert engine.run(run_id).message == f"{said} {words} The run can be resumed."
     engine.claim(run_id)  # a worker that was only slow may still take it
     assert engine.run(run_id).status is RunStatus.RUNNING
 
@@ -130,6 +138,7 @@ from tests.scripted import record
 store = Store(Path(sys.argv[1]))
 input()
 run_id = store.create_run(RunConfig(clients=2), sys.argv[2])
+store.claim(run_id)
 for number in range(1, 41):
     store.append(run_id, record(number, run_id))
 """

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,18 @@ from hypothesis import strategies as st
 
 from pwff_core.config import ChannelConfig, RunConfig, preset_config
 from pwff_core.errors import StoreError
-from pwff_core.records import RoundRecord
-from pwff_core.store import RunStatus, Store
+from pwff_core.records import RoundRecord, Steering
+from pwff_core.store import RunStatus, Store, work
 from tests.scripted import profile, record
 
 CONFIG = RunConfig(clients=2)
+
+
+def going(store: Store, name: str = "") -> str:
+    """A run that this process plays."""
+    run_id = store.create_run(CONFIG, name)
+    store.claim(run_id)
+    return run_id
 
 
 def test_a_run_from_beginning_to_end(path: Path) -> None:
@@ -48,7 +57,7 @@ def test_a_run_from_beginning_to_end(path: Path) -> None:
 
 def test_rounds_come_in_increments_and_by_run(path: Path) -> None:
     engine = Store(path)
-    one, other = engine.create_run(CONFIG), engine.create_run(CONFIG)
+    one, other = going(engine), going(engine)
     for number in (1, 2, 3):
         engine.append(one, record(number))
         engine.append(other, record(10 * number))
@@ -94,7 +103,7 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @given(written=st.lists(records, max_size=4))
 @settings(deadline=None, max_examples=30)  # the disk has its own time
 def test_any_record_comes_back_as_it_was(shared_store: Store, written: list[RoundRecord]) -> None:
-    run_id = shared_store.create_run(CONFIG)
+    run_id = going(shared_store)
     for one in written:
         shared_store.append(run_id, one)
     assert [found for _, found in shared_store.rounds(run_id)] == written
@@ -106,6 +115,29 @@ def test_text_that_utf8_cannot_hold_is_replaced(path: Path) -> None:
     assert engine.run(engine.create_run(CONFIG, "caf\udce9")).name == "caf?"
 
 
+def test_what_a_run_did_is_on_the_disk_before_the_call_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Store(path)
+    levels: list[int] = []
+    write, pulse = work.write, work.pulse
+
+    def watched(call: Callable[..., object]) -> Callable[..., object]:
+        def noted(connection: sqlite3.Connection, *arguments: object) -> object:
+            levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+            return call(connection, *arguments)
+
+        return noted
+
+    monkeypatch.setattr(work, "write", watched(write))
+    monkeypatch.setattr(work, "pulse", watched(pulse))
+    run_id = going(engine)
+    steering = Steering(position=1, stage="instruction", round=1, before={}, changes={}, at=1.0)
+    engine.append(run_id, record(1))
+    engine.take(run_id, 1, steering)
+    engine.pulse(run_id)  # which says nothing that must outlive the computer
+    engine.finish(run_id, RunStatus.FINISHED)
+    assert levels == [2, 2, 1, 2]  # FULL, FULL, NORMAL, FULL
+
+
 # who may do what
 
 
@@ -114,7 +146,7 @@ def test_a_claimed_run_cannot_be_claimed_again(path: Path) -> None:
     run_id = engine.create_run(CONFIG)
     engine.claim(run_id)
     with pytest.raises(
-        StoreError, match=rf"^Run {run_id} is running already \(process {os.getpid()}\); start a new run"
+        StoreError, match=rf"^Run {run_id} is running already \(process {os.getpid()}\); it goes on there.$"
     ):
         engine.claim(run_id)
 
@@ -125,7 +157,8 @@ def test_an_ended_run_cannot_be_claimed(path: Path, status: RunStatus) -> None:
     run_id = engine.create_run(CONFIG)
     engine.claim(run_id)
     engine.finish(run_id, status)
-    with pytest.raises(StoreError, match=f"is {status.value} already"):
+    advice = "start a new run instead" if status is RunStatus.FINISHED else "resume it first"
+    with pytest.raises(StoreError, match=f"is {status.value} already; {advice}."):
         engine.claim(run_id)
 
 
@@ -152,13 +185,14 @@ def test_only_one_of_many_claims_succeeds(path: Path) -> None:
 
 def test_a_deleted_run_leaves_the_list_and_keeps_its_rounds(path: Path) -> None:
     engine = Store(path)
-    run_id = engine.create_run(CONFIG)
+    run_id = going(engine)
     engine.append(run_id, record(1))
+    engine.finish(run_id, RunStatus.STOPPED)
     engine.delete(run_id)
     assert engine.runs() == []
     assert engine.run(run_id).deleted
     assert [found for _, found in engine.rounds(run_id)] == [record(1)]
-    with pytest.raises(StoreError, match="is deleted"):
+    with pytest.raises(StoreError, match="is deleted; restore it first."):
         engine.claim(run_id)
 
 
@@ -185,12 +219,30 @@ def test_a_run_that_plays_or_pauses_is_not_deleted(path: Path, status: RunStatus
 
 def test_deleting_is_undone(path: Path) -> None:
     engine = Store(path)
-    run_id = engine.create_run(CONFIG, "mine")
+    run_id = going(engine, "mine")
     engine.append(run_id, record(1))
+    engine.finish(run_id, RunStatus.STOPPED)
     before = engine.run(run_id)
     engine.delete(run_id)
     engine.restore(run_id)
     assert engine.runs() == [before]
+
+
+def test_when_a_run_was_deleted_is_kept_until_it_is_restored(path: Path) -> None:
+    engine = Store(path)
+    run_id, before = engine.create_run(CONFIG), time.time()
+
+    def deleted_at() -> float | None:
+        with closing(sqlite3.connect(path)) as connection:
+            found: float | None = connection.execute("SELECT deleted_at FROM runs").fetchone()[0]
+        return found
+
+    assert deleted_at() is None
+    engine.delete(run_id)
+    when = deleted_at()
+    assert when is not None and before <= when <= time.time()
+    engine.restore(run_id)
+    assert deleted_at() is None
 
 
 # names

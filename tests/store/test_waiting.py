@@ -58,9 +58,8 @@ def test_two_may_play_where_two_are_allowed(store: Store) -> None:
 def test_a_run_that_was_just_made_to_start_at_once_comes_first(store: Store) -> None:
     waiting, at_once = store.create_run(CONFIG, waits=True), store.create_run(CONFIG)
     assert store.next_waiting() is None
-    sql(
-        store.path, f"UPDATE runs SET launched_at = launched_at - 61 WHERE id = '{at_once}'"
-    )  # its launch came to naught
+    earlier = "launched_uptime_s = launched_uptime_s - 61"  # its launch came to naught
+    sql(store.path, f"UPDATE runs SET {earlier} WHERE id = '{at_once}'")
     assert store.next_waiting() == waiting
 
 
@@ -70,7 +69,7 @@ def test_waiting_takes_as_long_as_it_takes_but_a_launch_does_not(store: Store) -
     assert store.run(run_id).status is RunStatus.QUEUED
     assert store.next_waiting() == run_id
     assert store.run(run_id).status is RunStatus.QUEUED
-    sql(store.path, "UPDATE runs SET launched_at = launched_at - 61")
+    sql(store.path, "UPDATE runs SET launched_uptime_s = launched_uptime_s - 61")
     assert store.run(run_id).status is RunStatus.FAILED
 
 
@@ -82,7 +81,7 @@ def test_a_run_whose_worker_died_holds_nobody_up(store: Store, status: RunStatus
     gone = dead_process()
     sql(
         store.path,
-        f"UPDATE runs SET pid = {gone.pid}, process_started_at = {gone.started_at} WHERE id = '{died}'",
+        f"UPDATE runs SET pid = {gone.pid}, process_birth = '' WHERE id = '{died}'",
     )
     assert store.run(died).status is RunStatus.FAILED
     assert store.next_waiting() == waiting
@@ -112,7 +111,8 @@ def test_asking_writes_nothing_while_nothing_is_due(store: Store) -> None:
     playing = store.create_run(CONFIG)
     store.create_run(CONFIG, waits=True)
     assert page.next_waiting() is None
-    store.finish(playing, RunStatus.FINISHED)
+    assert store.cancel(playing) is False
+    store.not_launched(playing, "No memory.")
     with pytest.raises(StoreError, match="opened for reading only"):
         page.next_waiting()
 
