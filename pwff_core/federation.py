@@ -29,7 +29,7 @@ from pwff_core.models.encoder import load_encoder
 from pwff_core.models.memory import check_memory
 from pwff_core.models.saved import SavedModels, stacked
 from pwff_core.models.scorers import RewardModels
-from pwff_core.records import METRICS, Better, ClientProfile, ClientRecord, RoundRecord, Stage, Value
+from pwff_core.records import ClientProfile, ClientRecord, RoundRecord, Stage, Value
 from pwff_core.stages.alignment import AlignmentStage
 from pwff_core.stages.clients import (
     COHORT_SIZE,
@@ -39,7 +39,7 @@ from pwff_core.stages.clients import (
     new_cohorts,
     tokens_at_once,
 )
-from pwff_core.stages.convergence import converged
+from pwff_core.stages.convergence import why_ended
 from pwff_core.stages.instruction import InstructionStage, diverged
 from pwff_core.stages.reward import RewardStage, train_judge
 from pwff_core.stages.rollouts import cut_prompts_note
@@ -47,10 +47,6 @@ from pwff_core.wireless.link import Transfer, transfer
 from pwff_core.wireless.payload import Geometry, reward_numbers, upload_numbers
 
 AnyStage: TypeAlias = InstructionStage | RewardStage | AlignmentStage
-# what a stage is judged by, for its early end
-CRITERION: dict[Stage, tuple[str, Better]] = {
-    "instruction": ("loss", "lower"), "reward": ("loss", "lower"), "alignment": ("reward", "higher"),
-}  # fmt: skip
 MEASURES = tuple(  # of a round: means over its clients
     name
     for name, field in RoundRecord.model_fields.items()
@@ -239,7 +235,7 @@ def play_stage(federation: Federation, stage: Stage, played: Sequence[RoundRecor
         measured = playing.measure()
         _check(measured, stage, number)
         record = _record(federation, stage, number, server, sent, measured)
-        end = _why_ended(federation, [*past, record])
+        end = why_ended(federation.config, [*past, record], rounds)
         if end and stage == "reward" and "alignment" in federation.rounds:
             measured = [ours | before for ours, before in zip(measured, _before(federation), strict=True)]
             record = _record(federation, stage, number, server, sent, measured)
@@ -272,18 +268,6 @@ def priced_bits(federation: Federation, stage: Stage, server: Server) -> int:
     elif config.price_as != "backbone":
         numbers = sum(upload_numbers(federation.method, federation.geometry, config).values())
     return numbers * config.float_bits
-
-
-def _why_ended(federation: Federation, records: Sequence[RoundRecord]) -> str:
-    """Why a stage ends after these rounds of it; "" while it goes on."""
-    stage, played = records[-1].stage, len(records)
-    metric, better = CRITERION[stage]
-    patience: int = getattr(federation.config, stage).patience
-    history = [getattr(record, metric) for record in records]
-    if converged(history, patience, better):
-        waited = "a round" if patience == 1 else f"{patience} rounds"
-        return f"{METRICS[metric].label} has not improved for {waited}."
-    return f"All {played} rounds are played." if played == federation.rounds[stage] else ""
 
 
 def _check(measured: Sequence[Mapping[str, float | None]], stage: Stage, number: int) -> None:

@@ -1,12 +1,17 @@
-"""When a stage has converged: its smoothed metric has stopped improving."""
+"""When a stage is over: all its rounds are played, or it has converged: its smoothed metric has stopped improving."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from pwff_core.records import Better
+from pwff_core.config import RunConfig
+from pwff_core.records import METRICS, Better, RoundRecord, Stage
 
+# what a stage is judged by, for its early end
+CRITERION: dict[Stage, tuple[str, Better]] = {
+    "instruction": ("loss", "lower"), "reward": ("loss", "lower"), "alignment": ("reward", "higher"),
+}  # fmt: skip
 SMOOTHING = 0.5  # share of the past in the exponential moving average: one lucky round is no improvement by itself
 LEAST_IMPROVEMENT = 1e-3  # [nat or sd]: without it, an average that creeps towards its limit would improve for ever
 
@@ -34,3 +39,15 @@ def converged(history: Sequence[float | None], patience: int, better: Better) ->
         improved = gain > best + LEAST_IMPROVEMENT
         best, waited = (gain, 0) if improved else (best, waited + 1)
     return 0 < patience <= waited
+
+
+def why_ended(config: RunConfig, records: Sequence[RoundRecord], rounds: int) -> str:
+    """Why a stage of at most so many rounds ends after these rounds of it; "" while it goes on."""
+    stage, played = records[-1].stage, len(records)
+    metric, better = CRITERION[stage]
+    patience: int = getattr(config, stage).patience
+    history = [getattr(record, metric) for record in records]
+    if converged(history, patience, better):
+        waited = "a round" if patience == 1 else f"{patience} rounds"
+        return f"{METRICS[metric].label} has not improved for {waited}."
+    return f"All {played} rounds are played." if played == rounds else ""
