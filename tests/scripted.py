@@ -6,11 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import pwff_core
 from pwff_core.config import RunConfig, steered
+from pwff_core.marks import checkpoints_folder
 from pwff_core.methods import METHODS
 from pwff_core.records import METRICS, ClientProfile, ClientRecord, RoundRecord, Stage, Value
 from pwff_core.store import RunStatus, Store
@@ -93,7 +97,7 @@ def federation(
             raise prepare_error
         return Script(config, run_id, (profile(0), profile(1)), ("A remark — with a dash.",), config.instruction.rounds)
 
-    def play(script: Script) -> Iterator[RoundRecord]:
+    def play(script: Script, past: Sequence[RoundRecord] = ()) -> Iterator[RoundRecord]:
         while script.played < script.rounds_total:
             before_round(script.played + 1)
             script.played += 1
@@ -118,10 +122,59 @@ def steer(script: Script, changes: Mapping[str, Value]) -> None:
     )
 
 
+class Keeper:
+    """A script's checkpoints: a file a position, with the settings as they were."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.trouble = ""
+        self._folder, self._every = folder, every
+
+    def keep(self, script: Script, record: RoundRecord, position: int) -> None:
+        if self._every and position % self._every == 0:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            (self._folder / f"{position:05d}.json").write_text(script.config.model_dump_json(), encoding="utf-8")
+
+    def finish(self, finished: bool) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
+
+
+def restored(script: Script, store_path: Path, run_id: str, records: Sequence[RoundRecord]) -> int:
+    """Brings a script to its newest checkpoint within the records."""
+    for position in range(len(records), 0, -1):
+        kept = checkpoints_folder(store_path, run_id) / f"{position:05d}.json"
+        if kept.is_file():
+            was = RunConfig.model_validate_json(kept.read_text(encoding="utf-8"))
+            weights = was.preferences.helpfulness_weights
+            steer(script, {"preferences.helpfulness_weights": weights} if weights else {})
+            script.config, script.played = was, position
+            if records[position - 1].stage_end:
+                script.rounds_total = position
+            return position
+    return 0
+
+
+def checkpoint() -> ModuleType:
+    """A module in the place of `pwff_core.checkpoint`, for scripts."""
+    module: Any = ModuleType("pwff_core.checkpoint")
+    module.Keeper, module.restored = Keeper, restored
+    return module
+
+
+def put(monkeypatch: pytest.MonkeyPatch, module: ModuleType, keeping: ModuleType | None = None) -> None:
+    """From now on the module plays in the federation's place, and what it remembers is kept as scripts do."""
+    for name, stand_in in (("federation", module), ("checkpoint", keeping or checkpoint())):
+        monkeypatch.setitem(sys.modules, f"pwff_core.{name}", stand_in)
+        monkeypatch.setattr(pwff_core, name, stand_in, raising=False)
+
+
 def install(module: ModuleType) -> None:
-    """Puts the module in the federation's place, for a process of its own that a test starts."""
-    sys.modules["pwff_core.federation"] = module
-    setattr(pwff_core, "federation", module)  # noqa: B010 - the package has no such attribute before
+    """The same for a process of its own that a test starts."""
+    for name, stand_in in (("federation", module), ("checkpoint", checkpoint())):
+        sys.modules[f"pwff_core.{name}"] = stand_in
+        setattr(pwff_core, name, stand_in)
 
 
 def install_slow(seconds: float) -> None:

@@ -11,11 +11,12 @@ from types import ModuleType
 
 import pytest
 
-import pwff_core
-from pwff_core import processes, worker
+from pwff_core import processes
 from pwff_core.config import InstructionConfig, RunConfig
 from pwff_core.paths import log_path
 from pwff_core.store import RunRow, Store
+from pwff_core.worker import recorded
+from pwff_core.worker.__main__ import main as main_of_worker
 from tests import scripted
 
 CONFIG = RunConfig(clients=2, instruction=InstructionConfig(rounds=5))
@@ -23,11 +24,10 @@ CONFIG = RunConfig(clients=2, instruction=InstructionConfig(rounds=5))
 
 def play(store: Store, module: ModuleType, monkeypatch: pytest.MonkeyPatch, run_id: str = "") -> RunRow:
     """Plays a run of five rounds with the module in the federation's place, and returns its row."""
-    monkeypatch.setitem(sys.modules, "pwff_core.federation", module)
-    monkeypatch.setattr(pwff_core, "federation", module, raising=False)
+    scripted.put(monkeypatch, module)
     run_id = run_id or store.create_run(CONFIG)
     try:
-        for _ in worker.recorded(store, run_id):
+        for _ in recorded(store, run_id):
             pass
     finally:
         row = store.run(run_id)
@@ -59,7 +59,7 @@ def main(seconds_a_round: str, arguments: list[str]) -> int:
     """What `command` runs."""
     scripted.install_slow(float(seconds_a_round))
     install(float(seconds_a_round))
-    return worker.main(arguments)
+    return main_of_worker(arguments)
 
 
 def install(seconds_a_round: float) -> None:

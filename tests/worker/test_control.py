@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import pytest
 
-from pwff_core import worker
 from pwff_core.conversation import models_folder
 from pwff_core.models.saved import load
 from pwff_core.records import Value
 from pwff_core.store import RunStatus, Store
+from pwff_core.worker import pulse
 from tests.scripted import federation
 from tests.worker.playing import CONFIG, kept, play, wait_until
 
@@ -144,7 +144,7 @@ def test_a_change_that_is_not_allowed_is_left_out_and_the_run_goes_on(
 def test_a_paused_run_waits_and_goes_on_with_what_was_changed_meanwhile(
     store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "BEAT_S", 0.3)
+    monkeypatch.setattr(pulse, "BEAT_S", 0.1)
     seen: list[object] = []
 
     def person() -> None:
@@ -224,25 +224,3 @@ def test_a_stop_stays_asked_for_until_the_run_has_ended(
     monkeypatch.setattr(Store, "finish", watched)
     play(store, federation(acting(in_2=lambda: store.request_stop(run_id))), monkeypatch, run_id)
     assert seen == [{"stop"}]
-
-
-# when the next round belongs to the next stage
-
-
-@pytest.mark.parametrize(
-    ("stage", "number", "end", "following"),
-    [
-        (None, 0, "", ("instruction", 1)),
-        ("instruction", 3, "", ("instruction", 4)),
-        ("instruction", 5, "All 5 rounds are played.", ("reward", 1)),
-        ("reward", 2, "Loss has not improved for 2 rounds.", ("alignment", 1)),
-        ("alignment", 6, "", ("alignment", 7)),
-    ],
-)
-def test_the_round_that_a_change_first_holds_for(
-    stage: str | None, number: int, end: str, following: tuple[str, int]
-) -> None:
-    from tests.scripted import record
-
-    last = record(number).model_copy(update={"stage": stage, "stage_end": end}) if stage else None
-    assert worker._next_round(CONFIG, last) == following

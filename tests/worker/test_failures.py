@@ -50,7 +50,9 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch cal
 def test_lack_of_memory_is_said_plainly(store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     caught, row = failed(store, raising(error, at=2), monkeypatch)
     assert isinstance(caught, TrainingError)
-    assert row.message.startswith("The computer has not enough memory for this run; choose fewer clients")
+    assert row.message.startswith(
+        "The computer has not enough memory for this run; resume it after closing other programs, or"
+    )
     assert kept(store, row.id) == [1]
 
 
@@ -62,3 +64,19 @@ def test_what_nobody_foresaw_goes_to_the_log(store: Store, monkeypatch: pytest.M
     report = log.read_text(encoding="utf-8")
     assert report.startswith("Traceback") and "before_round" in report
     assert kept(store, row.id) == [1, 2]
+
+
+def test_a_report_that_cannot_be_written_is_said_on_stderr_and_makes_no_folder(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (store.path.parent / "logs").write_text("in the way")
+    _, row = failed(store, raising(ZeroDivisionError("division by zero"), at=2), monkeypatch)
+    assert row.message == "The engine failed: ZeroDivisionError: division by zero."
+    assert "in before_round" in capsys.readouterr().err
+
+
+def test_a_run_that_failed_goes_on_once_the_reason_has_gone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, row = failed(store, raising(MemoryError(), at=3), monkeypatch)
+    store.reopen(row.id, waits=False)
+    again = play(store, federation(), monkeypatch, row.id)
+    assert (again.status, again.message, kept(store, row.id)) == (RunStatus.FINISHED, "", [1, 2, 3, 4, 5])

@@ -8,13 +8,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from pwff_core import launch, worker
+from pwff_core import launch
 from pwff_core.config import InstructionConfig, RunConfig
 from pwff_core.errors import EngineError, StoreError
 from pwff_core.paths import log_path
 from pwff_core.store import RunStatus, Store
+from pwff_core.worker.__main__ import main
+from tests.store.tables import sql
 from tests.worker.playing import CONFIG, kept, start, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +36,7 @@ def test_a_killed_worker_loses_no_round_and_reads_as_failed_with_its_last_words(
     assert row.status is RunStatus.FAILED
     assert row.message == (
         f"The engine stopped (process {process.pid} is gone); its {row.rounds_done} rounds are kept. "
-        "Its last words: RuntimeWarning: memory is nearly used up"
+        "Its last words: RuntimeWarning: memory is nearly used up. The run can be resumed."
     )
     process.wait()
     assert kept(store, run_id) == [*range(1, row.rounds_done + 1)]
@@ -62,7 +65,7 @@ def test_a_terminated_worker_stops_at_once_and_cleanly(store: Store) -> None:
 
 
 def test_the_process_says_on_stderr_what_it_cannot_do(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    assert worker.main(["nosuchid", "--store", str(store.path)]) == 1
+    assert main(["nosuchid", "--store", str(store.path)]) == 1
     assert capsys.readouterr().err.startswith("There is no run 'nosuchid' in")
 
 
@@ -77,15 +80,16 @@ def launched() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def test_launch_starts_a_worker_that_logs_beside_the_store(
-    store: Store, launched: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, launched: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "signal.py").write_text("raise SystemExit('a module of the working folder was taken')")
-    monkeypatch.chdir(tmp_path)
+    folder = store.path.parent
+    (folder / "signal.py").write_text("raise SystemExit('a module of the working folder was taken')")
+    monkeypatch.chdir(folder)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     launch.launch(Path("runs.sqlite"), "nosuchid")
     assert launched[-1].wait(timeout=60) == 1
     log = log_path(store.path, "nosuchid")
-    assert log == tmp_path / "logs" / "nosuchid.log"
+    assert log == folder / "logs" / "nosuchid.log"
     assert log.read_text().strip() == f"There is no run 'nosuchid' in {store.path}; `pwff runs` lists those there are."
 
 
@@ -105,4 +109,49 @@ def test_a_store_that_cannot_be_used_is_the_callers_to_hear(tmp_path: Path) -> N
     (tmp_path / "runs.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(StoreError, match="not an SQLite file"):
         Store(tmp_path / "runs.sqlite")
-    assert worker.main(["abc", "--store", str(tmp_path / "runs.sqlite")]) == 1
+    assert main(["abc", "--store", str(tmp_path / "runs.sqlite")]) == 1
+
+
+def test_a_worker_makes_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gone" / "runs.sqlite"
+    assert main(["abc", "--store", str(path)]) == 1
+    assert capsys.readouterr().err == f"There is no store {path}; name the one that holds the run with --store.\n"
+    assert not path.parent.exists()
+
+
+def test_a_worker_that_has_ended_is_no_zombie(store: Store) -> None:
+    launch.launch(store.path, "nosuchid")
+    pid = launch._started[-1].pid
+
+    def gone() -> bool:  # asked of the system, which a zombie does not leave before somebody has asked for its end
+        return pid not in [child.pid for child in psutil.Process().children()]
+
+    wait_until(gone)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_resumed_worker_goes_on_where_a_killed_one_was(store: Store) -> None:
+    run_id = store.create_run(RunConfig(clients=2, instruction=InstructionConfig(rounds=20)))
+    killed = start(store, run_id, 0.05)
+    wait_until(lambda: store.run(run_id).rounds_done >= 5)
+    killed.kill()
+    killed.wait()
+    done = store.run(run_id).rounds_done
+    store.reopen(run_id, waits=False)
+    resumed = start(store, run_id, 0.0)
+    assert resumed.wait(timeout=60) == 0
+    row = store.run(run_id)
+    assert (row.status, row.rounds_done, row.pid) == (RunStatus.FINISHED, 20, resumed.pid)
+    assert kept(store, run_id) == [*range(1, 21)]
+    assert f"Resumed after round {done}." in row.notes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot remove what is in use")
+def test_a_worker_whose_run_is_deleted_ends_with_exit_code_1(store: Store) -> None:
+    run_id = store.create_run(CONFIG)
+    process = start(store, run_id, 600.0)
+    wait_until(lambda: store.run(run_id).profiles)
+    sql(store.path, "DELETE FROM runs")
+    assert process.wait(timeout=60) == 1
+    said = log_path(store.path, run_id).read_text(encoding="utf-8").strip().splitlines()
+    assert said[-1].startswith(f"Run {run_id} is not this process's any more: it was deleted, or another worker")

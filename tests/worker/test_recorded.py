@@ -7,13 +7,12 @@ import threading
 
 import pytest
 
-import pwff_core
-from pwff_core import worker
 from pwff_core.conversation import kept as kept_models
 from pwff_core.conversation import models_folder
 from pwff_core.models.saved import load
 from pwff_core.store import RunRow, RunStatus, Store
-from tests.scripted import CONVERGED, federation, profile, record
+from pwff_core.worker import recorded
+from tests.scripted import CONVERGED, federation, profile, put, record
 from tests.worker.playing import CONFIG, kept, play
 
 
@@ -25,9 +24,9 @@ def test_a_whole_run_is_written_as_it_is_played(store: Store, monkeypatch: pytes
 
 
 def test_a_round_is_in_the_store_before_it_is_given_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pwff_core, "federation", federation(), raising=False)
+    put(monkeypatch, federation())
     run_id = store.create_run(CONFIG)
-    for found in worker.recorded(store, run_id):
+    for found in recorded(store, run_id):
         assert kept(store, run_id) == [*range(1, found.round + 1)]
         assert store.run(run_id).status is RunStatus.RUNNING
 
@@ -89,9 +88,9 @@ def test_a_signal_while_a_round_is_written_waits(store: Store, monkeypatch: pyte
 
 
 def test_closing_the_stream_stops_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pwff_core, "federation", federation(), raising=False)
+    put(monkeypatch, federation())
     run_id = store.create_run(CONFIG)
-    stream = worker.recorded(store, run_id)
+    stream = recorded(store, run_id)
     assert next(stream).round == 1
     stream.close()
     assert store.run(run_id).message == "Stopped after 1 of 5 rounds."
@@ -161,9 +160,9 @@ def test_models_that_cannot_be_kept_leave_the_run_as_it_is_and_are_told(
 
 
 def test_a_stage_that_ended_early_lowers_what_is_expected(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pwff_core, "federation", federation(converges_at=3), raising=False)
+    put(monkeypatch, federation(converges_at=3))
     run_id = store.create_run(CONFIG)
-    expected = [store.run(run_id).rounds_total for _ in worker.recorded(store, run_id)]
+    expected = [store.run(run_id).rounds_total for _ in recorded(store, run_id)]
     assert expected == [5, 5, 3]  # by whom a round is given to, it is known
     row = store.run(run_id)
     assert (row.status, row.rounds_done, row.rounds_total) == (RunStatus.FINISHED, 3, 3)
