@@ -57,6 +57,7 @@ function draw(chart) {
   const config = {
     responsive: true,
     displaylogo: false,
+    showTips: false, // plotly's hint after a first zoom: pale, fading, and in the way of what was zoomed to
     modeBarButtonsToRemove: BUTTONS_LEFT_OUT,
     toImageButtonOptions: { format: "svg", filename: data.filename, width: 800, height: 500 },
   };

@@ -6,19 +6,20 @@ engine. So a refresh, or a second browser with the same address, shows the same 
 
 from __future__ import annotations
 
-from functools import partial
+import time
 from typing import Any, NamedTuple
 
 import streamlit as st
 
-from pages.widgets import address, controls, settings, steering, viewer
+from pages.widgets import address, controls, forked, forking, going_on, settings, steering, viewer
 from pages.widgets.announcing import announce, draw_notices, draw_toasts, say
+from pages.widgets.bell import draw_bell
 from pages.widgets.exporting import draw_export
+from pages.widgets.looking import Seen, seen
 from pages.widgets.replay import draw_replay, recording_for
 from pages.widgets.steering import Mode
-from pages.widgets.watch import Shown, draw_run, look_at
+from pages.widgets.watch import Shown, draw_run
 from pages.widgets.words import plain, sentence
-from pwff_core import queue
 from pwff_core.config import ChannelConfig, RunConfig
 from pwff_core.errors import StoreError
 from pwff_core.figures import config_at
@@ -26,8 +27,12 @@ from pwff_core.paths import default_store_path
 from pwff_core.recording import DEMO_ID, Recording
 from pwff_core.store import RunRow, RunStatus, Store
 
-POLL_S = 1.0
+POLL_S = 0.5
+_REST_S = 3.0  # between looks at a run that has ended and that another browser may resume
+_AGAIN_S = 2.0  # after so long a bell that was not answered rings again
+_RUN = "run"  # key of the fragment that draws it
 _ADDRESS, _LEFT = "live:address", "live:left-replay"
+_SEEN, _DRAWN, _RUNG = "live:seen", "live:drawn", "live:rung"
 
 
 class Look(NamedTuple):
@@ -41,10 +46,12 @@ class Look(NamedTuple):
     waiting: tuple[str, ...]
 
 
-def look_of(shown: Shown, mode: Mode, waiting: list[RunRow]) -> Look:
+def look_of(found: Seen, mode: Mode) -> Look:
     """The look at a run as it stands."""
+    shown = found.shown
     asked = steering.values_of(steering.holding(shown))
-    return Look(shown.row.status, shown.row.waits, mode, asked, shown.pending, tuple(row.id for row in waiting))
+    waiting = tuple(row.id for row in found.waiting)
+    return Look(shown.row.status, shown.row.waits, mode, asked, shown.pending, waiting)
 
 
 def open_store() -> Store | None:
@@ -109,33 +116,46 @@ def fill_panel(found: RunConfig | None) -> None:
     st.session_state[_ADDRESS] = here
 
 
-def watch(run_id: str, drawn: Look, me: str, what_if: ChannelConfig | None) -> None:
-    """One look at the run. Where more than the run has changed, the whole page is drawn again."""
+def draw(run_id: str, what_if: ChannelConfig | None) -> None:
+    """The run as it stands, and the queue."""
     try:
-        store = Store(default_store_path(), readonly=True)
-        waiting = store.waiting()
-        if waiting:
-            queue.advance(Store(default_store_path()))
-            waiting = store.waiting()
-        shown = look_at(store, run_id, place_of(run_id, waiting))
-        mode = steering.mode_of(store, shown.row, me)
-        if steering.lost_control(run_id, mode):
-            announce("Another browser has taken over: it steers this run now.")
-        for text in steering.news(shown):
-            announce(text)
-        if look_of(shown, mode, waiting) != drawn:
-            st.rerun()
-        draw_toasts()
+        found = seen(default_store_path(), run_id)
         with st.container(key="waiting"):  # there even when it is empty: what is below it stays in its place
-            controls.waiting_list(waiting, run_id)
-        draw_run(shown, what_if=what_if)
+            controls.waiting_list(found.waiting, run_id, viewer.who())
+        draw_run(found.shown, what_if=what_if)
+        st.session_state[_DRAWN] = found.revision
     except StoreError as error:
         st.warning(plain(sentence(str(error))))
 
 
-def place_of(run_id: str, waiting: list[RunRow]) -> int:
-    """A run's position in the queue, from 1; 0 if it does not wait."""
-    return next((place for place, row in enumerate(waiting, start=1) if row.id == run_id), 0)
+def listen(run_id: str, drawn: Look, me: str) -> None:
+    """One look at the run. What is new is drawn; where more than the run has changed, the whole page is drawn again."""
+    news = ""
+    try:
+        found = seen(default_store_path(), run_id)
+        mode = steering.mode_of(found.store, found.shown.row, found.lease, me)
+        if steering.lost_control(run_id, mode):
+            announce("Another browser has taken over: it steers this run now.")
+        for text in steering.news(found.shown):
+            announce(text)
+        if (found.revision, mode) != st.session_state.get(_SEEN):
+            if look_of(found, mode) != drawn:
+                st.rerun()
+            st.session_state[_SEEN] = found.revision, mode
+        if found.revision != st.session_state.get(_DRAWN):
+            news = _rung(found.revision)
+    except StoreError as error:
+        st.warning(plain(sentence(str(error))))
+    draw_toasts()
+    draw_bell(news, _RUN)
+
+
+def _rung(revision: int) -> str:
+    """What the bell says: the same word for the same news, unless it was not answered for a while."""
+    rung, at = st.session_state.get(_RUNG, (None, 0.0))
+    if rung != revision or time.monotonic() - at > _AGAIN_S:
+        rung, at = st.session_state[_RUNG] = revision, time.monotonic()
+    return f"{rung} {at}"
 
 
 def page() -> None:
@@ -160,11 +180,13 @@ def at_a_run(store: Store, me: str) -> None:
     if row is None:
         away(store, None, me)
         return
-    shown = look_at(store, row.id, place_of(row.id, waiting))
-    mode = steering.mode_of(store, row, me)
+    found = seen(store.path, row.id, now=True)
+    shown = found.shown
+    mode = steering.mode_of(store, row, found.lease, me)
     fill_panel(config_at(row.config, shown.steerings))
     refused = steering.settle(store, shown, mode, me)
-    shown = look_at(store, row.id, shown.position)  # with what has just been asked
+    found = seen(store.path, row.id, now=True)  # with what has just been asked
+    shown = found.shown
     with st.sidebar:
         st.header("Settings", anchor=False)
         config, problems = settings.panel(steering.marker(shown, mode), refused)
@@ -175,9 +197,12 @@ def at_a_run(store: Store, me: str) -> None:
     write_address(config)
     with st.container(key="other-runs"):
         controls.elsewhere(going_of(rows), shown)
-    every = POLL_S if waiting or not shown.row.status.ended else None
-    look = partial(watch, row.id, look_of(shown, mode, waiting), me, steering.what_if(shown, mode))
-    st.fragment(look, run_every=every)()
+    forked.draw_origin(store, row, shown.steerings, controls.show)
+    forking.draw(store, shown, mode, viewer=me, busy=busy)
+    st.fragment(draw, key=_RUN)(row.id, steering.what_if(shown, mode))
+    going = bool(waiting) or not shown.row.status.ended
+    if going or going_on.possible(shown.row):
+        st.fragment(listen, run_every=POLL_S if going else _REST_S)(row.id, look_of(found, mode), me)
     if not shown.row.waits:
         draw_export(store, row.id, "live")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages.widgets import viewer
+from pages.widgets.announcing import draw_notices, draw_toasts
 from pages.widgets.history import STATUS_LABELS, Wanted, choose
 from pages.widgets.overlay import draw_overlay
 from pages.widgets.router import through_the_router
@@ -77,7 +79,7 @@ def look(store: Store, known: tuple[tuple[object, ...], ...]) -> None:
         st.warning(plain(sentence(str(error))))
 
 
-def draw_runs(store: Store, rows: list[RunRow]) -> None:
+def draw_runs(store: Store, rows: list[RunRow], me: str) -> None:
     """Filter and table, and what can be done with the runs that are chosen in it."""
     wanted = filters()
     found = [row for row in rows if wanted.fits(row)]
@@ -89,24 +91,28 @@ def draw_runs(store: Store, rows: list[RunRow]) -> None:
     chosen = choose(store, found, positions, _CHOSEN)
     if not chosen:
         st.caption(
-            f"{count(len(found), 'run')}. Tick one at its left to open, replay, rename, export or delete it; tick up "
-            f"to {MAX_RUNS} to lay them over each other."
+            f"{count(len(found), 'run')}. Tick one at its left to open, resume, fork, replay, rename, export or delete "
+            f"it; tick up to {MAX_RUNS} to lay them over each other."
         )
     elif len(chosen) == 1:
-        draw_actions(store, chosen[0], positions.get(chosen[0].id, 0))
+        draw_actions(store, chosen[0], positions.get(chosen[0].id, 0), me)
     else:
         draw_overlay(store, chosen)
 
 
 def page() -> None:
     st.title("Runs: what was played, and what came out", anchor=False)
+    me = viewer.this_browser()
+    draw_toasts()
+    with st.container(key="notices"):
+        draw_notices()
     try:
         store = Store(default_store_path(), readonly=True)
         delete_what_has_stopped(store)
         draw_undo(store, arrived=_TEXT not in st.session_state)
         rows, known = store.runs(), news(store)
         if rows:
-            draw_runs(store, rows)
+            draw_runs(store, rows, me)
         else:
             welcome()
         going = any(not row.status.ended for row in rows)

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Slider
 
 from pwff_core.config import RunConfig, with_changes
+from pwff_core.marks import HEAD, STATE, Mark, checkpoints_folder, folder_of
 from pwff_core.records import ClientProfile, ClientRecord, RoundRecord, Stage
 from pwff_core.store import Store
 from tests import scripted
@@ -113,3 +114,18 @@ def charts(page: AppTest) -> list[str]:
 def clients_of(page: AppTest) -> pd.DataFrame:
     frame: pd.DataFrame = next(frame.value for frame in page.dataframe if "Client" in frame.value)
     return frame
+
+
+def marked(store: Store, run_id: str, *positions: int) -> None:
+    """Checkpoints of a run after these rounds: their heads, which is all that pages read of them."""
+    row, records = store.run(run_id), [record for _, record in store.rounds(run_id)]
+    for position in positions:
+        last = records[position - 1]
+        mark = Mark(
+            position=position, stage=last.stage, round=last.round, stage_end=last.stage_end, config=row.config,
+            size=12_400_000, digest="", snapshot_s=0.01, write_s=0.1, written_at=1_800_000_000.0, made_with={},
+        )  # fmt: skip
+        folder = folder_of(checkpoints_folder(store.path, run_id), position)
+        folder.mkdir(parents=True)
+        (folder / HEAD).write_text(mark.model_dump_json(), encoding="utf-8")
+        (folder / STATE).write_bytes(b"tensors")

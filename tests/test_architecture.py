@@ -28,12 +28,12 @@ def layer(*rooms: str, blind: bool = False) -> Layer:
 # a room is a module or a package directly in pwff_core
 LAYERS = (
     layer("symbols", "units", "errors", "paths", "seeds", "liveness", "processes"),
-    layer("config", "methods", "records"),
+    layer("config", "methods", "records", "hosting", "uploads"),
     layer("wireless", "data", "models", "aggregation", blind=True),
     layer("stages"),
-    layer("federation", "store", "figures", "launch", "conversation", blind=True),
-    layer("recording", "queue", "comparison"),
-    layer("worker", "talk", "export", "ranking", "flags", "terminal", "cli", "foundation"),
+    layer("federation", "store", "figures", "launch", "conversation", "marks", blind=True),
+    layer("recording", "queue", "comparison", "checkpoint", "resuming"),
+    layer("worker", "talk", "export", "ranking", "flags", "terminal", "cli", "doctor", "foundation"),
     layer("__init__", "__main__"),
 )
 HEIGHT = {room: height for height, row in enumerate(LAYERS) for room in row.rooms}
@@ -42,9 +42,9 @@ HEIGHT = {room: height for height, row in enumerate(LAYERS) for room in row.room
 INTERFACE = frozenset(
     {
         *("symbols", "units", "errors", "paths"),
-        *("config", "methods", "records", "wireless"),
-        *("store", "figures", "launch", "conversation"),
-        *("recording", "queue", "comparison", "export"),
+        *("config", "methods", "records", "wireless", "hosting", "uploads"),
+        *("store", "figures", "launch", "conversation", "marks"),
+        *("recording", "queue", "comparison", "export", "resuming"),
     }
 )
 HEAVY = frozenset({"torch", "transformers", "peft", "trl", "accelerate", "datasets"})
@@ -206,9 +206,10 @@ def test_the_user_interface_s_rooms_do_not_load_torch() -> None:
     rooms = [
         *("pwff_core", "pwff_core.config", "pwff_core.methods", "pwff_core.records", "pwff_core.units"),
         *("pwff_core.symbols", "pwff_core.errors", "pwff_core.paths", "pwff_core.launch"),
+        *("pwff_core.hosting", "pwff_core.uploads"),
         *("pwff_core.wireless.fading", "pwff_core.wireless.link", "pwff_core.wireless.payload"),
         *("pwff_core.store", "pwff_core.figures", "pwff_core.export", "pwff_core.conversation"),
-        *("pwff_core.recording", "pwff_core.queue", "pwff_core.comparison"),
+        *("pwff_core.recording", "pwff_core.queue", "pwff_core.comparison", "pwff_core.marks", "pwff_core.resuming"),
     ]
     assert {room_of(name) for name in rooms} == INTERFACE | {"__init__"}
     assert loaded_after(*rooms) == set()

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from pwff_core.figures import cell
 from pwff_core.records import METRICS, RoundRecord
 from pwff_core.store import RunRow
 
@@ -51,8 +52,8 @@ def client_table(row: RunRow, records: Sequence[RoundRecord]) -> pd.DataFrame:
                 "Device": profile.device_class,
                 "LoRA": profile.lora_modules,
                 "Examples": profile.train_examples,
-                "Main topics": ", ".join(topics),
-                "House style": ", ".join(profile.style.values()) or "–",
+                "Main topics": cell(", ".join(topics)),
+                "House style": cell(", ".join(profile.style.values()) or "–"),
             }
         )
     table = pd.DataFrame(rows)

@@ -138,6 +138,8 @@ def state_words(row: RunRow, done: int, place: int | None) -> str:
             return "The engine starts"
         case RunStatus.RUNNING | RunStatus.PAUSED:
             return f"{row.status.capitalize()}, {done} of {row.rounds_total} rounds"
+        case RunStatus.WAITING:
+            return f"Held up after {done} of {row.rounds_total} rounds: {row.message}"
         case RunStatus.FINISHED:
             return f"Finished, {count(done, 'round')}"
         case RunStatus.STOPPED | RunStatus.FAILED:

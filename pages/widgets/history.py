@@ -12,14 +12,15 @@ import pandas as pd
 import streamlit as st
 
 from pages.widgets.words import count, settings_words
-from pwff_core.figures import round_frame
+from pwff_core.figures import cell, round_frame
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.store import RunRow, RunStatus, Store
 
 STATUS_LABELS: dict[RunStatus, str] = {
-    RunStatus.QUEUED: "Waiting",
+    RunStatus.QUEUED: "Queued",
     RunStatus.RUNNING: "Running",
     RunStatus.PAUSED: "Paused",
+    RunStatus.WAITING: "Held up",
     RunStatus.FINISHED: "Finished",
     RunStatus.STOPPED: "Stopped",
     RunStatus.FAILED: "Failed",
@@ -35,9 +36,10 @@ class Wanted(NamedTuple):
     methods: Sequence[MethodId] = ()
 
     def fits(self, row: RunRow) -> bool:
-        """Whether a run is one of them: every word of the text is in its name, settings, status or id."""
+        """Whether a run is one of them: every word of the text is in its name, settings, status, id or parent."""
         method = METHODS[row.config.method]
-        told = f"{row.name} {settings_words(row.config)} {method.id} {STATUS_LABELS[row.status]} {row.id}".casefold()
+        state = f"{STATUS_LABELS[row.status]} {row.id} {f'fork {row.parent}' if row.parent else ''}"
+        told = f"{row.name} {settings_words(row.config)} {method.id} {state}".casefold()
         return (
             all(word in told for word in self.text.casefold().split())
             and (not self.statuses or row.status in self.statuses)
@@ -74,26 +76,37 @@ def _frame(store_path: Path, run_id: str, rounds_done: int) -> pd.DataFrame:
 
 
 def status_text(row: RunRow, positions: Mapping[str, int]) -> str:
-    """'Waiting, position 2', 'Running', 'Finished'."""
+    """'Queued, position 2', 'Running', 'Finished'."""
     if row.id in positions:
         return f"{STATUS_LABELS[row.status]}, position {positions[row.id]}"
     return "Starting" if row.status is RunStatus.QUEUED else STATUS_LABELS[row.status]
 
 
+def fork_text(row: RunRow, names: Mapping[str, str]) -> str:
+    """Whose fork a run is: 'Lesson, round 7', or "" for none; `names` of the runs that there are, by id."""
+    return f"{names.get(row.parent) or row.parent}, round {row.forked_at}" if row.parent else ""
+
+
 def history_table(store: Store, rows: Sequence[RunRow], positions: Mapping[str, int]) -> pd.DataFrame:
-    """One row a run: accuracy as a percentage and reward [sd] are the last ones that were measured."""
+    """One row a run: accuracy as a percentage and reward [sd] are the last ones that were measured.
+
+    Whose fork a run is has a column where any of them is one.
+    """
+    forks = any(row.parent for row in rows)
+    names = {row.id: row.name for row in store.runs()} if forks else {}
     lines = []
     for row in rows:
         frame = frame_of(store, row)
         last = frame[["accuracy", "reward"]].ffill().iloc[-1] if len(frame) else {}
         lines.append(
             {
-                "Run": title_of(row),
+                "Run": cell(title_of(row)),
                 "Status": status_text(row, positions),
                 "Method": METHODS[row.config.method].label,
                 "Rounds": f"{row.rounds_done} of {row.rounds_total}",
                 "Accuracy [%]": 100 * last.get("accuracy", float("nan")),
                 "Reward [sd]": last.get("reward", float("nan")),
+                **({"Forked from": fork_text(row, names)} if forks else {}),
                 "Seed": row.config.seed,
                 "Started": datetime.fromtimestamp(row.created_at),
                 "Id": row.id,

@@ -1,20 +1,32 @@
-"""What can be done with one run: open, replay, use its settings, rename, share, export, cancel, delete and undo."""
+"""What can be done with one run: open, resume, fork, replay, rename, share, export, cancel, delete and undo."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
 import streamlit as st
 
-from pages.widgets import settings
+from pages.widgets import forked, forking, going_on, settings, visitor
 from pages.widgets.address import REPLAY, RUN, share
 from pages.widgets.exporting import draw_export
 from pages.widgets.history import status_text, title_of
-from pages.widgets.words import plain, sentence, settings_words
-from pwff_core import conversation
+from pages.widgets.viewer import who
+from pages.widgets.words import (
+    count,
+    failed_words,
+    held_up_words,
+    plain,
+    sentence,
+    settings_words,
+)
+from pwff_core import conversation, resuming
 from pwff_core.errors import StoreError
-from pwff_core.store import MAX_NAME, RunRow, Store
+from pwff_core.figures import config_at
+from pwff_core.marks import forget, marks
+from pwff_core.store import MAX_NAME, RunRow, RunStatus, Store
+from pwff_core.units import with_prefix
 
 _DELETED, _STOPPING, _ASKED, _NAME = "runs:deleted", "runs:stopping", "runs:asked-to-delete", "runs:name"
 _PROBLEM, _BAD_NAME = "runs:problem", "runs:bad-name"
@@ -26,31 +38,74 @@ def live_page(*, run: str = "", replay: str = "") -> NoReturn:
     st.switch_page("pages/live.py", query_params={name: value for name, value in named.items() if value})
 
 
-def draw_actions(store: Store, row: RunRow, position: int) -> None:
-    """The run in words and its buttons. `position` is its place in the queue, 0 where it does not wait."""
+def draw_actions(store: Store, row: RunRow, position: int, viewer: str) -> None:
+    """The run in words and its buttons.
+
+    `position` is its place in the queue, 0 where it does not wait; `viewer` is who looks.
+    """
     positions = {row.id: position} if position else {}
     with st.container(border=True, key="run-actions"):
         st.markdown(f"**{plain(title_of(row))}** · {status_text(row, positions)}")
-        told = [settings_words(row.config)] if row.name else []
-        st.caption(plain(" · ".join([*told, f"run {row.id}", *([row.message] if row.message else [])])))
+        _standing(store, row)
         with st.container(horizontal=True, key="run-buttons"):
-            _ways_out(row)
-            _rename(store, row)
+            _ways_out(store, row, viewer)
+            mine = visitor.own(row, viewer)
+            if mine:
+                _rename(store, row)
             share(row.config, row.id)
-            if position:
+            if position and mine:
                 st.button(
                     "Cancel", icon=":material/event_busy:", key="runs:cancel", on_click=_cancel, args=(store, row)
                 )
-            st.button("Delete", icon=":material/delete:", key="runs:delete", on_click=_delete, args=(store, row))
+            if mine:
+                st.button("Delete", icon=":material/delete:", key="runs:delete", on_click=_delete, args=(store, row))
         _confirm(store, row)
         _draw_problem(_PROBLEM)
     if row.rounds_done:
         draw_export(store, row.id, "runs")
 
 
-def _ways_out(row: RunRow) -> None:
-    """The buttons that lead to the Live page."""
-    if st.button("Open", type="primary", icon=":material/open_in_new:", key="runs:open"):
+def _standing(store: Store, row: RunRow) -> None:
+    """Its settings, where it came from, what is kept of it to go on from, and what is wrong with it."""
+    told = [settings_words(row.config)] if row.name else []
+    said = row.message if row.status not in (RunStatus.FAILED, RunStatus.WAITING) else ""
+    st.caption(plain(" · ".join(part for part in (*told, f"run {row.id}", kept_words(store, row), said) if part)))
+    if row.parent:
+        origin = forked.origin_words(row, forked.parent_row(store, row), store.steerings(row.id))
+        st.markdown(f":material/fork_right: {origin}")
+    if row.status is RunStatus.FAILED:
+        st.error(plain(failed_words(row, row.rounds_done)), icon=":material/error:")
+    elif row.status is RunStatus.WAITING:
+        st.warning(plain(held_up_words(row)), icon=":material/pending:")
+    if going_on.possible(row):
+        st.caption(going_on.outlook(row, store.path))
+
+
+def kept_words(store: Store, row: RunRow) -> str:
+    """'2 checkpoints, 31 MB, the last after round 12 (21:43)', or "" where there is none."""
+    found = marks(store.path, row.id)
+    if not found:
+        return ""
+    when = time.strftime("%d %b %H:%M", time.localtime(found[-1].written_at))
+    size = with_prefix(sum(mark.size for mark in found), "B")
+    return f"{count(len(found), 'checkpoint')}, {size}, the last after round {found[-1].position} ({when})"
+
+
+def _ways_out(store: Store, row: RunRow, viewer: str) -> None:
+    """Resume where the run can go on, and the buttons that lead to the Live page."""
+    interrupted = going_on.possible(row)
+    if interrupted:
+        going_on.button(row, viewer, busy=any(not one.status.ended for one in store.runs()))
+    if st.button(
+        "Open", type="secondary" if interrupted else "primary", icon=":material/open_in_new:", key="runs:open"
+    ):
+        live_page(run=row.id)
+    if visitor.own(row, viewer) and resuming.fork_points(store, row.id) and st.button(
+        "Fork", icon=":material/fork_right:", key="runs:fork",
+        help="Go on from one of its rounds with another channel or other preferences, as a run of its own.",
+    ):  # fmt: skip
+        settings.adopt(config_at(row.config, store.steerings(row.id)))
+        st.session_state[forking.BOX] = True
         live_page(run=row.id)
     why = "" if row.status.ended else "A run can be replayed once it has ended."
     if not why and not row.rounds_done:
@@ -73,7 +128,7 @@ def _rename(store: Store, row: RunRow) -> None:
     box, key = "runs:rename", f"{_NAME}:{row.id}"
 
     def save() -> None:
-        if _attempt(lambda: _writable(store).rename(row.id, st.session_state[key]), _BAD_NAME):
+        if _attempt(lambda: _writable(store, row).rename(row.id, st.session_state[key]), _BAD_NAME):
             st.session_state[box] = False
 
     with st.popover("Rename", icon=":material/edit:", key=box, on_change="rerun"), st.form("rename", border=False):
@@ -97,21 +152,22 @@ def _draw_problem(where: str) -> None:
         st.error(plain(sentence(problem)), icon=":material/error:")
 
 
-def _writable(store: Store) -> Store:
-    """The same store, to be changed; pages look at it read-only."""
+def _writable(store: Store, row: RunRow) -> Store:
+    """The same store, to change one's own run in it; pages look at it read-only. StoreError for another visitor's."""
+    visitor.require_own(row, who())
     return Store(store.path)
 
 
 def _cancel(store: Store, row: RunRow) -> None:
     """Callback: take a run out of the queue."""
-    _attempt(lambda: _writable(store).cancel(row.id))
+    _attempt(lambda: _writable(store, row).cancel(row.id))
 
 
 def _delete(store: Store, row: RunRow) -> None:
     """Callback of Delete: at once, with a way back; a run that plays is asked about first."""
     if not row.status.ended and not row.waits:
         st.session_state[_ASKED] = row.id
-    elif _attempt(lambda: _writable(store).delete(row.id)):
+    elif _attempt(lambda: _writable(store, row).delete(row.id)):
         st.session_state.setdefault(_DELETED, {})[row.id] = title_of(row)
 
 
@@ -134,7 +190,7 @@ def _confirm(store: Store, row: RunRow) -> None:
 def _stop_and_delete(store: Store, row: RunRow) -> None:
     """Callback: ask the engine to stop; the page deletes the run once it has."""
     st.session_state.pop(_ASKED)
-    if _attempt(lambda: store.request_stop(row.id)):
+    if _attempt(lambda: _writable(store, row).request_stop(row.id)):
         st.session_state.setdefault(_STOPPING, []).append(row.id)
 
 
@@ -150,11 +206,12 @@ def delete_what_has_stopped(store: Store) -> None:
 def draw_undo(store: Store, *, arrived: bool) -> None:
     """A line that says what was deleted, with a way back; it is gone once the page has been left (`arrived` anew).
 
-    With the way back go the runs' models: they are the most of what a run takes on the disk.
+    With the way back go the runs' models and checkpoints: they are the most of what a run takes on the disk.
     """
     if arrived:
         for run_id in st.session_state.pop(_DELETED, {}):
             conversation.forget(store.path, run_id)
+            forget(store.path, run_id)
     deleted: dict[str, str] = st.session_state.get(_DELETED, {})
     if not deleted:
         return
@@ -167,4 +224,4 @@ def draw_undo(store: Store, *, arrived: bool) -> None:
 def _undo(store: Store) -> None:
     """Callback: bring back what was deleted since the page was opened."""
     for run_id in st.session_state.pop(_DELETED):
-        _attempt(lambda run_id=run_id: _writable(store).restore(run_id))
+        _attempt(lambda run_id=run_id: _writable(store, store.run(run_id)).restore(run_id))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from pages.widgets import knobs, preferences
+from pages.widgets import knobs, preferences, visitor
 from pages.widgets.announcing import announce
 from pages.widgets.settings import ADOPTED, Marker
 from pages.widgets.watch import Shown
@@ -24,7 +24,7 @@ from pwff_core.errors import ConfigError, StoreError
 from pwff_core.figures import WEIGHTS, changes_text, config_at
 from pwff_core.methods import METHODS
 from pwff_core.records import Value
-from pwff_core.store import RunRow, Store
+from pwff_core.store import Lease, RunRow, Store
 
 _KNOWN, _TOLD, _USE, _HAD = "steering:known", "steering:told", "steering:use", "steering:had"
 _CHANNEL = tuple(path for path in STEERABLE if path != WEIGHTS)
@@ -50,12 +50,11 @@ class Mode(StrEnum):
     WATCH = "watch"  # another browser steers
 
 
-def mode_of(store: Store, row: RunRow | None, viewer: str) -> Mode:
+def mode_of(store: Store, row: RunRow, lease: Lease | None, viewer: str) -> Mode:
     """What the knobs do now; a lease of this viewer's own is renewed."""
-    if row is None or row.status.ended or row.waits:
+    if row.status.ended or row.waits:
         return Mode.NEXT
-    lease = store.lease(row.id)
-    if lease and lease.viewer != viewer:
+    if (lease and lease.viewer != viewer) or not visitor.own(row, viewer):
         return Mode.WATCH
     if lease:
         store.keep_lease(row.id, viewer)

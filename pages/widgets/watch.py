@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 import streamlit as st
@@ -15,31 +15,23 @@ import streamlit as st
 from pages.widgets import whatif
 from pages.widgets.chart import live_chart
 from pages.widgets.clients import draw_clients
+from pages.widgets.drawn import Drawable, drawings, frame_of
 from pages.widgets.words import asked_words, doubts, plain, sentence, settings_words, status_words
 from pwff_core.config import ChannelConfig
 from pwff_core.figures import (
     MAX_CLIENT_LINES,
     PANELS,
-    PanelId,
+    Parent,
     Span,
-    client_lines,
     config_at,
-    expected_pieces,
-    figure_json,
-    panel_figure,
     panel_table,
-    panel_words,
-    panels_of,
     planned_stages,
-    round_frame,
     spans_of,
     steering_words,
     value_text,
 )
 from pwff_core.records import METRICS, RoundRecord, Steering, Value
-from pwff_core.store import RunRow, RunStatus, Store
-
-_SEEN, _FRAME, _DRAWN = "watch:seen", "watch:frame", "watch:drawn"
+from pwff_core.store import RunRow, RunStatus
 
 
 class Shown(NamedTuple):
@@ -51,29 +43,7 @@ class Shown(NamedTuple):
     asked: Mapping[str, Value] = {}  # settings that were asked for and do not hold yet
     pending: frozenset[str] = frozenset()  # of "pause", "resume" and "stop": asked for, and not done yet
     position: int = 0  # in the queue, from 1; 0: it does not wait
-
-
-def new_rounds(store: Store, run_id: str) -> list[RoundRecord]:
-    """All rounds of a run; only those after the last one seen are read from the store."""
-    seen: dict[str, Any] = st.session_state.get(_SEEN, {})
-    if seen.get("run") != run_id:
-        seen = {"run": run_id, "after": 0, "records": []}
-    for row_id, record in store.rounds(run_id, after=seen["after"]):
-        seen["records"].append(record)
-        seen["after"] = row_id
-    st.session_state[_SEEN] = seen
-    records: list[RoundRecord] = seen["records"]
-    return records
-
-
-def look_at(store: Store, run_id: str, position: int = 0) -> Shown:
-    """A run of the store as it stands now."""
-    row = store.run(run_id)
-    steerings = store.steerings(run_id)
-    if row.status.ended:
-        return Shown(row, new_rounds(store, run_id), steerings)
-    asked, pending = store.asked(run_id), store.pending(run_id)
-    return Shown(row, new_rounds(store, run_id), steerings, asked, pending, position)
+    parent: Parent | None = None  # that it was forked from
 
 
 def draw_run(shown: Shown, *, key: str = "live", what_if: ChannelConfig | None = None) -> None:
@@ -81,7 +51,7 @@ def draw_run(shown: Shown, *, key: str = "live", what_if: ChannelConfig | None =
 
     Args:
         shown: the run.
-        key: stands before the keys of its widgets and of what is kept for it, so that a replay has its own.
+        key: stands before the keys of its widgets, so that a replay has its own.
         what_if: a channel that all its rounds are priced over too, dashed beside what was measured.
     """
     row, records = shown.row, shown.records
@@ -95,7 +65,7 @@ def draw_run(shown: Shown, *, key: str = "live", what_if: ChannelConfig | None =
             st.info(whatif.words(priced, records), icon=":material/calculate:")
     if not records and (row.status.ended or row.waits):
         return
-    frame = _frame(row, records, key)
+    frame = frame_of(row, records, key)
     _tiles(frame)
     _charts(shown, frame, spans, key, priced)
     draw_clients(row, records, key=_scope(key))
@@ -105,17 +75,6 @@ def draw_run(shown: Shown, *, key: str = "live", what_if: ChannelConfig | None =
 def _scope(key: str) -> str:
     """What stands before a widget's key: nothing for the run that is watched live."""
     return "" if key == "live" else f"{key}:"
-
-
-def _frame(row: RunRow, records: Sequence[RoundRecord], key: str) -> pd.DataFrame:
-    """The table of rounds; only new ones are added to what is kept."""
-    kept: tuple[str, pd.DataFrame] | None = st.session_state.get(f"{_FRAME}:{key}")
-    frame = kept[1] if kept and kept[0] == row.id and len(kept[1]) <= len(records) else round_frame([])
-    if len(frame) < len(records) or not len(frame):
-        new = round_frame(records[len(frame) :], first=len(frame) + 1)
-        frame = pd.concat([frame, new]) if len(frame) else new
-        st.session_state[f"{_FRAME}:{key}"] = (row.id, frame)
-    return frame
 
 
 def _status(shown: Shown, spans: Sequence[Span]) -> None:
@@ -129,6 +88,8 @@ def _status(shown: Shown, spans: Sequence[Span]) -> None:
         st.info(words, icon=":material/stop_circle:")
     elif row.status is RunStatus.FINISHED:
         st.success(words, icon=":material/check_circle:")
+    elif row.status is RunStatus.WAITING:
+        st.warning(words, icon=":material/pending:")
     elif row.waits:
         st.info(words, icon=":material/hourglass_empty:")
     else:
@@ -178,45 +139,6 @@ def _tile(frame: pd.DataFrame, column: str, label: str, delta_color: Literal["no
     )
 
 
-class Drawing(NamedTuple):
-    """A panel as it is sent to the browser."""
-
-    figure: str  # JSON
-    words: str
-
-
-def _drawings(
-    shown: Shown, frame: pd.DataFrame, spans: Sequence[Span], key: str, each_client: bool, priced: whatif.Priced | None
-) -> tuple[int, dict[PanelId, Drawing]]:
-    """Every panel, drawn once a round: a look at which nothing is new takes no time from the training beside it.
-
-    The first value is how often they were drawn anew.
-    """
-    state = (shown.row.id, len(frame), spans, each_client, len(shown.steerings), priced and priced.channel)
-    kept: tuple[Any, int, dict[PanelId, Drawing]] | None = st.session_state.get(f"{_DRAWN}:{key}")
-    if kept and kept[0] == state:
-        return kept[1], kept[2]
-    expected = expected_pieces(shown.row.config, shown.steerings, spans)
-    lines = whatif.lines(priced) if priced else {}
-    drawings = {}
-    for panel_id in panels_of(span.stage for span in spans):
-        metric = PANELS[panel_id].clients if each_client else ""
-        figure = panel_figure(
-            panel_id,
-            frame,
-            spans,
-            expected=expected.get(panel_id, ()),
-            clients=client_lines(shown.records, metric) if metric and shown.records else None,
-            steerings=shown.steerings,
-            what_if=lines.get(panel_id),
-        )
-        words = panel_words(panel_id, frame, spans, steerings=shown.steerings, what_if=lines.get(panel_id))
-        drawings[panel_id] = Drawing(figure_json(figure), words)
-    times = kept[1] + 1 if kept else 1
-    st.session_state[f"{_DRAWN}:{key}"] = (state, times, drawings)
-    return times, drawings
-
-
 def _charts(shown: Shown, frame: pd.DataFrame, spans: Sequence[Span], key: str, priced: whatif.Priced | None) -> None:
     each_client = st.toggle(
         "Each client",
@@ -224,14 +146,16 @@ def _charts(shown: Shown, frame: pd.DataFrame, spans: Sequence[Span], key: str, 
         help="Draws clients as thin lines, from blue and dotted (harmless first) to orange and solid (helpful first); "
         f"at most {MAX_CLIENT_LINES} of them, evenly over their weights. Point at a line to see whose it is.",
     )
-    times, found = _drawings(shown, frame, spans, key, each_client, priced)
-    drawings, lines = list(found.items()), whatif.lines(priced) if priced else {}
-    for left in range(0, len(drawings), 2):
-        for column, (panel_id, drawing) in zip(st.columns(2), drawings[left : left + 2], strict=False):
+    lines = whatif.lines(priced) if priced else {}
+    drawn = Drawable(shown.row, shown.records, frame, spans, shown.steerings, shown.parent)
+    found = list(drawings(drawn, each_client, lines).items())
+    for left in range(0, len(found), 2):
+        for column, (panel_id, drawing) in zip(st.columns(2), found[left : left + 2], strict=False):
             with column:
                 name = f"{_scope(key)}{panel_id}"
-                live_chart(name, drawing.figure, words=drawing.words, view=shown.row.id, revision=f"{times}")
-                table = partial(panel_table, panel_id, frame, steerings=shown.steerings, what_if=lines.get(panel_id))
+                live_chart(name, drawing.figure, words=drawing.words, view=shown.row.id, revision=drawing.revision)
+                told = {"steerings": shown.steerings, "what_if": lines.get(panel_id), "parent": shown.parent}
+                table = partial(panel_table, panel_id, frame, **told)
                 _numbers(name, PANELS[panel_id].label, table)
 
 

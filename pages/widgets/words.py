@@ -18,12 +18,18 @@ FADING_LABELS = {"rayleigh": "Rayleigh fading", "awgn": "no fading (AWGN)"}
 _RECENT_ROUNDS = 5  # the time left is told from as many rounds: the first is slower than the others
 # how long a round of one stage takes beside a round of another: a guess, until the first of its rounds is through
 _ROUND_RATIOS: dict[Stage, float] = {"instruction": 1.0, "reward": 1.0, "alignment": 3.0}
+_NO_WIDTH = "\u2060"
+_ADDRESS = re.compile(r"https?:(?=//)|www(?=\.)|(?=@)", re.IGNORECASE)
 _NEAR_CHANCE = 0.55  # a reward model that ranks no more held-out pairs right than this has hardly learned anything
 
 
 def plain(text: str) -> str:
-    """Text that Streamlit shows letter for letter: whatever Markdown would read as more than text is escaped."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>])", r"\\\1", text)
+    """Text that Streamlit shows letter for letter: whatever Markdown would read as more than text is escaped.
+
+    It makes links of addresses in escaped text too, so those are parted by a letter of no width.
+    """
+    text = _ADDRESS.sub(f"\\g<0>{_NO_WIDTH}", text)
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&=])", r"\\\1", text)
 
 
 def sentence(text: str) -> str:
@@ -82,6 +88,8 @@ def status_words(
         return f"Waits in the queue{place}; it starts by itself once the runs before it have ended."
     if row.status is RunStatus.RUNNING:
         return _running_words(row, records, spans, pending)
+    if row.status is RunStatus.WAITING:
+        return f"{held_up_words(row)}{' It stops as soon as it goes on.' if 'stop' in pending else ''}"
     if row.status is RunStatus.PAUSED:
         after = f"Paused after {count(done, 'round')} of {sum(span.rounds for span in spans)}."
         if "stop" in pending:
@@ -94,11 +102,33 @@ def status_words(
     if row.status is RunStatus.STOPPED:
         stopped = row.message or f"Stopped after {count(done, 'round')}."
         return f"{stopped} What was measured is kept."
+    return failed_words(row, done)
+
+
+def failed_words(row: RunRow, done: int) -> str:
+    """Where a run has failed, why, and what of it is kept."""
     reason = row.message or "The engine gave no reason."
     kept = {0: "No round was complete.", 1: "Its 1 round is kept."}.get(done, f"Its {done} rounds are kept.")
     where = f"Failed in round {done + 1}" if row.profiles else "Failed before the first round"
     said = " kept" in reason or "no round was complete" in reason
     return f"{where}: {reason}" if said else f"{where}: {reason} {kept}"
+
+
+def held_up_words(row: RunRow) -> str:
+    """What holds a run up that plays, and that nothing is lost by it."""
+    safe = "Its rounds are safe; should the engine end, the run can be resumed."
+    return f"Held up after {count(row.rounds_done, 'round')} of {row.rounds_total}: {row.message} {safe}"
+
+
+def resume_words(row: RunRow, checkpoints: Sequence[int]) -> str:
+    """What Resume would do to a run that has ended before its time; `checkpoints` are the rounds that have one."""
+    done = row.rounds_done
+    if not done:
+        return "Resume starts it anew: it has no round yet."
+    first = 1 + max((position for position in checkpoints if position <= done), default=0)
+    # a checkpoint is written behind the training, so one round is often missing, and nobody will notice
+    again = f", once rounds {first} to {done} have been computed again" if first < done else ""
+    return f"Resume goes on after round {done}{again}; all that was measured stays."
 
 
 def _running_words(row: RunRow, records: Sequence[RoundRecord], spans: Sequence[Span], pending: frozenset[str]) -> str:

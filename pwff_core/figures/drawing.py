@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from plotly.io.json import to_json_plotly
 
 from pwff_core.figures.frames import STAGE_LABELS, STAGE_NAMES, ClientLines, Span
-from pwff_core.figures.panels import PANELS, Level, Line, Panel, PanelId, WhatIf
+from pwff_core.figures.panels import PANELS, Level, Line, Panel, PanelId, Parent, WhatIf
 from pwff_core.figures.steered import Piece, rows_height, steering_marks
 from pwff_core.figures.theme import BLUE, CLEAR, GREEN, GREY, PURPLE, TEMPLATES, VERMILLION, Theme, between, see_through
 from pwff_core.records import Steering
@@ -41,6 +41,7 @@ def panel_figure(
     clients: ClientLines | None = None,
     steerings: Sequence[Steering] = (),
     what_if: WhatIf | None = None,
+    parent: Parent | None = None,
 ) -> go.Figure:
     """A panel drawn over the rounds of all stages: lines with markers, the range over clients as a band.
 
@@ -53,6 +54,7 @@ def panel_figure(
         clients: single clients (`client_lines` of the panel's `clients`), drawn in the place of the band.
         steerings: changes of settings while the run went: a labelled line before the first round of each.
         what_if: every round at another price, drawn dashed.
+        parent: the run that it was forked from, drawn thin and dashed from where they part.
     """
     panel = PANELS[panel_id]
     drawn = frame.iloc[_kept(len(frame), MAX_POINTS)]
@@ -72,7 +74,9 @@ def panel_figure(
         traces += _expected(expected, panel.unit)
     if what_if:
         traces.append(_what_if(what_if, panel, drawn))
-    waits = bool(panel.waits) and not measured
+    before = _parents(parent, panel, each_client=clients is not None) if parent else []
+    traces += before
+    waits = bool(panel.waits) and not measured and not before
     # one layout in one go: plotly takes a millisecond for each later change
     layout: dict[str, Any] = {
         "template": TEMPLATES[theme], "title": {"text": panel.title}, "xaxis": _round_axis(rounds, spans),
@@ -202,6 +206,34 @@ def _what_if(what_if: WhatIf, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
         marker={"symbol": "diamond-open", "size": 6, "maxdisplayed": _MOST_MARKERS},
         hovertemplate=f"%{{y:.4g}} {panel.unit}",
     )  # fmt: skip
+
+
+def _parents(parent: Parent, panel: Panel, *, each_client: bool) -> list[go.Scatter]:
+    """The parent's lines in the colours and markers of the run's own, one entry in the legend for all of them."""
+    drawn = parent.frame.iloc[_kept(len(parent.frame), MAX_POINTS)]
+    lines = [line for line in panel.measured(drawn) if line.band or not each_client]
+    return [
+        go.Scatter(
+            x=drawn.index.to_numpy(), y=_packed([panel.scaled(drawn[line.column])]),
+            name=f"parent: {letters(parent.name)}", legendgroup="parent", showlegend=place == 0, legendrank=1003,
+            mode="lines+markers", line={"color": line.colour, "dash": "dash", "width": 1.25},
+            marker={"symbol": f"{line.marker}-open", "size": 5, "maxdisplayed": _MOST_MARKERS},
+            # not in the template itself, where plotly would read what a name has in %{}
+            text=f"{line.name}, {letters(parent.name)}",
+            hovertemplate=f"%{{text}}: %{{y:.4g}} {panel.unit}<extra></extra>",
+        )
+        for place, line in enumerate(lines)
+    ]  # fmt: skip
+
+
+def cell(text: str) -> str:
+    """A text that a spreadsheet takes for a text when the table is saved: what begins like a formula gets a quote."""
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
+
+
+def letters(name: str) -> str:
+    """A name that plotly shows letter for letter; it would read tags in it, and entities."""
+    return name.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _marks(spans: Sequence[Span], steerings: Sequence[Steering], rounds: int) -> dict[str, Any]:

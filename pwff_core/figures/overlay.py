@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pwff_core.figures.drawing import MAX_POINTS
+from pwff_core.figures.drawing import MAX_POINTS, cell, letters
 from pwff_core.figures.frames import STAGE_LABELS, value_text
 from pwff_core.figures.panels import PANELS, PanelId
 from pwff_core.figures.theme import BLUE, GREEN, GREY, PURPLE, TEMPLATES, VERMILLION, Theme
@@ -69,15 +69,10 @@ def _line(panel_id: PanelId, run: Overlaid, colour: str, dash: str, marker: str)
     drawn = run.frame.iloc[np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(np.int64))]
     stages = [f"{STAGE_LABELS[stage]} {number}" for stage, number in zip(drawn["stage"], drawn["round"], strict=True)]
     return go.Scatter(
-        x=drawn.index.to_numpy(), y=panel.scaled(drawn[panel.metric]), name=_letters(run.name), mode="lines+markers",
+        x=drawn.index.to_numpy(), y=panel.scaled(drawn[panel.metric]), name=letters(run.name), mode="lines+markers",
         line={"color": colour, "dash": dash, "width": 2.5}, marker={"symbol": marker, "size": 7},
         customdata=stages, hovertemplate=f"%{{y:.4g}} {panel.unit} (%{{customdata}})",
     )  # fmt: skip
-
-
-def _letters(name: str) -> str:
-    """A name that plotly shows letter for letter; it would read tags in it, and entities."""
-    return name.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def overlay_words(panel_id: PanelId, runs: Sequence[Overlaid]) -> str:
@@ -98,7 +93,8 @@ def overlay_table(panel_id: PanelId, runs: Sequence[Overlaid]) -> pd.DataFrame:
     """The numbers behind the chart, in its unit: a row a round that any run measured, a column a run."""
     panel = PANELS[panel_id]
     columns = {
-        f"{run.name} [{panel.unit}]": pd.Series(panel.scaled(run.frame[panel.metric]), run.frame.index) for run in runs
+        f"{cell(run.name)} [{panel.unit}]": pd.Series(panel.scaled(run.frame[panel.metric]), run.frame.index)
+        for run in runs
     }
     table = pd.DataFrame(columns).dropna(how="all").rename_axis("Round")
     return table.reset_index()

@@ -46,6 +46,13 @@ class WhatIf(NamedTuple):
     values: NDArray[np.float64]  # (rounds,) [unit of the panel]
 
 
+class Parent(NamedTuple):
+    """The run that a run was forked from, from the last round on that both have."""
+
+    name: str
+    frame: pd.DataFrame  # those of its rounds (`round_frame`); the index counts on over all stages
+
+
 class Panel(NamedTuple):
     """One chart: its title, the metric that gives unit and meaning, and its lines."""
 
@@ -156,18 +163,22 @@ def panel_words(
     *,
     steerings: Sequence[Steering] = (),
     what_if: WhatIf | None = None,
+    parent: Parent | None = None,
 ) -> str:
     """What a chart shows now, in a few sentences: its text for people who do not see it."""
     panel = PANELS[panel_id]
-    changes = "".join(f" {steering_words(steering)}." for steering in steerings[-_TOLD_CHANGES:])
-    if not panel.measured(frame):
-        return f"{panel.title}: no number yet. {panel.waits.replace('<br>', ' ')}".rstrip() + changes
-    rows = frame[frame[[line.column for line in panel.lines]].notna().any(axis=1)]
 
     def state(row: pd.Series) -> str:
         lines = [line for line in panel.lines if not math.isnan(row[line.column])]
         return ", ".join(f"{line.name} {value_text(row[line.column], panel.unit)}" for line in lines)
 
+    beside = "".join(f" {steering_words(steering)}." for steering in steerings[-_TOLD_CHANGES:])
+    if parent and panel.measured(parent.frame):
+        last = _rows(panel, parent.frame).iloc[-1]
+        beside += f" {parent.name}, which it was forked from, after round {last.name}: {state(last)}."
+    if not panel.measured(frame):
+        return f"{panel.title}: no number yet. {panel.waits.replace('<br>', ' ')}".rstrip() + beside
+    rows = _rows(panel, frame)
     total = max(spans[-1].last if spans else 0, len(frame))
     told = f"{panel.title} after round {rows.index[-1]} of {total}: {state(rows.iloc[-1])}."
     if len(rows) > 1:
@@ -175,19 +186,29 @@ def panel_words(
     if what_if:
         last = value_text(what_if.values[rows.index[-1] - 1], panel.unit)
         told += f" {what_if.name[:1].upper()}{what_if.name[1:]}: {last} in round {rows.index[-1]}."
-    return told + changes
+    return told + beside
+
+
+def _rows(panel: Panel, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rounds that measured anything that the panel shows."""
+    return frame[frame[[line.column for line in panel.lines]].notna().any(axis=1)]
 
 
 def panel_table(
-    panel_id: PanelId, frame: pd.DataFrame, *, steerings: Sequence[Steering] = (), what_if: WhatIf | None = None
+    panel_id: PanelId,
+    frame: pd.DataFrame,
+    *,
+    steerings: Sequence[Steering] = (),
+    what_if: WhatIf | None = None,
+    parent: Parent | None = None,
 ) -> pd.DataFrame:
     """The numbers behind a chart, in the chart's unit, columns named as its legend and by their unit.
 
-    Rounds that did not measure any of it are left out; a run of several stages has the stage beside the round, and one
-    that was steered what changed before it.
+    Rounds that did not measure any of it are left out; a run of several stages has the stage beside the round, one
+    that was steered what changed before it, and one that was forked its parent's numbers in the same rounds.
     """
     panel = PANELS[panel_id]
-    rows = frame[frame[[line.column for line in panel.lines]].notna().any(axis=1)]
+    rows = _rows(panel, frame)
     table = pd.DataFrame({"Round": rows.index.to_numpy()})
     if frame["stage"].nunique() > 1:
         table["Stage"] = [
@@ -200,6 +221,10 @@ def panel_table(
             table[f"highest client [{panel.unit}]"] = panel.scaled(rows[f"{line.band}_high"])
     if what_if:
         table[f"{what_if.name} [{panel.unit}]"] = what_if.values[rows.index.to_numpy() - 1]
+    if parent:
+        then = parent.frame.reindex(rows.index)
+        for line in panel.measured(parent.frame):
+            table[f"{line.name}, {parent.name} [{panel.unit}]"] = panel.scaled(then[line.column])
     if steerings:
         changed = {steering.position: changes_text(steering.before, steering.changes) for steering in steerings}
         table["Changed before it"] = [changed.get(position, "") for position in rows.index]

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +43,7 @@ TINY = {
 """A run of three stages that is over in seconds: it shows how things work, and learns nothing."""
 
 _VISITS = pytest.StashKey[tuple[Path, list["Visit"]]]()
+ENGINE_MS = 5 * 1000 * PATIENCE_S  # for what whole runs are waited for, or models that have to be loaded
 expect.set_options(timeout=1000 * PATIENCE_S)
 
 
@@ -117,7 +119,8 @@ def site(chromium: Path, store_path: Path) -> Iterator[Site]:
         yield found
     for row in found.store.runs():
         if row.pid not in (None, os.getpid()) and not row.status.ended:
-            psutil.Process(row.pid).kill()
+            with suppress(psutil.NoSuchProcess):  # it may have ended meanwhile
+                psutil.Process(row.pid).kill()
 
 
 @pytest.fixture

@@ -11,13 +11,14 @@ from playwright.sync_api import Page, expect
 from tests.e2e.conftest import Visitor
 
 
-def knob(page: Page, label: str) -> str:
-    return page.get_by_role("textbox", name=re.compile(f"^{label}")).input_value()
+def knobs_say(page: Page, clients: str, snr_db: str) -> None:
+    for label, value in (("Clients", clients), ("SNR", snr_db)):
+        expect(page.get_by_role("textbox", name=re.compile(f"^{label}"))).to_have_value(value)
 
 
 def test_a_link_brings_its_settings(visit: Visitor) -> None:
     page = visit(f"?{urlencode({'clients': 3, 'channel.snr_db': 12.5, 'preset': 'demo'})}")
-    assert (knob(page, "Clients"), knob(page, "SNR")) == ("3", "12.5")
+    knobs_say(page, "3", "12.5")
     expect(page.locator(".stMain [data-testid='stAlert']").filter(has_text="cannot be")).to_have_count(0)
 
 
@@ -28,5 +29,5 @@ def test_nonsense_in_a_link_falls_back_with_a_notice(visit: Visitor, bad: str) -
     expect(alerts.filter(has_text=f"cannot be “{bad}”")).to_be_visible()
     expect(alerts.filter(has_text="“colour”")).to_be_visible()
     expect(alerts.filter(has_text="nosuchrun")).to_be_visible()
-    assert (knob(page, "Clients"), knob(page, "SNR")) == ("10", "7")
+    knobs_say(page, "10", "7")
     expect(page.locator("img[src='x']")).to_have_count(0)

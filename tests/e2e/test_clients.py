@@ -7,7 +7,7 @@ import re
 from playwright.sync_api import expect
 
 from tests.e2e.accessibility import findings
-from tests.e2e.conftest import TINY, Visitor
+from tests.e2e.conftest import ENGINE_MS, TINY, Visitor
 
 
 def test_clients_answer_before_and_after_alignment(visit: Visitor) -> None:
@@ -17,6 +17,6 @@ def test_clients_answer_before_and_after_alignment(visit: Visitor) -> None:
     box.fill("How do I keep basil fresh?")
     page.get_by_role("button", name="Ask", exact=True).click()
     scores = page.get_by_text(re.compile(r"Helpfulness [+-]\d+\.\d+ · harmlessness [+-]\d+\.\d+ · weighted"))
-    expect(scores).to_have_count(2 * int(TINY["clients"]))
+    expect(scores).to_have_count(2 * int(TINY["clients"]), timeout=ENGINE_MS)
     expect(page.get_by_role("paragraph").filter(has_text="How do I keep basil fresh?")).to_be_visible()
     assert findings(page) == []

@@ -18,7 +18,7 @@ from pwff_core.config import RunConfig, with_changes
 from pwff_core.store import RunStatus
 from tests.browser import Site, settle
 from tests.e2e.accessibility import findings
-from tests.e2e.charts import drawn, last_round, wait_for_round, zoom
+from tests.e2e.charts import drawn, last_round, wait_for_round, wait_for_run, zoom
 from tests.e2e.conftest import TINY, Visitor
 from tests.scripted import profile, whole_run
 
@@ -47,6 +47,7 @@ def test_a_lesson(visit: Visitor, site: Site, tmp_path: Path) -> None:
     page.wait_for_url(lambda address: "run=" in address and earlier not in address)
     run_id = run_in(page)
     expect(page.locator(".stMain").get_by_text(re.compile(f"run {run_id}", re.IGNORECASE)).first).to_be_visible()
+    wait_for_run(page, run_id)
     wait_for_round(page, 2)
 
     shown, seen = zoom(page, "accuracy"), last_round(page)
@@ -54,7 +55,8 @@ def test_a_lesson(visit: Visitor, site: Site, tmp_path: Path) -> None:
     assert drawn(page, "accuracy")["range"] == shown
 
     first = steered_to(page, 0)
-    wait_for_round(page, first + 1)
+    for panel in PANELS:
+        wait_for_round(page, first + 1, panel)
     settle(page)
     assert [steering.position for steering in site.store.steerings(run_id)] == [first]
     for panel in PANELS:
@@ -69,7 +71,8 @@ def test_a_lesson(visit: Visitor, site: Site, tmp_path: Path) -> None:
     page.reload()
     settle(page)
     assert run_in(page) == run_id
-    wait_for_round(page, before)
+    for panel in PANELS:
+        wait_for_round(page, before, panel)
     assert first - 0.5 in drawn(page, "delay")["lines"]
 
     button(page, "Stop").click()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from pwff_core import launch
-from pwff_core.store import Store
+from pwff_core.store import Store, judging
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that a test plays is not held up, however long the test takes from one round to the next."""
+    monkeypatch.setattr(judging, "STALE_S", math.inf)
 
 
 @pytest.fixture

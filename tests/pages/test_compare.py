@@ -242,7 +242,7 @@ def test_failed_stopped_and_steered_runs_are_left_out_and_told(store: Store) -> 
     played(store)
     run_of(store, "pwff", 3, end=RunStatus.FAILED, rounds=2, message="<b>It broke</b>.")
     run_of(store, "sfl", 3, end=RunStatus.STOPPED, rounds=2, message="Stopped after 2 of 9 rounds.")
-    steered = run_of(store, "pwff", 4, better=-9.0)
+    steered = run_of(store, "pwff", 4, better=-9.0, end=None)
     steering = Steering(
         position=2,
         stage="instruction",
@@ -252,6 +252,7 @@ def test_failed_stopped_and_steered_runs_are_left_out_and_told(store: Store) -> 
         at=0.0,
     )
     store.take(steered, 0, steering)
+    store.finish(steered, RunStatus.FINISHED)
     run_of(store, "sfl", 4)
     page = opened("c0ffee00")
     said = texts(page)

@@ -122,7 +122,7 @@ def test_what_cannot_be_replayed_is_told_in_one_sentence(store: Store) -> None:
     going, deleted = played(store, rounds=2, status=None), played(store)
     store.delete(deleted)
     empty = store.create_run(CONFIG)
-    store.finish(empty, RunStatus.FAILED, "No memory.")
+    store.not_launched(empty, "No memory.")
     said = {
         going: f"Run {going} has not ended; it can be replayed once it has.",
         deleted: f"Run {deleted} was deleted, so it cannot be replayed.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +14,9 @@ from streamlit.testing.v1 import AppTest
 from pages.widgets.history import Wanted, short_names, title_of
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.conversation import models_folder
-from pwff_core.store import RunStatus, Store
+from pwff_core.marks import checkpoints_folder, marks
+from pwff_core.store import RunStatus, Store, judging
+from tests.live_page import marked
 from tests.scripted import WEIGHTS, profile, whole_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,7 +135,7 @@ def test_runs_that_wait_tell_their_position(store: Store) -> None:
     played(store, rounds=1, status=None)
     first, second = (store.create_run(CONFIG, waits=True) for _ in range(2))
     status = table(opened()).set_index("Id")["Status"]
-    assert (status[first], status[second]) == ("Waiting, position 1", "Waiting, position 2")
+    assert (status[first], status[second]) == ("Queued, position 1", "Queued, position 2")
 
 
 def test_a_run_before_its_first_round_has_no_numbers(store: Store) -> None:
@@ -235,7 +238,7 @@ def test_a_run_that_waits_can_be_cancelled(store: Store) -> None:
     played(store, rounds=1, status=None)
     run_id = store.create_run(CONFIG, waits=True)
     page = ticked(opened(), run_id)
-    assert "Waiting, position 1" in texts(page)
+    assert "Queued, position 1" in texts(page)
     page = clicked(page, "runs:cancel")
     assert store.run(run_id).status is RunStatus.STOPPED
     assert "Cancelled before it started." in texts(page)
@@ -264,17 +267,19 @@ def test_the_last_run_comes_back_too_and_after_other_looks(store: Store) -> None
     assert ids(clicked(page, "runs:undo")) == [second, first]
 
 
-def test_the_way_back_is_gone_once_the_page_is_left_and_the_models_with_it(store: Store) -> None:
+def test_the_way_back_is_gone_once_the_page_is_left_and_models_and_checkpoints_with_it(store: Store) -> None:
     run_id, other = played(store), played(store)
     for one in (run_id, other):
         models_folder(store.path, one).mkdir(parents=True)
+        marked(store, one, 3)
     page = clicked(ticked(opened(), run_id), "runs:delete")
     page = shown(page.run())
-    assert "Deleted:" in texts(page) and models_folder(store.path, run_id).exists()
+    assert "Deleted:" in texts(page) and models_folder(store.path, run_id).exists() and marks(store.path, run_id)
     back = AppTest.from_file(PAGE, default_timeout=30)  # where a page's widgets have no answers yet
     back.session_state["runs:deleted"] = dict(page.session_state["runs:deleted"])
     assert "Deleted:" not in texts(shown(back.run()))
     assert not models_folder(store.path, run_id).exists() and models_folder(store.path, other).exists()
+    assert not checkpoints_folder(store.path, run_id).exists() and len(marks(store.path, other)) == 1
     assert store.run(run_id).deleted
 
 
@@ -335,3 +340,57 @@ def test_names_in_a_legend_are_short_and_differ(store: Store) -> None:
     assert (first, second) == (f"PWFF, seed 0 ({rows[0].id})", f"PWFF, seed 0 ({rows[1].id})")
     assert third == f"{'x' * 40} …"
     assert title_of(rows[2]) == "x" * 80
+
+
+# going on
+
+
+def test_an_interrupted_run_is_resumed_from_the_list(store: Store, launched: list[tuple[Path, str]]) -> None:
+    run_id = played(store, "Lesson", rounds=4, status=RunStatus.FAILED)
+    marked(store, run_id, 3, 4)
+    page = ticked(opened(), run_id)
+    assert "2 checkpoints, 24.8 MB, the last after round 4 (" in texts(page)
+    assert "Failed in round 5: No memory. Its 4 rounds are kept." in texts(page)
+    assert "Resume goes on after round 4; all that was measured stays." in texts(page)
+    page = clicked(page, "go-on")
+    assert launched == [(store.path, run_id)]
+    assert table(page)["Status"].tolist() == ["Starting"]
+    assert not any(button.key == "go-on" for button in page.button)
+
+
+def test_a_finished_run_has_no_resume(store: Store) -> None:
+    page = ticked(opened(), played(store))
+    assert not any(button.key in ("go-on", "runs:fork") for button in page.button)
+    assert "checkpoint" not in texts(page)
+
+
+def test_a_run_with_checkpoints_leads_to_a_fork_on_the_live_page(store: Store, gone: list[Any]) -> None:
+    run_id = played(store, changes={"channel.snr_db": -3.5})
+    marked(store, run_id, 3)
+    page = clicked(ticked(opened(), run_id), "runs:fork")
+    assert gone == [("pages/live.py", {"run": run_id})]
+    assert page.session_state["knob:channel.snr_db"] == "-3.5" and page.session_state["fork"] is True
+
+
+def test_whose_fork_a_run_is_stands_in_the_list(store: Store) -> None:
+    parent = played(store, "Lesson")
+    assert "Forked from" not in table(opened())
+    child = store.fork(parent, 3, {"channel.snr_db": 0.0}, "Other", waits=True)
+    page = opened()
+    assert table(page).set_index("Id")["Forked from"].to_dict() == {parent: "", child: "Lesson, round 3"}
+    assert "Forked after round 3 of **Lesson**, with SNR 0 dB in place of 5." in texts(ticked(page, child))
+    assert ids(shown(page.text_input("runs:text").set_value(f"fork {parent}").run())) == [child]
+    assert "Laid over each other" in texts(shown(ticked(opened(), parent, child)))
+
+
+def test_a_run_that_is_held_up_says_why(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "STALE_S", 3600.0)
+    run_id = played(store, rounds=2, status=None)
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("UPDATE runs SET heartbeat_at = heartbeat_at - 7200")
+    connection.close()
+    page = ticked(opened(), run_id)
+    assert table(page)["Status"].tolist() == ["Held up"]
+    assert "Held up after 2 rounds of 9: No sign of life for 2 h 0" in texts(page)
+    page.multiselect("runs:statuses").set_value([RunStatus.WAITING])
+    assert ids(shown(page.run())) == [run_id]

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from pages.widgets.words import doubts, plain, seconds_left, setting_text, settings_words, status_words
+from pages.widgets.words import (
+    doubts,
+    plain,
+    resume_words,
+    seconds_left,
+    setting_text,
+    settings_words,
+    status_words,
+)
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.figures import spans_of
 from pwff_core.records import Stage
@@ -29,6 +37,24 @@ def test_status_in_words(store: Store) -> None:
     assert status_words(stopped, records[:1], spans) == "Stopped after 1 round. What was measured is kept."
     finished = row.model_copy(update={"status": RunStatus.FINISHED})
     assert status_words(finished, records, spans) == "Finished: 6 rounds in 9.0 s of computing."
+
+
+def test_a_run_that_is_held_up_says_why_and_that_nothing_is_lost(store: Store) -> None:
+    held = store.run(going(store, 1)).model_copy(update={"status": RunStatus.WAITING, "message": "The disk is full."})
+    words = status_words(held, [], (), frozenset({"stop"}))
+    assert words == (
+        "Held up after 1 round of 16: The disk is full. Its rounds are safe; should the engine end, the run can be "
+        "resumed. It stops as soon as it goes on."
+    )
+
+
+def test_what_resume_would_do(store: Store) -> None:
+    row = store.run(going(store, 6))
+    assert resume_words(row, [4, 6]) == "Resume goes on after round 6; all that was measured stays."
+    assert resume_words(row, [4, 5]) == resume_words(row, [5, 7]) == resume_words(row, [6])  # one round: soon done
+    assert ", once rounds 5 to 6 have been computed again;" in resume_words(row, [4])
+    assert ", once rounds 1 to 6 have been computed again;" in resume_words(row, [])
+    assert resume_words(row.model_copy(update={"rounds_done": 0}), []).startswith("Resume starts it anew")
 
 
 def test_status_says_which_stage_is_played_and_which_ended_early(store: Store) -> None:

@@ -1,0 +1,94 @@
+"""The browsers of benchmarks/viewers.py: what they take for a round's arrival is what Chromium gets and draws."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Thread
+
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import WebSocket
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from benchmarks.browsers import Browser, round_in
+from pwff_core.config import RunConfig, with_changes
+from pwff_core.store import RunStatus
+from tests.browser import PATIENCE_S, Site, open_context, settle
+from tests.e2e.charts import wait_for_round
+from tests.scripted import profile, whole_run
+
+ROUNDS = 6
+
+
+@contextmanager
+def looking_on(browser: Browser) -> Iterator[None]:
+    """The browser is on the page, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+
+    def look() -> None:
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+
+    task = loop.create_task(browser.look(lambda: None))
+    thread = Thread(target=look)
+    thread.start()
+    yield
+    loop.call_soon_threadsafe(task.cancel)
+    thread.join()
+    loop.close()
+
+
+def drawing_run(messages: Sequence[ForwardMsg], number: int) -> list[str]:
+    """What the run of a fragment sent that brought a round, kind by kind and in order."""
+    runs: list[list[ForwardMsg]] = []
+    for message in messages:
+        if message.WhichOneof("type") == "new_session":
+            runs.append([])
+        if runs:
+            runs[-1].append(message)
+    found = next(run for run in runs if any(round_in(message) == number for message in run))
+    deltas = [message.delta for message in found if message.WhichOneof("type") == "delta"]
+    return [delta.new_element.WhichOneof("type") or delta.WhichOneof("type") for delta in deltas]
+
+
+def test_a_browser_without_a_window_gets_what_chromium_gets(browser: Chromium, site: Site) -> None:
+    run_id = site.store.create_run(with_changes(RunConfig(), {"instruction.rounds": ROUNDS}))
+    site.store.claim(run_id)  # its engine is this process
+    site.store.describe(run_id, [profile(0), profile(1)], [], ROUNDS)
+    records = whole_run(run_id, rounds={"instruction": ROUNDS}, weights=(0.25, 0.75))
+    for record in records[:3]:
+        site.store.append(run_id, record)
+    frames: list[ForwardMsg] = []
+
+    def opened(socket: WebSocket) -> None:
+        socket.on("framereceived", lambda frame: frames.append(ForwardMsg.FromString(frame)))
+
+    page = open_context(browser).new_page()
+    page.on("websocket", opened)
+    page.goto(f"{site.address}/?run={run_id}")
+    settle(page)
+    wait_for_round(page, 3)
+    other = Browser(site.address, f"run={run_id}")
+    other.keeps = []
+    with looking_on(other):
+        until_round(other, 3)
+        for record in records[3:5]:
+            site.store.append(run_id, record)
+            wait_for_round(page, record.round)
+            until_round(other, record.round)
+            assert max(map(round_in, frames)) == record.round
+            settle(page)
+    assert other.errors == []
+    assert drawing_run(other.keeps, 5) == drawing_run(frames, 5)
+    site.store.finish(run_id, RunStatus.STOPPED)
+    page.context.close()
+
+
+def until_round(browser: Browser, number: int) -> None:
+    """Waits until the browser has a round."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while time.monotonic() < give_up_at and not any(one.round == number for one in browser.arrivals):
+        time.sleep(0.05)
+    assert browser.arrivals[-1].round == number
