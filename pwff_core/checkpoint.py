@@ -157,10 +157,12 @@ def restored(federation: Federation, store_path: Path, run_id: str, records: Seq
     for mark in reversed(marks(store_path, run_id)):
         if not _fits(mark, federation.config, records):
             continue
+        folder = folder_of(checkpoints_folder(store_path, run_id), mark.position)
         try:
-            state = _read(folder_of(checkpoints_folder(store_path, run_id), mark.position), mark)
+            state = _read(folder, mark)
         except ModelError as error:
             federation.notes += (str(error),)
+            _remove(folder)  # nobody is to fork from there; it is written again when the round is played again
             continue
         _put_back(federation, state, records[: mark.position])
         held = {path: entry.default for path, entry in knobs(mark.config).items() if path in STEERABLE}
@@ -223,8 +225,9 @@ def _read(folder: Path, mark: Mark) -> State:
             raise ModelError(f"The checkpoint after round {mark.position} is damaged; an earlier one is used.")
         return load_file(folder / STATE)
     except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ModelError(
-            f"The checkpoint after round {mark.position} cannot be read ({error}); an earlier one is used."
+            f"The checkpoint after round {mark.position} cannot be read ({reason}); an earlier one is used."
         ) from None
 
 

@@ -2,7 +2,7 @@
 
     restored state  →  rounds after it, played again and compared with those that are kept  →  the next new round
 
-The rounds that are kept stay as they are, whatever comes out: nothing here writes.
+The rounds that are kept stay as they are, whatever comes out: nothing here writes to the store.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ def caught_up(
     steerings: Sequence[Steering],
     interruption: Interruption,
     stops: Callable[[], bool],
+    keep: Callable[[RoundRecord, int], None],
 ) -> CaughtUp | None:
     """Brings a federation that stands after round `position` to the end of `records`; None if it is to stop before.
 
     Each round is played with the settings that held in it. The federation has the steerings up to `position` already.
+    `keep` is told of every round that is there again, with its position: a checkpoint of it may have been lost.
     """
     from pwff_core import federation
 
@@ -57,6 +59,8 @@ def caught_up(
             differing.append(number)
         if again is None or _place(again) != _place(kept):  # another stage has begun, or has not: as it was kept
             following = federation.play(running, records[:number])
+        else:
+            keep(kept, number)
     steer_into(len(records) + 1)
     return CaughtUp(following, differing)
 

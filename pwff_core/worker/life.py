@@ -42,7 +42,7 @@ class Life:
     def rounds(self, force: bool) -> Generator[RoundRecord, None, None]:
         """The run's new rounds, each written before it is yielded; writes down how it ended, unless it raises."""
         running, keeper = self._prepared(force)
-        following = self._caught_up(running)
+        following = self._caught_up(running, keeper)
         if following is None:  # the models that are kept are newer than those at hand
             self._end(RunStatus.STOPPED, self._patient(self._so_far))
             return
@@ -120,7 +120,7 @@ class Life:
             self._keeper = checkpoint.Keeper(checkpoints_folder(store.path, run_id), row.config.checkpoint_every)
         return running, self._keeper
 
-    def _caught_up(self, running: Federation) -> Iterator[RoundRecord] | None:
+    def _caught_up(self, running: Federation, keeper: Keeper) -> Iterator[RoundRecord] | None:
         """The rounds to come, the federation standing after those that are kept; None if the run is to stop."""
         assert self._row  # it is prepared
         row, kept = self._row, len(self._records)
@@ -136,6 +136,7 @@ class Life:
         found = caught_up(
             running, position, self._records, self._steerings, self._interruption,
             stops=lambda: self._control.heard() is None,
+            keep=lambda record, number: keeper.keep(running, record, number),
         )  # fmt: skip
         if found is None:
             return None

@@ -239,7 +239,7 @@ def test_programs_are_not_run(tmp_path: Path) -> None:
     ("name", "content"),
     [
         ("train.jsonl.gz", b"\x1f\x8bnot gzip"),
-        ("train.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 999)[:-20]),
+        ("train.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 999, mtime=0)[:-20]),
         ("train.parquet", b"PAR1 and no more"),
         ("train.jsonl", b'{"text": "a"}\n{"text": 5}\n'),
         ("train.csv", b'a,b\n1,2\n1,2,3,4\n"'),
