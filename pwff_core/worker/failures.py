@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 
 from pwff_core.errors import EngineError, PwffError, TrainingError
 from pwff_core.worker.patience import tell
+
+# torch says so where it has no memory for a product, and takes another kernel, whose last digits are others
+NO_ROOM = "mkldnn_.* failed"
 
 
 def as_failure(error: Exception, log: Path) -> PwffError:
@@ -36,4 +40,5 @@ def _is_out_of_memory(error: Exception) -> bool:
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        or (isinstance(error, UserWarning) and re.match(NO_ROOM, str(error)) is not None)
     )

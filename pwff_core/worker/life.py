@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from pwff_core.records import ClientProfile, RoundRecord, Steering
 from pwff_core.store import RunRow, RunStatus, Store
 from pwff_core.worker.catching_up import caught_up, difference_note, take_threads_up
 from pwff_core.worker.control import Control
+from pwff_core.worker.failures import NO_ROOM
 from pwff_core.worker.interruption import Interruption
 from pwff_core.worker.patience import Patience, tell
 from pwff_core.worker.pulse import Pulse
@@ -115,6 +117,7 @@ class Life:
             self._steerings = self._patient(lambda: store.steerings(run_id))
             hosting.check(row.config)
             take_threads_up(store.path, run_id)
+            warnings.filterwarnings("error", NO_ROOM)
             running = federation.prepare(uploads.resolved(row.config, store.path), run_id, force=force)
             running.config = row.config  # what is kept names an upload, not where it lies on this computer
             self._keeper = checkpoint.Keeper(checkpoints_folder(store.path, run_id), row.config.checkpoint_every)

@@ -24,8 +24,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return Store(path)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str]]:
+    """No page of these tests starts an engine: what it would have started."""
     calls: list[tuple[Path, str]] = []
     monkeypatch.setattr(launch, "launch", lambda path, run_id: calls.append((path, run_id)))
     return calls

@@ -45,7 +45,12 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch cal
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")],
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+        UserWarning("mkldnn_matmul failed, switching to BLAS gemm: could not create a primitive"),
+    ],
 )
 def test_lack_of_memory_is_said_plainly(store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     caught, row = failed(store, raising(error, at=2), monkeypatch)
