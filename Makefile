@@ -7,14 +7,14 @@ BIN := $(VENV)/bin
 endif
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench screenshots foundation clean
+.PHONY: demo test lint bench chaos screenshots foundation clean
 
 demo: $(INSTALLED)  ## install, then open the Live page
 	$(BIN)/pwff app
 
-test: $(INSTALLED)  ## install, then run the test suite: one process a core, then the browser by itself
+test: $(INSTALLED)  ## install, then run the test suite: one process a core; then the browser by itself, what fails there is tried again
 	$(BIN)/python -m pytest --ignore=tests/e2e --numprocesses=logical --maxprocesses=4 --dist=worksteal
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e --reruns 2
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -24,6 +24,10 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)  ## measure speed and memory beside what others use; writes benchmarks/results.json
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python benchmarks/run.py
+
+KILLS ?= 200
+chaos: $(INSTALLED)  ## kill -9 a run KILLS times, break its store, fuzz what people put in; reports in build/chaos
+	$(BIN)/python -m tests.chaos --kills $(KILLS)
 
 screenshots: $(INSTALLED)  ## take the README's pictures; STORE=PATH shows runs of that store
 	$(BIN)/python tests/screenshots.py $(if $(STORE),--store "$(STORE)")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Event, Thread
 
 import torch
@@ -42,8 +43,11 @@ class Keeper:
     def __init__(self, folder: Path, every: int) -> None:
         self.trouble = ""  # why the last checkpoint could not be written; "" once one was
         self._folder, self._every = folder, every
-        self._writing: Thread | None = None
-        self._given_up = Event()
+        self._orders: SimpleQueue[tuple[State, Mark] | None] = SimpleQueue()
+        self._idle, self._given_up = Event(), Event()
+        self._idle.set()
+        # started now, while there is memory for it; a daemon: a process that is to end does not wait for a slow disk
+        Thread(target=self._write_all, daemon=True).start()
         for left_behind in (*folder.glob("*.new"), *folder.glob("*.old")):
             shutil.rmtree(left_behind, ignore_errors=True)
 
@@ -74,18 +78,17 @@ class Keeper:
             written_at=0.0,
             made_with=made_with(federation),
         )
-        # a daemon: a process that is told to end does not wait for a slow disk
-        self._writing = Thread(target=self._write, args=(tensors, mark), daemon=True)
-        self._writing.start()
+        self._idle.clear()
+        self._orders.put((tensors, mark))
 
     def wait(self) -> None:
         """Waits until what is kept is written."""
-        if self._writing:
-            self._writing.join()
+        self._idle.wait()
 
     def finish(self, finished: bool) -> None:
         """The run has ended. What could only have continued it goes if it has `finished`; stages' ends stay."""
         self.wait()
+        self._orders.put(None)
         if finished and self._every:
             known = marks_in(self._folder)
             self._keep_only({mark.position for mark in known[:-1] if mark.stage_end})
@@ -93,6 +96,12 @@ class Keeper:
     def discard(self) -> None:
         """Nothing is written any more; whatever is being written never becomes a checkpoint."""
         self._given_up.set()
+
+    def _write_all(self) -> None:
+        """The thread: one checkpoint after another."""
+        while order := self._orders.get():
+            self._write(*order)
+            self._idle.set()
 
     def _write(self, tensors: Mapping[str, Tensor], mark: Mark) -> None:
         begun, target = time.perf_counter(), folder_of(self._folder, mark.position)
@@ -118,9 +127,9 @@ class Keeper:
                 raise OSError("the run has ended")
             fresh.rename(target)
             _sync(self._folder)
-        except (OSError, SafetensorError) as error:
+        except Exception as error:  # whatever it is, the run goes on, and must not wait for this thread for ever
             shutil.rmtree(fresh, ignore_errors=True)
-            self.trouble = _trouble(mark.position, str(getattr(error, "strerror", None) or error))
+            self.trouble = _trouble(mark.position, str(getattr(error, "strerror", None) or error or "no memory"))
             return
         self.trouble = ""
         known = marks_in(self._folder)

@@ -36,5 +36,6 @@ def test_two_methods_play_one_after_the_other(visit: Visitor, site: Site) -> Non
     rows = [row for row in site.store.runs() if row.comparison]
     assert {row.config.method for row in rows} == set(METHODS)
     assert {(row.status, row.config.seed, row.rounds_done) for row in rows} == {(RunStatus.FINISHED, 7, 2)}
+    settle(page)  # while a page is drawn anew, Streamlit may show what was there beside what is
     expect(page.get_by_role("heading", name="All numbers")).to_be_visible()
     assert findings(page) == []

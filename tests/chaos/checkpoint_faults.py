@@ -1,0 +1,87 @@
+"""Faults of checkpoints: what lies there is not what was written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pwff_core.marks import HEAD, STATE, checkpoints_folder, folder_of, marks
+from tests.chaos.scene import Row, Scene
+
+_PLAYED = 5  # rounds before the worker is killed: within reward learning
+
+
+def flip_a_bit(folder: Path) -> None:
+    state = folder / STATE
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+
+
+def truncate(folder: Path) -> None:
+    state = folder / STATE
+    state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+
+
+def of_another_version(folder: Path) -> None:
+    head = json.loads((folder / HEAD).read_text(encoding="utf-8"))
+    (folder / HEAD).write_text(json.dumps(head | {"format": 99}), encoding="utf-8")
+
+
+def without_head(folder: Path) -> None:
+    (folder / HEAD).write_bytes(b"")
+
+
+def without_state(folder: Path) -> None:
+    (folder / STATE).unlink()
+
+
+HARMS: dict[str, Callable[[Path], None]] = {
+    "a bit flipped": flip_a_bit,
+    "cut off": truncate,
+    "of another version": of_another_version,
+    "an empty head": without_head,
+    "no tensors": without_state,
+}
+
+
+def newest_harmed(scene: Scene) -> Row:
+    """The newest checkpoint of a killed run is harmed, in each of the ways, one resume after the other."""
+    for rounds, harm in enumerate(HARMS.values(), start=2):
+        worker = scene.play(rounds)
+        worker.wait(lambda: _folders(scene))  # it is written behind the round
+        worker.kill()
+        harm(_folders(scene)[-1])
+    return _row(scene, f"kill −9, and the newest checkpoint is harmed: {', '.join(HARMS)}")
+
+
+def all_harmed(scene: Scene) -> Row:
+    """Every checkpoint is harmed: the run is played again from its start."""
+    scene.play(_PLAYED).kill()
+    for folder in _folders(scene):
+        flip_a_bit(folder)
+    return _row(scene, "kill −9, and every checkpoint is harmed")
+
+
+def all_removed(scene: Scene) -> Row:
+    """There are no checkpoints any more."""
+    scene.play(_PLAYED).kill()
+    shutil.rmtree(checkpoints_folder(scene.store.path, scene.run_id))
+    return _row(scene, "kill −9, and all checkpoints are removed")
+
+
+def _row(scene: Scene, fault: str) -> Row:
+    scene.look("failed")
+    does = scene.finish()
+    notes = [note for note in scene.store.run(scene.run_id).notes if "checkpoint" in note.lower()]
+    return scene.row(fault, " ".join([f"{does}.", *notes]))
+
+
+def _folders(scene: Scene) -> list[Path]:
+    folder = checkpoints_folder(scene.store.path, scene.run_id)
+    return [folder_of(folder, mark.position) for mark in marks(scene.store.path, scene.run_id)]
+
+
+FAULTS = (newest_harmed, all_harmed, all_removed)

@@ -1,0 +1,35 @@
+"""What a page says of a run: the words under its name, without a browser.
+
+python -m tests.chaos.page STORE RUN    answers each line of input with a line
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pages.widgets.words import status_words
+from pwff_core.errors import StoreError
+from pwff_core.figures import planned_stages, spans_of
+from pwff_core.store import Store
+
+
+def told(page: Store, run_id: str) -> str:
+    """The run's state and the sentence beside it; the store's own sentence where it cannot be read."""
+    try:
+        row, records = page.run(run_id), [record for _, record in page.rounds(run_id)]
+        spans = spans_of(planned_stages(row.config, row.rounds_total, records), records)
+        return f"{row.status.value}: {status_words(row, records, spans, page.pending(run_id))}"
+    except StoreError as error:
+        return f"error: {error}"
+
+
+def main(store_path: Path, run_id: str) -> None:
+    """What the process does: it is one whose clock can be another than that of whoever asks."""
+    page = Store(store_path, readonly=True)
+    for _ in sys.stdin:
+        print(told(page, run_id), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

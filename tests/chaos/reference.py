@@ -1,0 +1,65 @@
+"""The same run, never interrupted and without a store, worker or checkpoint: what a resumed run must come to.
+
+python -m tests.chaos.reference FOLDER POSITION    with the change from round POSITION on; 0: without
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from pwff_core import processes
+from tests.chaos import tiny
+from tests.chaos.tiny import Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDS = "records.json"
+
+
+class References:
+    """Uninterrupted runs by the round from which the change holds, each played when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[int, Outcome] = {}
+        self._lock = threading.Lock()
+
+    def outcome(self, position: int) -> Outcome:
+        """Of the run with the change from the round `position` over all stages on; 0: of the run without it."""
+        with self._lock:
+            if position not in self._known:
+                self._known[position] = _played(self._folder / f"{position}", position)
+            return self._known[position]
+
+
+def _played(folder: Path, position: int) -> Outcome:
+    """By a process of its own, with as many threads as a worker has."""
+    command = [sys.executable, "-m", "tests.chaos.reference", str(folder), str(position)]
+    done = subprocess.run(command, cwd=ROOT, env=processes.environment(), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"The uninterrupted run failed:\n{done.stderr}")
+    return Outcome(tuple(json.loads((folder / RECORDS).read_text(encoding="utf-8"))), tiny.weights(folder / "models"))
+
+
+def main(folder: Path, position: int) -> None:
+    """What the process does."""
+    from pwff_core import federation
+    from pwff_core.models import saved
+
+    running = federation.prepare(tiny.config())
+    playing, records = federation.play(running), []
+    for number in range(1, running.rounds_total + 1):
+        if number == position:
+            federation.steer(running, tiny.CHANGES)
+        records.append(tiny.bare(next(playing)))
+    if len(records) < running.rounds_total or next(playing, None) is not None:
+        raise RuntimeError(f"{len(records)} rounds were played in place of {running.rounds_total}")
+    saved.save(folder / "models", running.saved_models())
+    (folder / RECORDS).write_text(json.dumps(records), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
