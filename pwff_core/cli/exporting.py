@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import get_args
 
 from pwff_core.cli.listing import listed, resolved
+from pwff_core.cli.opening import opened
 from pwff_core.errors import ConfigError
 from pwff_core.flags import EXPORTS, Export
 from pwff_core.recording import recording_of
 from pwff_core.records import When
-from pwff_core.store import Store
 from pwff_core.terminal import drawing
 
 
@@ -22,14 +22,14 @@ def export(command: Export, path: Path) -> int:
     from pwff_core import export  # pandas takes most of a second to load
 
     if client is not None:
-        store = Store(path, readonly=True)
+        store = opened(path, readonly=True)
         run_id = resolved(store, command.run)
         files = export.export_model(store, run_id, client, when, command.to or Path(f"{run_id}-client-{client}"))
         return _told(files)
     formats = None if command.formats is None else listed("formats", command.formats)
     figures = None if command.figures is None else listed("figures", command.figures)
     order = export.ordered(command.as_, formats, command.size, figures)
-    store = Store(path, readonly=True)
+    store = opened(path, readonly=True)
     run_id = resolved(store, command.run)
     parcel = export.run_parcel(recording_of(store, run_id), order)
     folder = command.to or Path("." if order.content == "zip" else run_id)

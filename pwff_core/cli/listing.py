@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from pwff_core.cli.opening import opened
 from pwff_core.config import steered
 from pwff_core.errors import ConfigError, StoreError
 from pwff_core.flags import Runs
@@ -17,7 +18,7 @@ _TOLD = (RunStatus.FAILED, RunStatus.WAITING)  # of these a person wants to know
 
 def runs(command: Runs, path: Path) -> int:
     """The runs of a store, newest first: a table, or a JSON object a line."""
-    store = Store(path, readonly=True)
+    store = opened(path, readonly=True)
     rows = store.runs()
     if command.json:
         for row in rows:

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 from pwff_core import hosting, processes, queue, uploads
+from pwff_core.cli.opening import opened
 from pwff_core.errors import ConfigError
 from pwff_core.flags import App
 from pwff_core.paths import STORE_VARIABLE, root_dir
-from pwff_core.store import Store
 
 _FIRST_PORT = 8501
 _HERE = ("localhost", "127.0.0.1", "::1")  # only this computer's own browsers get there
@@ -23,7 +23,7 @@ def app(command: App, path: Path) -> int:
     """Becomes the server (on Windows: waits for it). Pages and workers are told the rest by their environment."""
     hosted = command.hosted or processes.hosted()
     environment = _environment(command, path, hosted=hosted)
-    Store(path, readonly=True)  # a store that cannot be used is said here, not on a page
+    opened(path, readonly=True)  # a store that cannot be used is said here, not on a page
     host = "localhost" if command.address in _EVERYWHERE else command.address
     port = _free_port(host, command.port)
     shown = f"[{host}]" if ":" in host else host

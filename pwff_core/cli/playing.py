@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from pwff_core.cli.listing import listed, resolved
+from pwff_core.cli.opening import opened
 from pwff_core.comparison.presets import FIGURES, FigureId, figure_config, plan
 from pwff_core.errors import ConfigError, PwffError, StoreError
 from pwff_core.flags import Compare, Fork, Resume, Run, changes_of, config_of
@@ -24,13 +25,13 @@ _RESUMABLE = (RunStatus.STOPPED, RunStatus.FAILED)
 def run(command: Run, path: Path) -> int:
     """Plays a new run."""
     config = config_of(command.preset, command.config, command.settings)
-    store = Store(path)
+    store = opened(path)
     return _played(store, store.create_run(config, command.name), as_json=command.json, force=command.force)
 
 
 def resume(command: Resume, path: Path) -> int:
     """Goes on with a run. StoreError for one that has finished, plays or waits: each says what to do instead."""
-    store = Store(path)
+    store = opened(path)
     run_id = resolved(store, command.run)
     _check_resumable(store.run(run_id))
     store.reopen(run_id, waits=False)
@@ -41,7 +42,7 @@ def fork(command: Fork, path: Path) -> int:
     """Plays a new run that shares a run's first rounds; or tells after which rounds that can be."""
     from pwff_core import resuming
 
-    store = Store(path)
+    store = opened(path)
     run_id = resolved(store, command.run)
     points = resuming.fork_points(store, run_id)
     if command.list_:
@@ -62,7 +63,7 @@ def compare(command: Compare, path: Path) -> int:
     methods = usual.methods if command.methods is None else listed("methods", command.methods)
     seeds = (usual.seeds if figure else (0,)) if command.seeds is None else listed("seeds", command.seeds)
     runs = plan(figure_config(figure, config) if figure else config, methods, seeds)
-    return compare_runs(Store(path), runs, command.csv, as_json=command.json)
+    return compare_runs(opened(path), runs, command.csv, as_json=command.json)
 
 
 def _played(store: Store, run_id: str, *, as_json: bool, force: bool) -> int:
