@@ -9,9 +9,9 @@ import pytest
 from pwff_core import launch, resuming
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.errors import ConfigError, StoreError
-from pwff_core.marks import HEAD, STATE, Mark, checkpoints_folder, folder_of, marks
-from pwff_core.records import RoundRecord
+from pwff_core.marks import STATE, checkpoints_folder, folder_of, marks
 from pwff_core.store import RunStatus, Store
+from tests.checkpoints import marked
 from tests.scripted import profile, record
 
 CONFIG = with_changes(RunConfig(), {"clients": 2, "instruction.rounds": 4, "reward.rounds": 0, "alignment.rounds": 0})
@@ -30,27 +30,14 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ids
 
 
-def marked(store: Store, run_id: str, last: RoundRecord) -> None:
-    """A checkpoint after a round of instruction tuning, with something in the place of its tensors."""
-    folder = folder_of(checkpoints_folder(store.path, run_id), last.round)
-    folder.mkdir(parents=True)
-    (folder / STATE).write_bytes(b"tensors")
-    mark = Mark(
-        position=last.round, stage=last.stage, round=last.round, stage_end="", config=CONFIG, size=7, digest="",
-        snapshot_s=0.0, write_s=0.0, written_at=0.0, made_with={},
-    )  # fmt: skip
-    (folder / HEAD).write_text(mark.model_dump_json(), encoding="utf-8")
-
-
 def interrupted(store: Store, rounds: int, status: RunStatus = RunStatus.STOPPED) -> str:
     """A run that has so many rounds, each with a checkpoint, and then ended."""
     run_id = store.create_run(CONFIG)
     store.claim(run_id)
     store.describe(run_id, (profile(0), profile(1)), (), 4)
     for number in range(1, rounds + 1):
-        last = record(number, run_id)
-        store.append(run_id, last)
-        marked(store, run_id, last)
+        store.append(run_id, record(number, run_id))
+        marked(store.path, run_id, number, CONFIG)
     store.finish(run_id, status)
     return run_id
 
