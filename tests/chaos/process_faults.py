@@ -87,6 +87,8 @@ def interrupted(scene: Scene) -> Row:
 def _signalled(scene: Scene, number: signal.Signals) -> Row:
     took: list[str] = []
     for phase, moment in _MOMENTS.items():
+        if _finished(scene):  # the signal came too late to stop it
+            break
         worker = scene.play(0)
         if not worker.wait(partial(moment, worker), 0.0005):
             took.append(f"{phase}: over before")
