@@ -1,7 +1,7 @@
 // A chart that is updated in place. Streamlit calls the default function with each new `data`; Plotly.react changes the
 // drawing that is there, so a zoom survives a new round and nothing flickers.
 //
-// data: { source, figure (JSON text), templates: { light, dark }, revision, view, alt, filename }
+// data: { source, figure (JSON text), templates (JSON text of { light, dark }), revision, view, alt, filename }
 //   revision changes with the figure; view changes with the run, and then the zoom starts anew.
 
 const HEIGHT = 340; // of a figure that does not ask for another
@@ -47,7 +47,7 @@ function draw(chart) {
   const layout = {
     ...figure.layout,
     ...(narrow ? { annotations: shortened(figure.layout) } : {}),
-    template: data.templates[theme],
+    template: JSON.parse(data.templates)[theme],
     uirevision: data.view,
     height: figure.layout.height ?? HEIGHT,
     autosize: true,

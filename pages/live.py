@@ -15,7 +15,7 @@ from pages.widgets import address, controls, forked, forking, going_on, settings
 from pages.widgets.announcing import announce, draw_notices, draw_toasts, say
 from pages.widgets.bell import draw_bell
 from pages.widgets.exporting import draw_export
-from pages.widgets.looking import Seen, seen
+from pages.widgets.looking import TURN, Seen, seen
 from pages.widgets.replay import draw_replay, recording_for
 from pages.widgets.steering import Mode
 from pages.widgets.watch import Shown, draw_run
@@ -119,11 +119,12 @@ def fill_panel(found: RunConfig | None) -> None:
 def draw(run_id: str, what_if: ChannelConfig | None) -> None:
     """The run as it stands, and the queue."""
     try:
-        found = seen(default_store_path(), run_id)
-        with st.container(key="waiting"):  # there even when it is empty: what is below it stays in its place
-            controls.waiting_list(found.waiting, run_id, viewer.who())
-        draw_run(found.shown, what_if=what_if)
-        st.session_state[_DRAWN] = found.revision
+        with TURN:
+            found = seen(default_store_path(), run_id)
+            with st.container(key="waiting"):  # there even when it is empty: what is below it stays in its place
+                controls.waiting_list(found.waiting, run_id, viewer.who())
+            draw_run(found.shown, what_if=what_if)
+            st.session_state[_DRAWN] = found.revision
     except StoreError as error:
         st.warning(plain(sentence(str(error))))
 
@@ -147,7 +148,8 @@ def listen(run_id: str, drawn: Look, me: str) -> None:
     except StoreError as error:
         st.warning(plain(sentence(str(error))))
     draw_toasts()
-    draw_bell(news, _RUN)
+    if news:
+        draw_bell(news, _RUN)
 
 
 def _rung(revision: int) -> str:

@@ -7,6 +7,7 @@ nothing fetched from the network, and a browser page loads it once.
 
 from __future__ import annotations
 
+import json
 from functools import cache
 
 import streamlit as st
@@ -16,7 +17,8 @@ from streamlit.components.v2.types import ComponentRenderer
 from pwff_core.figures import library_folder, template_tree
 from pwff_core.paths import assets_dir
 
-_TEMPLATES = {"light": template_tree("light"), "dark": template_tree("dark")}
+# as text, as the figure is: Streamlit walks through what is sent, at every chart and every round
+_TEMPLATES = json.dumps({"light": template_tree("light"), "dark": template_tree("dark")})
 # a figure, not an img: what an img holds is hidden from screen readers, and plotly's buttons are to be reached
 _HTML = '<div class="pwff-chart" role="figure"><p class="pwff-waiting">The chart is being loaded …</p></div>'
 
@@ -42,8 +44,9 @@ def live_chart(key: str, figure: str, *, words: str, view: str, revision: str) -
     `words` say what the chart shows now, for people who do not see it. The browser redraws when `revision` changes,
     and forgets the zoom when `view` does.
     """
+    name = f"chart:{key}"
     _component()(
-        key=f"chart:{key}",
+        key=name,
         data={
             "source": _library_address(),
             "figure": figure,
@@ -54,3 +57,6 @@ def live_chart(key: str, figure: str, *, words: str, view: str, revision: str) -
             "filename": f"pwff-{view}-{key}".replace(":", "-"),
         },
     )
+    # A chart tells the server nothing. Streamlit keeps a state for it all the same, and copies that of every component
+    # whenever any part of the page is run: with eight charts, a fifth of what people who watch a run cost.
+    del st.session_state[name]

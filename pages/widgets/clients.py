@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
+from pages.widgets.shelf import Shelf
 from pwff_core.figures import cell
 from pwff_core.records import METRICS, RoundRecord
 from pwff_core.store import RunRow
@@ -25,6 +27,8 @@ _HELP = {
     "delay_s": "Time of this client's upload in the last round.",
     "energy_j": "Transmit energy of this client in the last round.",
 }
+MOST_TABLES = 48
+_TABLES = Shelf(MOST_TABLES)
 _FORMATS = {"%": "%.1f", "sd": "%+.2f", "nat": "%.2f", "tokens": "%.1f"}
 
 
@@ -76,7 +80,7 @@ def draw_clients(row: RunRow, records: Sequence[RoundRecord], *, key: str = "") 
         )
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     st.dataframe(
-        client_table(row, records),
+        _as_sent(row, records, key),
         hide_index=True,
         key=f"{key}table:clients",
         alt="Every client: device, data, wishes, and its numbers after the last round",
@@ -96,6 +100,12 @@ def draw_clients(row: RunRow, records: Sequence[RoundRecord], *, key: str = "") 
             "House style": text(help="The conventions that this client's own texts follow.", width="large"),
         },
     )
+
+
+def _as_sent(row: RunRow, records: Sequence[RoundRecord], scope: str) -> pa.Table:
+    """The table of clients in the format in which it is sent, made once for all browsers."""
+    state = scope, row.id, row.created_at, len(row.profiles), len(records)
+    return _TABLES.take(state, lambda: pa.Table.from_pandas(client_table(row, records)))
 
 
 def _column(name: str) -> Any:

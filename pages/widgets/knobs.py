@@ -10,6 +10,7 @@ A page whose answers are not those of the Live page gives a `scope`, which stand
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from pwff_core.config import Knob, RunConfig, allowed, explain, knobs
 _MANTISSAS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 _EMPTY = "nothing is entered"
 _FEW_STOPS = 100  # a linear knob with no more whole steps than this has a stop at each
+_ECHO_S = 2.0  # so long a browser may go on saying what an answer was before a callback set it
 _PREFIXED = {"Hz", "W", "s"}
 CHOICE_LABELS: Mapping[str, Mapping[Any, str]] = {
     "channel.fading": {"rayleigh": "Rayleigh", "awgn": "AWGN"},
@@ -50,7 +52,7 @@ def put(config: RunConfig, paths: Iterable[str], scope: str = "") -> None:
     entries = knobs(config)
     for path in paths:
         value, chosen = entries[path].default, entries[path].kind in ("choice", "switch")
-        st.session_state[key_of(path, scope)] = value if chosen else text_of(value)
+        _replace(key_of(path, scope), value if chosen else text_of(value))
 
 
 def answers(base: RunConfig, paths: Iterable[str], scope: str = "") -> tuple[RunConfig | None, dict[str, str]]:
@@ -148,13 +150,14 @@ def _slider_and_box(entry: Knob, scope: str) -> None:
     if value is not None and value not in options:
         options = sorted([*options, value])
     if value is not None:
-        st.session_state[slider_key] = value
+        _replace(slider_key, value)
     elif st.session_state.get(slider_key) not in options:
         st.session_state[slider_key] = options[0]
 
     def follow() -> None:
-        moved = st.session_state[slider_key]
-        st.session_state[text_key] = text_of(int(moved) if entry.kind == "integer" else float(moved))
+        if not _echoes(slider_key):
+            moved = st.session_state[slider_key]
+            _replace(text_key, text_of(int(moved) if entry.kind == "integer" else float(moved)))
 
     with st.container(
         horizontal=True, vertical_alignment="bottom", wrap=False, gap="small", key=f"{scope}row:{entry.path}"
@@ -171,11 +174,33 @@ def _slider_and_box(entry: Knob, scope: str) -> None:
         st.text_input(
             f"{entry.label}, exact value",
             key=text_key,
+            on_change=_echoes,
+            args=(text_key,),
             label_visibility="collapsed",
             live="0.6s",
             width=92,
             persist_state="session",
         )
+
+
+def _replace(key: str, value: Any) -> None:
+    """Sets an answer in the place of what the browser says."""
+    before = st.session_state.get(key)
+    st.session_state[key] = value
+    if before != value:
+        st.session_state[f"{key}:replaced"] = before, value, time.monotonic()
+
+
+def _echoes(key: str) -> bool:
+    """Callback: takes back what is no answer, but the one from before that the browser had not yet seen replaced.
+
+    A page that looks by itself asks twice a second, each time with all answers as the browser has them.
+    """
+    before, value, at = st.session_state.get(f"{key}:replaced", (None, None, -math.inf))
+    echo: bool = st.session_state[key] == before and time.monotonic() - at < _ECHO_S
+    if echo:
+        st.session_state[key] = value
+    return echo
 
 
 def _number(text: str, options: list[float]) -> float | None:

@@ -21,9 +21,10 @@ from pwff_core.errors import StoreError
 from pwff_core.records import RoundRecord
 from pwff_core.store import Lease, RunRow, RunStatus, Store
 
-FRESH_S = 0.2  # a look that another session began so lately is as good as one's own
+FRESH_S = 0.1  # a look that another session began so lately is as good as one's own
 SILENT_S = 5.0  # how long a run has given no sign of life is told anew so often
 MOST_RUNS = 8
+TURN = threading.Lock()  # sessions draw one after another: side by side, the first would be done when the last one is
 
 
 class Seen(NamedTuple):

@@ -16,6 +16,7 @@ from pages.widgets import whatif
 from pages.widgets.chart import live_chart
 from pages.widgets.clients import draw_clients
 from pages.widgets.drawn import Drawable, drawings, frame_of
+from pages.widgets.shelf import Shelf
 from pages.widgets.words import asked_words, doubts, plain, sentence, settings_words, status_words
 from pwff_core.config import ChannelConfig
 from pwff_core.figures import (
@@ -32,6 +33,9 @@ from pwff_core.figures import (
 )
 from pwff_core.records import METRICS, RoundRecord, Steering, Value
 from pwff_core.store import RunRow, RunStatus
+
+MOST_STATES = 48
+_TILES = Shelf(MOST_STATES)
 
 
 class Shown(NamedTuple):
@@ -66,7 +70,7 @@ def draw_run(shown: Shown, *, key: str = "live", what_if: ChannelConfig | None =
     if not records and (row.status.ended or row.waits):
         return
     frame = frame_of(row, records, key)
-    _tiles(frame)
+    _tiles(row, frame, key)
     _charts(shown, frame, spans, key, priced)
     draw_clients(row, records, key=_scope(key))
     _notes(row)
@@ -101,27 +105,37 @@ def _status(shown: Shown, spans: Sequence[Span]) -> None:
         st.warning(plain(warning), icon=":material/casino:")
 
 
-def _tiles(frame: pd.DataFrame) -> None:
-    with st.container(key="tiles:round"):
-        _tile(frame, "accuracy", "Accuracy", "normal")
-        if frame["reward"].notna().any():
-            _tile(frame, "reward", "Reward", "normal")
-        # what a round sends depends on its stage, so that only rounds of one stage compare
-        stage = frame[frame["stage"] == frame["stage"].iloc[-1]] if len(frame) else frame
-        _tile(stage, "delay_s", "Delay of the round", "inverse")
-        _tile(stage, "energy_j", "Energy of the round", "inverse")
-        total = frame["energy_j"].sum() if len(frame) else float("nan")
-        st.metric(
-            "Energy so far", value_text(total, "J"), help="Transmit energy of all clients over all rounds until now."
-        )
+class Tile(NamedTuple):
+    """A number above the charts, in words."""
+
+    label: str
+    value: str
+    change: str | None  # since when, in `since`
+    since: str | None
+    help: str
+    delta_color: Literal["normal", "inverse"] = "normal"
 
 
-def _tile(frame: pd.DataFrame, column: str, label: str, delta_color: Literal["normal", "inverse"]) -> None:
+def tiles_of(frame: pd.DataFrame) -> list[Tile]:
+    """The last numbers that the rounds measured, and their changes."""
+    # what a round sends depends on its stage, so that only rounds of one stage compare
+    stage = frame[frame["stage"] == frame["stage"].iloc[-1]] if len(frame) else frame
+    total = frame["energy_j"].sum() if len(frame) else float("nan")
+    energy_help = "Transmit energy of all clients over all rounds until now."
+    return [
+        _tile(frame, "accuracy", "Accuracy", "normal"),
+        *([_tile(frame, "reward", "Reward", "normal")] if frame["reward"].notna().any() else []),
+        _tile(stage, "delay_s", "Delay of the round", "inverse"),
+        _tile(stage, "energy_j", "Energy of the round", "inverse"),
+        Tile("Energy so far", value_text(total, "J"), None, None, energy_help),
+    ]
+
+
+def _tile(frame: pd.DataFrame, column: str, label: str, delta_color: Literal["normal", "inverse"]) -> Tile:
     """The last number that was measured, and its change since the first."""
     metric, measured = METRICS[column], frame[frame[column].notna()]
     if measured.empty:
-        st.metric(label, "–", help=metric.help)
-        return
+        return Tile(label, "–", None, None, metric.help)
     now, first = measured[column].iloc[-1], measured[column].iloc[0]
     change = None
     if len(measured) > 1 and metric.unit == "%":
@@ -129,14 +143,20 @@ def _tile(frame: pd.DataFrame, column: str, label: str, delta_color: Literal["no
     elif len(measured) > 1 and now != first:
         change = f"{'+' if now > first else '-'}{value_text(abs(now - first), metric.unit).lstrip('+')}"
     since = "by alignment" if column == "reward" else "since round 1"
-    st.metric(
-        label,
-        value_text(now, metric.unit),
-        change,
-        delta_color=delta_color,
-        help=metric.help,
-        delta_description=since if change else None,
-    )
+    return Tile(label, value_text(now, metric.unit), change, since if change else None, metric.help, delta_color)
+
+
+def _tiles(row: RunRow, frame: pd.DataFrame, key: str) -> None:
+    with st.container(key="tiles:round"):
+        for tile in _TILES.take((key, row.id, row.created_at, len(frame)), lambda: tiles_of(frame)):
+            st.metric(
+                tile.label,
+                tile.value,
+                tile.change,
+                delta_color=tile.delta_color,
+                help=tile.help,
+                delta_description=tile.since,
+            )
 
 
 def _charts(shown: Shown, frame: pd.DataFrame, spans: Sequence[Span], key: str, priced: whatif.Priced | None) -> None:

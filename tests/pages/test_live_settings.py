@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,23 @@ def test_a_deadline_below_the_expected_upload_is_pointed_out(store: Store) -> No
     page = shown(opened().segmented_control("knob:price_as").set_value("gpt2").run())
     assert "most uploads will be lost" in texts(typed(page, "channel.deadline_s", "5"))
     assert "most uploads will be lost" not in texts(typed(page, "channel.deadline_s", "20"))
+
+
+def test_what_the_browser_still_says_of_the_partner_takes_no_answer_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = typed(opened(), "channel.snr_db", "12")
+    page = shown(page.select_slider("slider:channel.snr_db").set_value(5.0).run())  # sent before it saw the slider move
+    assert snr_answers(page) == ("12", 12)
+    page = shown(page.select_slider("slider:channel.snr_db").set_value(20.0).run())
+    assert snr_answers(page) == ("20", 20)
+    page = typed(page, "channel.snr_db", "12")  # sent before it saw the text change
+    assert snr_answers(page) == ("20", 20)
+    later = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert snr_answers(typed(page, "channel.snr_db", "12")) == ("12", 12)  # a person has typed it
+
+
+def snr_answers(page: AppTest) -> tuple[str, float]:
+    """What the box and the slider of the SNR say."""
+    return page.text_input("knob:channel.snr_db").value, page.select_slider("slider:channel.snr_db").value

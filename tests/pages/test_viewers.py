@@ -285,6 +285,12 @@ def test_two_sessions_keep_their_own_questions(store: Store) -> None:
     assert "harmless first" in figure(clients) and "harmless first" not in figure(plain) + figure(asking)
 
 
+def test_a_chart_leaves_no_state_that_every_look_would_copy(store: Store) -> None:
+    page = shown(opened(going(store, 2)).run())
+    assert len([part for part in page.get("bidi_component") if "chart:" in str(part.proto.id)]) == 4
+    assert "chart:accuracy" not in page.session_state
+
+
 def test_runs_side_by_side_are_each_shown_as_they_are(store: Store) -> None:
     one, two = going(store, 1), going(store, 3)
     pages = opened(one), opened(two)
