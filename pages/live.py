@@ -29,10 +29,11 @@ from pwff_core.store import RunRow, RunStatus, Store
 
 POLL_S = 0.5
 _REST_S = 3.0  # between looks at a run that has ended and that another browser may resume
+_ECHO_S = 2.0  # so long a browser may go on asking with an address that has been replaced
 _AGAIN_S = 2.0  # after so long a bell that was not answered rings again
 _RUN = "run"  # key of the fragment that draws it
-_ADDRESS, _LEFT = "live:address", "live:left-replay"
-_SEEN, _DRAWN, _RUNG = "live:seen", "live:drawn", "live:rung"
+_ADDRESS, _REPLACED, _LEFT = "live:address", "live:replaced-address", "live:left-replay"
+_SEEN, _DRAWN, _RUNG, _TURNED = "live:seen", "live:drawn", "live:rung", "live:turned"
 
 
 class Look(NamedTuple):
@@ -65,9 +66,12 @@ def open_store() -> Store | None:
 
 def attached(store: Store, rows: list[RunRow]) -> RunRow | None:
     """The run to show: that of the address, or one that is going, or the newest. Its id is in the address then."""
-    if chosen := st.session_state.pop(controls.TO_SHOW, None):
-        st.query_params[address.RUN] = chosen  # here: what a callback puts into the address does not reach the browser
     asked = st.query_params.get(address.RUN)
+    if chosen := st.session_state.pop(controls.TO_SHOW, None):
+        st.session_state[_TURNED] = asked, chosen, time.monotonic()
+    before, now, at = st.session_state.get(_TURNED, (None, None, -_ECHO_S))
+    if now and (chosen or (asked == before and time.monotonic() - at < _ECHO_S)):
+        st.query_params[address.RUN] = asked = now  # here: what a callback writes there does not reach the browser
     if asked:
         try:
             row = store.run(asked)
@@ -106,7 +110,7 @@ def replayed(store: Store | None) -> Recording | None:
 def fill_panel(found: RunConfig | None) -> None:
     """The panel's values: those of an address that is opened, or at the first visit those of the run."""
     here = settings_in_address()
-    if settings.ready() and (not here or here == st.session_state.get(_ADDRESS)):
+    if settings.ready() and (not here or here == st.session_state.get(_ADDRESS) or _is_echo(here)):
         return
     config, notices = address.read()
     for notice in notices:
@@ -240,9 +244,27 @@ def leave_replay() -> None:
 
 def write_address(config: RunConfig | None) -> None:
     """The settings into the address, so that it can be shared and a refresh loses nothing."""
-    if config:
-        address.write(config)
-        st.session_state[_ADDRESS] = settings_in_address()
+    if not config:
+        return
+    address.write(config)
+    before, now = st.session_state.get(_ADDRESS), settings_in_address()
+    if before != now:
+        st.session_state[_REPLACED] = [*_lately_replaced(), (time.monotonic(), before)]
+    st.session_state[_ADDRESS] = now
+
+
+def _is_echo(here: dict[str, list[str]]) -> bool:
+    """Whether an address was the page's own until lately: the browser had not heard of the new one when it asked.
+
+    A page that looks by itself asks now and then, with the address that the browser has at that moment.
+    """
+    return any(before == here for _, before in _lately_replaced())
+
+
+def _lately_replaced() -> list[tuple[float, dict[str, list[str]] | None]]:
+    """When this page has written another address over which, in the last _ECHO_S seconds."""
+    now = time.monotonic()
+    return [(at, before) for at, before in st.session_state.get(_REPLACED, []) if now - at < _ECHO_S]
 
 
 def settings_in_address() -> dict[str, list[str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from pwff_core.config import RunConfig, with_changes
@@ -45,6 +47,41 @@ def test_an_address_with_a_run_that_is_going_shows_what_holds_in_it(store: Store
     assert page.text_input("knob:channel.snr_db").value == "5"  # a link does not steer
     assert page.text_input("knob:seed").value == "9"
     assert store.posted(run_id) == []
+
+
+def test_a_look_with_the_address_from_before_takes_no_knob_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = typed(opened(), "clients", "4")
+    before = query(page)
+    page = typed(page, "channel.snr_db", "12")
+    now = query(page)
+    page = asked_with(page, before)  # sent before the browser had heard of the new one
+    assert (page.text_input("knob:channel.snr_db").value, query(page)) == ("12", now)
+    later = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert asked_with(page, before).text_input("knob:channel.snr_db").value == "5"  # somebody has gone back to it
+
+
+def test_a_look_with_the_run_from_before_does_not_bring_it_back(
+    store: Store, launched: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = in_stages(store, 9)
+    store.finish(earlier, RunStatus.FINISHED)
+    page = opened()
+    before = query(page)
+    page = shown(page.button("start").click().run())
+    (_, run_id), *_ = launched
+    assert (before["run"], address(page)) == (earlier, run_id)
+    assert address(asked_with(page, before)) == run_id
+    later = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert address(asked_with(page, before)) == earlier
+
+
+def asked_with(page: AppTest, address: dict[str, str]) -> AppTest:
+    """The page as it answers a browser that has this address."""
+    page.query_params.clear()
+    page.query_params.update(address)
+    return shown(page.run())
 
 
 def test_a_first_visit_plays_the_recorded_run_under_start(store: Store) -> None:
