@@ -16,7 +16,7 @@ from pwff_core.config import InstructionConfig, RunConfig
 from pwff_core.errors import EngineError, StoreError
 from pwff_core.paths import log_path
 from pwff_core.store import RunStatus, Store
-from pwff_core.worker.__main__ import main
+from pwff_core.worker.__main__ import NICENESS, main
 from tests.store.tables import sql
 from tests.worker.playing import CONFIG, kept, start, wait_until
 
@@ -155,3 +155,10 @@ def test_a_worker_whose_run_is_deleted_ends_with_exit_code_1(store: Store) -> No
     assert process.wait(timeout=60) == 1
     said = log_path(store.path, run_id).read_text(encoding="utf-8").strip().splitlines()
     assert said[-1].startswith(f"Run {run_id} is not this process's any more: it was deleted, or another worker")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no niceness")
+def test_a_worker_leaves_the_cores_to_those_who_watch() -> None:
+    code = "from pwff_core.worker.__main__ import step_back; step_back(); import os; print(os.nice(0))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(said.stdout) == min(os.nice(0) + NICENESS, 19)
