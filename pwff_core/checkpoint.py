@@ -10,7 +10,6 @@ Training waits for a copy in memory alone; a thread writes it. `marks` says wher
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from pwff_core.errors import ModelError
 from pwff_core.federation import Federation, steer
 from pwff_core.marks import HEAD, STATE, Mark, checkpoints_folder, complete, folder_of, marks, marks_in
 from pwff_core.models.scorers import RewardModels
+from pwff_core.paths import sync
 from pwff_core.recording import versions
 from pwff_core.records import RoundRecord
 from pwff_core.stages.state import State, fill, policies, prefixed, stacked, under
@@ -113,7 +113,7 @@ class Keeper:
             if size + RESERVE > free:
                 raise OSError(f"it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB left")
             save_file(dict(tensors), fresh / STATE)
-            _sync(fresh / STATE)
+            sync(fresh / STATE)
             told = {
                 "size": (fresh / STATE).stat().st_size,
                 "digest": _digest(fresh / STATE),
@@ -121,12 +121,12 @@ class Keeper:
                 "written_at": time.time(),
             }
             (fresh / HEAD).write_text(mark.model_copy(update=told).model_dump_json(indent=1), encoding="utf-8")
-            _sync(fresh / HEAD)
-            _sync(fresh)
+            sync(fresh / HEAD)
+            sync(fresh)
             if self._given_up.is_set():
                 raise OSError("the run has ended")
             fresh.rename(target)
-            _sync(self._folder)
+            sync(self._folder)
         except Exception as error:  # whatever it is, the run goes on, and must not wait for this thread for ever
             shutil.rmtree(fresh, ignore_errors=True)
             self.trouble = _trouble(mark.position, str(getattr(error, "strerror", None) or error or "no memory"))
@@ -263,14 +263,3 @@ def _remove(folder: Path) -> None:
     with suppress(OSError):
         folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """What was written to a file or into a folder survives a power cut from here on."""
-    if path.is_dir() and os.name == "nt":  # Windows has no handles of folders, and renames without them
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

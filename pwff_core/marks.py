@@ -113,7 +113,5 @@ def forget(store_path: Path, run_id: str) -> int:
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except FileNotFoundError:
-        raise
     except OSError:  # another disk, or one that has no links
         shutil.copyfile(source, target)

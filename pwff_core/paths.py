@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import platformdirs
@@ -42,3 +43,17 @@ def checked_id(run_id: str) -> str:
     if not _ID.fullmatch(run_id):
         raise StoreError(f"There is no run {run_id[:40]!r}; an id is up to 32 lower-case letters and digits.")
     return run_id
+
+
+def sync(path: Path) -> None:
+    """What was written to a file, or into a folder, survives a power cut once this returns. OSError if it cannot.
+
+    Windows syncs no folders, and needs a file to be open for writing.
+    """
+    if sys.platform == "win32" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

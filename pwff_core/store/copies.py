@@ -6,12 +6,12 @@ import glob
 import itertools
 import os
 import sqlite3
-import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
 
 from pwff_core.errors import StoreError
+from pwff_core.paths import sync
 from pwff_core.store.connections import connected
 
 
@@ -34,9 +34,9 @@ def copied(path: Path, version: int, patience_s: float) -> Path:
             with connected(path, "ro", patience_s) as source, closing(sqlite3.connect(begun)) as target:
                 source.backup(target)
                 target.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
-            _sync(begun)
+            sync(begun)
             begun.replace(goal)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             begun.unlink(missing_ok=True)
     except OSError as error:
@@ -51,14 +51,3 @@ def copied(path: Path, version: int, patience_s: float) -> Path:
 def _free(path: Path, version: int) -> Path:
     names = (f"{path.stem}.v{version}-backup{'' if n == 1 else f'-{n}'}{path.suffix}" for n in itertools.count(1))
     return next(copy for name in names if not (copy := path.with_name(name)).exists())
-
-
-def _sync(path: Path) -> None:
-    """A file's or folder's content to the disk. Windows syncs no folders, and needs a file to be open for writing."""
-    if sys.platform == "win32" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -120,7 +120,7 @@ def test_no_copy_no_renewal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     def full(source: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(copies, "_sync", full)
+    monkeypatch.setattr(copies, "sync", full)
     with pytest.raises(StoreError, match="was not renewed: a copy of it cannot be written .*No space left") as caught:
         Store(path)
     assert caught.value.passing
@@ -134,7 +134,7 @@ from pathlib import Path
 from pwff_core.store import Store, copies, schema
 moment = sys.argv[2]
 if moment == "copying":
-    copies._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+    copies.sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
 else:
     class Step(str):
         def split(self, separator):
