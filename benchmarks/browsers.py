@@ -3,9 +3,9 @@
 What a browser does, and these do too: it opens /_stcore/stream with the subprotocol "streamlit", asks for a run of the
 script (BackMsg.rerun_script) and again whenever a fragment's timer fires (ForwardMsg.auto_rerun); it sends the state of
 its widgets and the hashes of the large messages that it keeps, and takes a message that only names a hash
-(ForwardMsg.ref_hash) from what it keeps; it drops those that it has not used for MAX_AGE runs. Two
-components of the app talk back: that of the browser's own id (pages/widgets/viewer.py), and the bell that rings when
-there is something to draw (pages/widgets/bell.py). A test compares what they get with what Chromium gets.
+(ForwardMsg.ref_hash) from what it keeps; it drops those that it has not used for MAX_AGE runs. One
+component of the app talks back, that of the browser's own id (pages/widgets/viewer.py). A test compares what they get
+with what Chromium gets.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 MAX_AGE = 2  # runs of the script; Streamlit's global.maxCachedMessageAge
 _ROUND = re.compile(r"after round (\d+) of")  # in the words of a chart
-_EVENTS = "$$STREAMLIT_INTERNAL_KEY_{}__events"  # where a component's triggers go
-_VIEWER, _BELL = "pwff.viewer", "pwff.bell"
+_VIEWER = "pwff.viewer"
 
 
 class Arrival(NamedTuple):
@@ -72,7 +71,7 @@ class Browser:
         self._cache: dict[str, Kept] = {}
         self._widgets: dict[str, WidgetState] = {}
         self._timers: dict[str, tuple[float, asyncio.Task[None]]] = {}
-        self._page, self._runs, self._rung = "", 0, ""
+        self._page, self._runs = "", 0
         self.arrivals: list[Arrival] = []
         self.got_bytes = self.sent_bytes = self.got_messages = self.asked = 0
         self.errors: list[str] = []
@@ -148,29 +147,17 @@ class Browser:
         if number > (self.arrivals[-1].round if self.arrivals else 0):
             self.arrivals.append(Arrival(number, at))
         component = component_in(message)
-        if component is None:
-            return
-        if component.component_name == _VIEWER and component.id not in self._widgets:
-            state = WidgetState(id=component.id, json_value=json.dumps({"id": self._id}))
-            self._widgets[component.id] = state
+        if component is not None and component.component_name == _VIEWER and component.id not in self._widgets:
+            self._widgets[component.id] = WidgetState(id=component.id, json_value=json.dumps({"id": self._id}))
             await self._ask(socket)
-        elif component.component_name == _BELL:
-            news = json.loads(component.json or component.mixed.json)["news"]
-            if news and news != self._rung:  # as the bell's script: each word of news is answered once
-                self._rung = news
-                event = json.dumps([{"event": "news", "value": news}])
-                answer = WidgetState(id=_EVENTS.format(component.id), json_trigger_value=event)
-                await self._ask(socket, message.delta.fragment_id, answer)
 
-    async def _ask(
-        self, socket: ClientConnection, fragment: str = "", *triggers: WidgetState, timer: bool = False
-    ) -> None:
+    async def _ask(self, socket: ClientConnection, fragment: str = "", timer: bool = False) -> None:
         """Asks for a run of the script, or of a fragment."""
         asked = BackMsg()
         state = asked.rerun_script
         state.query_string, state.page_script_hash, state.fragment_id = self._query, self._page, fragment
         state.is_auto_rerun = timer
-        state.widget_states.widgets.extend([*self._widgets.values(), *triggers])
+        state.widget_states.widgets.extend(self._widgets.values())
         state.cached_message_hashes.extend(self._cache)
         raw = asked.SerializeToString()
         self.sent_bytes += len(raw)

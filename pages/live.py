@@ -7,13 +7,14 @@ engine. So a refresh, or a second browser with the same address, shows the same 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import streamlit as st
 
 from pages.widgets import address, controls, forked, forking, going_on, settings, steering, viewer
 from pages.widgets.announcing import announce, draw_notices, draw_toasts, say
-from pages.widgets.bell import draw_bell
+from pages.widgets.bell import ring_for
 from pages.widgets.exporting import draw_export
 from pages.widgets.looking import TURN, Seen, seen
 from pages.widgets.replay import draw_replay, recording_for
@@ -27,13 +28,11 @@ from pwff_core.paths import default_store_path
 from pwff_core.recording import DEMO_ID, Recording
 from pwff_core.store import RunRow, RunStatus, Store
 
-POLL_S = 0.5
-_REST_S = 3.0  # between looks at a run that has ended and that another browser may resume
+_LOOK_S = 3.0  # between a page's own looks: it keeps the control of its run, and notices who has taken that over
 _ECHO_S = 2.0  # so long a browser may go on asking with an address that has been replaced
-_AGAIN_S = 2.0  # after so long a bell that was not answered rings again
 _RUN = "run"  # key of the fragment that draws it
 _ADDRESS, _REPLACED, _LEFT = "live:address", "live:replaced-address", "live:left-replay"
-_SEEN, _DRAWN, _RUNG, _TURNED = "live:seen", "live:drawn", "live:rung", "live:turned"
+_DRAWN, _TURNED = "live:drawn", "live:turned"
 
 
 class Look(NamedTuple):
@@ -120,48 +119,44 @@ def fill_panel(found: RunConfig | None) -> None:
     st.session_state[_ADDRESS] = here
 
 
-def draw(run_id: str, what_if: ChannelConfig | None) -> None:
-    """The run as it stands, and the queue."""
+def draw(run_id: str, drawn: Look, me: str, what_if: ChannelConfig | None) -> None:
+    """The run as it stands, and the queue; where more than the run has changed, the whole page is drawn again."""
+    path = default_store_path()
     try:
         with TURN:
-            found = seen(default_store_path(), run_id)
+            found = look(path, run_id, drawn, me)
             with st.container(key="waiting"):  # there even when it is empty: what is below it stays in its place
                 controls.waiting_list(found.waiting, run_id, viewer.who())
             draw_run(found.shown, what_if=what_if)
-            st.session_state[_DRAWN] = found.revision
-    except StoreError as error:
-        st.warning(plain(sentence(str(error))))
-
-
-def listen(run_id: str, drawn: Look, me: str) -> None:
-    """One look at the run. What is new is drawn; where more than the run has changed, the whole page is drawn again."""
-    news = ""
-    try:
-        found = seen(default_store_path(), run_id)
-        mode = steering.mode_of(found.store, found.shown.row, found.lease, me)
-        if steering.lost_control(run_id, mode):
-            announce("Another browser has taken over: it steers this run now.")
-        for text in steering.news(found.shown):
-            announce(text)
-        if (found.revision, mode) != st.session_state.get(_SEEN):
-            if look_of(found, mode) != drawn:
-                st.rerun()
-            st.session_state[_SEEN] = found.revision, mode
-        if found.revision != st.session_state.get(_DRAWN):
-            news = _rung(found.revision)
+        st.session_state[_DRAWN] = found.revision
+        ring_for(_RUN, path, run_id, found.revision)
     except StoreError as error:
         st.warning(plain(sentence(str(error))))
     draw_toasts()
-    if news:
-        draw_bell(news, _RUN)
 
 
-def _rung(revision: int) -> str:
-    """What the bell says: the same word for the same news, unless it was not answered for a while."""
-    rung, at = st.session_state.get(_RUNG, (None, 0.0))
-    if rung != revision or time.monotonic() - at > _AGAIN_S:
-        rung, at = st.session_state[_RUNG] = revision, time.monotonic()
-    return f"{rung} {at}"
+def listen(run_id: str, drawn: Look, me: str) -> None:
+    """One of the page's own looks at the run: it draws nothing, and makes sure that the bell knows the page."""
+    path = default_store_path()
+    try:
+        look(path, run_id, drawn, me)
+        ring_for(_RUN, path, run_id, st.session_state.get(_DRAWN, 0))
+    except StoreError as error:
+        st.warning(plain(sentence(str(error))))
+    draw_toasts()
+
+
+def look(path: Path, run_id: str, drawn: Look, me: str) -> Seen:
+    """The run as it stands; what is to be announced is kept for the toasts."""
+    found = seen(path, run_id)
+    mode = steering.mode_of(found.store, found.shown.row, found.lease, me)
+    if steering.lost_control(run_id, mode):
+        announce("Another browser has taken over: it steers this run now.")
+    for text in steering.news(found.shown):
+        announce(text)
+    if look_of(found, mode) != drawn:
+        st.rerun()
+    return found
 
 
 def page() -> None:
@@ -205,10 +200,10 @@ def at_a_run(store: Store, me: str) -> None:
         controls.elsewhere(going_of(rows), shown)
     forked.draw_origin(store, row, shown.steerings, controls.show)
     forking.draw(store, shown, mode, viewer=me, busy=busy)
-    st.fragment(draw, key=_RUN)(row.id, steering.what_if(shown, mode))
-    going = bool(waiting) or not shown.row.status.ended
-    if going or going_on.possible(shown.row):
-        st.fragment(listen, run_every=POLL_S if going else _REST_S)(row.id, look_of(found, mode), me)
+    drawn = look_of(found, mode)
+    st.fragment(draw, key=_RUN)(row.id, drawn, me, steering.what_if(shown, mode))
+    if waiting or not shown.row.status.ended or going_on.possible(shown.row):
+        st.fragment(listen, run_every=_LOOK_S)(row.id, drawn, me)
     if not shown.row.waits:
         draw_export(store, row.id, "live")
 

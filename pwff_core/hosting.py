@@ -152,26 +152,26 @@ def fitted(config: RunConfig) -> RunConfig:
     return with_changes(config, changes)
 
 
-def refusal(*, going: int, today: int, waiting: int, new: int = 1) -> str:
-    """Why a visitor cannot have `new` runs more, in a sentence; "" if they can.
+def refusal(*, going: int, today: int | None, waiting: int, more: int = 1) -> str:
+    """Why a visitor cannot have so many runs `more` that wait or play, in a sentence; "" if they can.
 
-    `going` and `today`: the visitor's runs that wait or play, and that were made in the last 24 hours; `waiting`:
-    everybody's runs in the queue.
+    `going` and `today`: the visitor's runs that wait or play, and that were made in the last 24 hours, or None where
+    none is made, because one goes on; `waiting`: everybody's runs in the queue.
     """
     found = limits()
     if found is None:
         return ""
-    if going + new > found.going:
+    if going + more > found.going:
         return (
             f"On this hosted app a visitor may have {found.going} runs that wait or play, and you would have "
-            f"{going + new}; wait until one has ended, or stop one."
+            f"{going + more}; wait until one has ended, or stop one."
         )
-    if today + new > found.a_day:
+    if today is not None and today + more > found.a_day:
         return (
             f"On this hosted app a visitor may start {found.a_day} runs within 24 hours, and this would be number "
-            f"{today + new}; come back later, or run pwff on your own computer."
+            f"{today + more}; come back later, or run pwff on your own computer."
         )
-    if waiting + new > found.queue:
+    if waiting + more > found.queue:
         return f"The queue of this hosted app is full ({waiting} of {found.queue} places); try again in a few minutes."
     return ""
 

@@ -39,8 +39,10 @@ def play(store: Store, run_id: str, label: str, *, as_json: bool, force: bool = 
 
     total = store.run(run_id).rounds_total
     records = [record for _, record in store.rounds(run_id)]
-    playing = recorded(store, run_id, force=force)
-    with closing(playing) as stream, tqdm(total=total, initial=len(records), desc=label, unit="round") as bar:
+    with (
+        tqdm(total=total, initial=len(records), desc=label, unit="round") as bar,
+        closing(recorded(store, run_id, force=force, told=bar.set_postfix_str)) as stream,
+    ):
         for record in stream:
             records.append(record)
             bar.set_postfix_str(_state(record), refresh=False)

@@ -1,34 +1,125 @@
-"""The bell: a fragment that only looks has the browser ask for another one to be drawn, when there is something new.
+"""The bell: a page's fragment is drawn again as soon as the run that it shows is otherwise, without having asked.
 
-A fragment that is run again is drawn again: what it does not draw disappears, and what it draws is sent. So the one
-that looks twice a second draws nothing, or when there is news this component, which takes no room (assets/style.css),
-and the run is drawn when the component's script answers. Streamlit lets no fragment ask for another, but a component's
-callback may.
+A page that looks for itself costs the server a run of its script at every look, news or not: thirty people who looked
+twice a second took half of a core. Here one thread looks for all of them, ten times a second, and rings where a page
+is behind. What it hands to Streamlit is the message that a browser sends when a fragment's timer fires. Only a session
+that does nothing else gets it, so that it is never merged with something that a person has just asked for; a busy one
+is rung for at the next look.
 """
 
 from __future__ import annotations
 
-from functools import cache, partial
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
 
-import streamlit as st
-from streamlit.components.v2.types import ComponentRenderer
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.runtime import Runtime, exists, get_instance
+from streamlit.runtime.app_session import AppSession
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-_SCRIPT = """
-const answered = new WeakMap();
+from pages.widgets.looking import Seen, seen
+from pwff_core.errors import StoreError
 
-export default function ({ data, parentElement, setTriggerValue }) {
-  if (answered.get(parentElement) === data.news) return;
-  answered.set(parentElement, data.news);
-  setTriggerValue("news", data.news);
-}
-"""
-
-
-@cache
-def _component() -> ComponentRenderer:
-    return st.components.v2.component("pwff.bell", html="<span></span>", js=_SCRIPT)
+LOOK_S = 0.1  # between looks at a run that goes
+REST_S = 1.0  # between looks at one that does not, or cannot be read
+AGAIN_S = 3.0  # a ring that was not answered for so long was not heard
 
 
-def draw_bell(news: str, fragment: str) -> None:
-    """Has the fragment of this key drawn again, once for each other word of `news`."""
-    _component()(key="bell", data={"news": news}, on_news_change=partial(st.rerun, fragment))
+@dataclass
+class _Listener:
+    """A session's page."""
+
+    path: Path
+    run_id: str
+    fragment: str  # Streamlit's id of the fragment that draws the run
+    revision: int  # of the run that it shows
+    rung_at: float = -AGAIN_S  # time.monotonic()
+
+
+class _Bell:
+    """All pages of this server that show a run, by session, and the thread that looks for them while there are any."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: dict[str, _Listener] = {}
+        self._looking = False
+
+    def listen(self, session_id: str, listener: _Listener) -> None:
+        with self._lock:
+            self._listeners[session_id] = listener
+            if not self._looking:
+                self._looking = True
+                threading.Thread(target=self._look_for_all, name="bell", daemon=True).start()
+
+    def _look_for_all(self) -> None:
+        runtime = get_instance()
+        due: dict[tuple[Path, str], float] = {}
+        while True:
+            with self._lock:
+                if not self._listeners:
+                    self._looking = False
+                    return
+                listeners = dict(self._listeners)
+            now = time.monotonic()
+            runs = {(one.path, one.run_id) for one in listeners.values()}
+            due = {run: due.get(run, now) for run in runs}
+            for run in (run for run in runs if due[run] <= now):
+                found = _look(*run)
+                due[run] = now + (LOOK_S if found and _goes(found) else REST_S)
+                for session_id, one in listeners.items():
+                    if found and (one.path, one.run_id) == run and one.revision != found.revision:
+                        self._ring(runtime, session_id, one)
+            time.sleep(LOOK_S)
+
+    def _ring(self, runtime: Runtime, session_id: str, listener: _Listener) -> None:
+        if time.monotonic() - listener.rung_at < AGAIN_S:
+            return
+        session = runtime.get_app_session(session_id)
+        if session is None or not session.has_fragment(listener.fragment):  # it has gone, or shows another page
+            self._forget(session_id, listener)
+            return
+        session._event_loop.call_soon_threadsafe(_hand_over, session, listener)
+
+    def _forget(self, session_id: str, listener: _Listener) -> None:
+        with self._lock:
+            if self._listeners.get(session_id) is listener:
+                del self._listeners[session_id]
+
+
+_BELL = _Bell()
+
+
+def ring_for(fragment: str, path: Path, run_id: str, revision: int) -> None:
+    """Has the fragment of this key drawn again, in this session, once the run is otherwise than at `revision`."""
+    context = get_script_run_ctx()
+    if context is None or not exists():  # nobody to ring for: the page is run by a test
+        return
+    for found in context.fragment_storage.resolve_target(fragment):
+        _BELL.listen(context.session_id, _Listener(path, run_id, found, revision))
+
+
+def _look(path: Path, run_id: str) -> Seen | None:
+    try:
+        return seen(path, run_id, now=True)
+    except StoreError:
+        return None  # the page's own slow look says so
+
+
+def _goes(found: Seen) -> bool:
+    return bool(found.waiting) or not found.shown.row.status.ended
+
+
+def _hand_over(session: AppSession, listener: _Listener) -> None:
+    """On Streamlit's event loop: asks an idle session for its fragment."""
+    if session._scriptrunner is not None:
+        return
+    listener.rung_at = time.monotonic()
+    asked = BackMsg()
+    asked.rerun_script.CopyFrom(session._client_state)  # address and page as they are
+    for name in ("widget_states", "cached_message_hashes"):  # nothing was touched, and the browser may keep less by now
+        asked.rerun_script.ClearField(name)
+    asked.rerun_script.fragment_id = listener.fragment
+    asked.rerun_script.is_auto_rerun = True
+    session.handle_backmsg(asked)

@@ -39,7 +39,7 @@ def resume(run_id: str, viewer: str, click: int) -> None:
             say(f"The run is {row.status.value} already: there is nothing to resume.")
             return
         visitor.require_own(row, viewer)
-        with visitor.admitted(store, viewer, row.config):
+        with visitor.admitted(store, viewer, row.config, new=False):
             resuming.resume(store, run_id)
         store.take_over(run_id, viewer)
         tell_place(store, run_id)

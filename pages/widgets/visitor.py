@@ -21,8 +21,8 @@ _ONE_AT_A_TIME = threading.Lock()  # all sessions are threads of one server, so 
 
 
 @contextmanager
-def admitted(store: Store, me: str, *configs: RunConfig) -> Iterator[None]:
-    """In here a visitor may create, resume or fork runs with these settings, one each.
+def admitted(store: Store, me: str, *configs: RunConfig, new: bool = True) -> Iterator[None]:
+    """In here a visitor may create or fork runs with these settings, one each; or resume one, which is not `new`.
 
     ConfigError with a sentence if a limit of this app is in the way.
     """
@@ -33,8 +33,8 @@ def admitted(store: Store, me: str, *configs: RunConfig) -> Iterator[None]:
         return
     with _ONE_AT_A_TIME:
         going = sum(row.owner == me and not row.status.ended for row in store.runs())
-        today = store.created(me, time.time() - hosting.DAY_S)
-        if refused := hosting.refusal(going=going, today=today, waiting=len(store.waiting()), new=len(configs)):
+        today = store.created(me, time.time() - hosting.DAY_S) if new else None
+        if refused := hosting.refusal(going=going, today=today, waiting=len(store.waiting()), more=len(configs)):
             raise ConfigError(refused)
         yield
 

@@ -89,7 +89,8 @@ def status_words(
     if row.status is RunStatus.RUNNING:
         return _running_words(row, records, spans, pending)
     if row.status is RunStatus.WAITING:
-        return f"{held_up_words(row)}{' It stops as soon as it goes on.' if 'stop' in pending else ''}"
+        then = "stops" if "stop" in pending else "pauses" if "pause" in pending else ""
+        return f"{held_up_words(row)}{f' It {then} as soon as it goes on.' if then else ''}"
     if row.status is RunStatus.PAUSED:
         after = f"Paused after {count(done, 'round')} of {sum(span.rounds for span in spans)}."
         if "stop" in pending:
@@ -138,6 +139,8 @@ def _running_words(row: RunRow, records: Sequence[RoundRecord], spans: Sequence[
         return f"Pausing after the round that is being trained ({count(len(records), 'round')} done)."
     if not row.profiles or not spans:
         return "The engine loads the model and deals out the data."
+    if row.message:  # a run that was resumed is on its way back to where it stood
+        return row.message
     left = seconds_left(spans, records)
     number, span = next(
         ((number, span) for number, span in enumerate(spans, start=1) if span.done < span.rounds),

@@ -13,7 +13,7 @@ from pwff_core.flags import Runs
 from pwff_core.store import RunRow, RunStatus, Store
 from pwff_core.terminal import table
 
-_TOLD = (RunStatus.FAILED, RunStatus.WAITING)  # of these a person wants to know why
+_TOLD = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.FAILED)  # whose messages say more than the status
 
 
 def runs(command: Runs, path: Path) -> int:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from pwff_core.errors import StoreError
 from pwff_core.paths import STORE_VARIABLE
 
 ELSEWHERE = f"choose another file with --store or ${STORE_VARIABLE}"
+_NO_MEMORY = "cannot be used for lack of memory; close other programs and try again, or"
 _PASSING: tuple[tuple[str, str], ...] = (  # start of SQLite's name of an error → what it means
     ("SQLITE_BUSY", "is locked by another program; close that program and try again, or"),
     ("SQLITE_LOCKED", "is locked by another program; close that program and try again, or"),
     ("SQLITE_READONLY", "is read-only; allow writing to it and to its folder, or"),
     ("SQLITE_CANTOPEN", "cannot be opened; check that it is there and that its folder allows writing, or"),
     ("SQLITE_FULL", "has no room left on its disk; make room, or"),
+    ("SQLITE_IOERR_NOMEM", _NO_MEMORY),
+    ("SQLITE_IOERR_SHMMAP", _NO_MEMORY),  # the log's index is mapped into memory
     ("SQLITE_IOERR", "cannot be read or written at the moment; check that its disk is there and has room, or"),
 )
 # even to read, SQLite makes an index of the log beside the file: not on a full disk, nor where nothing may be written
@@ -35,6 +38,8 @@ def connected(path: Path, mode: str, patience_s: float) -> Iterator[sqlite3.Conn
             yield connection
     except sqlite3.Error as error:
         raise _as_store_error(path, error) from None
+    except MemoryError:  # as Python calls SQLITE_NOMEM
+        raise StoreError(f"The store {path} {_NO_MEMORY} {ELSEWHERE}.", passing=True) from None
 
 
 @contextmanager
@@ -51,6 +56,20 @@ def transaction(path: Path, patience_s: float, *, lasting: bool = False) -> Iter
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+
+@contextmanager
+def log_kept(path: Path) -> Iterator[None]:
+    """Keeps the log of a store on its disk, if it can be opened now.
+
+    Whenever the last connection to a store closes, SQLite copies the log into it, waits for the disk and removes it;
+    whoever comes next makes a new one, and a writer who comes then waits.
+    """
+    with ExitStack() as stack:
+        with suppress(sqlite3.Error, MemoryError):
+            connection = stack.enter_context(closing(_opened(path, "rw", 0.0)))
+            connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # only then is the log open
+        yield
 
 
 def use_wal(connection: sqlite3.Connection, patience_s: float) -> None:

@@ -37,7 +37,7 @@ class RunRow(BaseModel):
     name: str
     created_at: float
     status: RunStatus
-    message: str  # "" or why it failed, stopped or waits
+    message: str  # "" or why it failed, stopped or waits, or what it is at in place of a new round
     config: RunConfig  # as it started; what was changed since are its steerings
     profiles: tuple[ClientProfile, ...]
     notes: tuple[str, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pwff_core.config import RunConfig, knobs, stage_rounds, steered
@@ -13,6 +14,7 @@ from pwff_core.liveness import this_moment
 from pwff_core.records import ClientProfile, RoundRecord, Steering, Value
 from pwff_core.store import forks, work
 from pwff_core.store.commands import Commands, asked_in, pending_in
+from pwff_core.store.connections import log_kept
 from pwff_core.store.judging import QUEUE, abandoned, due
 from pwff_core.store.rows import Command, Lease, Look, RunRow, RunStatus
 from pwff_core.store.schema import COMMANDS, RUNS, missing, outdated, prepare
@@ -42,6 +44,10 @@ class Store:
             if not readonly or new or (not missing(file) and outdated(file, steps, patience_s))
         ]
         self.renewed = [copy for copy in made if copy]
+
+    def at_hand(self) -> AbstractContextManager[None]:
+        """For who writes often: meanwhile SQLite keeps the file's log; see `connections.log_kept`."""
+        return log_kept(self.path)
 
     # ---- runs and rounds --------------------------------------------------------------------------------------------
 
@@ -210,8 +216,11 @@ class Store:
         return asked_in(self.posted(run_id))
 
     def pending(self, run_id: str) -> frozenset[str]:
-        """Which of "pause", "resume" and "stop" were asked for and have not happened yet."""
-        return pending_in(self.posted(run_id), paused=self._tables.raw(run_id)["status"] == RunStatus.PAUSED)
+        """Which of "pause", "resume" and "stop" were asked for and have not happened yet.
+
+        Of a run that is held up nobody knows what has happened: it is to pause if that was asked for last.
+        """
+        return pending_in(self.posted(run_id), paused=self.run(run_id).status is RunStatus.PAUSED)
 
     def stop_requested(self, run_id: str) -> bool:
         """Whether a page asked the run to stop, and it has not yet."""
@@ -243,7 +252,7 @@ class Store:
         row = self._tables.judged(raw)
         ended = row.status.ended
         posted, lease = ([], None) if ended else self._commands.look(run_id, raw["commands_taken"], viewer)
-        pending = pending_in(posted, paused=raw["status"] == RunStatus.PAUSED)
+        pending = pending_in(posted, paused=row.status is RunStatus.PAUSED)
         return Look(row, rounds, steerings, asked_in(posted), pending, lease, self._tables.known(queued))
 
     def steerings(self, run_id: str) -> list[Steering]:
@@ -290,9 +299,12 @@ class Store:
                 line = (run_id, steering.model_dump_json())
                 connection.execute("INSERT INTO steerings (run_id, steering) VALUES (?, ?)", line)
 
-    def beat(self, run_id: str, status: RunStatus) -> None:
-        """The worker is there, and plays (RUNNING) or waits for a resume (PAUSED)."""
-        self._tables.work(run_id, "status = ?", (status,))
+    def beat(self, run_id: str, status: RunStatus, message: str = "") -> None:
+        """The worker is there, and plays (RUNNING) or waits for a resume (PAUSED).
+
+        `message` is what it is at in place of a new round, a sentence.
+        """
+        self._tables.work(run_id, "status = ?, message = ?", (status, storable(message)))
 
     def pulse(self, run_id: str) -> bool:
         """The worker is there. False if the run is deleted, gone, or not this process's: then it is to end."""

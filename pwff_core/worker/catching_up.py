@@ -2,7 +2,8 @@
 
     restored state  →  rounds after it, played again and compared with those that are kept  →  the next new round
 
-The rounds that are kept stay as they are, whatever comes out: nothing here writes to the store.
+The rounds that are kept stay as they are, whatever comes out: nothing here writes to the store. Pages learn of it from
+the run's message, which its worker sets before each round that is played again (`progress`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from pwff_core.federation import Federation
 
 
+RESUMING = "The engine loads the model, the data and the newest checkpoint."
+
+
 class CaughtUp(NamedTuple):
     """A run that stands where its kept rounds end."""
 
@@ -33,12 +37,13 @@ def caught_up(
     records: Sequence[RoundRecord],
     steerings: Sequence[Steering],
     interruption: Interruption,
-    stops: Callable[[], bool],
+    goes_on: Callable[[int], bool],
     keep: Callable[[RoundRecord, int], None],
 ) -> CaughtUp | None:
     """Brings a federation that stands after round `position` to the end of `records`; None if it is to stop before.
 
     Each round is played with the settings that held in it. The federation has the steerings up to `position` already.
+    `goes_on` is asked before each round that is played again, with its position: False if the run is to stop.
     `keep` is told of every round that is there again, with its position: a checkpoint of it may have been lost.
     """
     from pwff_core import federation
@@ -50,7 +55,7 @@ def caught_up(
 
     following, differing = federation.play(running, records[:position]), []
     for number, kept in enumerate(records[position:], start=position + 1):
-        if stops():
+        if not goes_on(number):
             return None
         steer_into(number)
         with interruption.window():
@@ -73,6 +78,11 @@ def take_threads_up(store_path: Path, run_id: str) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def progress(position: int, kept: int) -> str:
+    """What the engine is at while it plays one of the kept rounds again."""
+    return f"Catching up: round {position} of the {kept} that are kept is played again; then the run goes on."
 
 
 def difference_note(positions: Sequence[int]) -> str:

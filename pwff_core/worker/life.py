@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pwff_core import hosting, uploads
@@ -13,7 +13,7 @@ from pwff_core.marks import checkpoints_folder
 from pwff_core.recording import Recording, versions
 from pwff_core.records import ClientProfile, RoundRecord, Steering
 from pwff_core.store import RunRow, RunStatus, Store
-from pwff_core.worker.catching_up import caught_up, difference_note, take_threads_up
+from pwff_core.worker.catching_up import RESUMING, caught_up, difference_note, progress, take_threads_up
 from pwff_core.worker.control import Control
 from pwff_core.worker.failures import NO_ROOM
 from pwff_core.worker.interruption import Interruption
@@ -29,8 +29,16 @@ if TYPE_CHECKING:
 class Life:
     """A claimed run. After `rounds` has raised, one of `fail`, `leave` and `break_off` ends it."""
 
-    def __init__(self, store: Store, run_id: str, interruption: Interruption, patient: Patience, pulse: Pulse) -> None:
-        self._store, self._run_id = store, run_id
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        interruption: Interruption,
+        patient: Patience,
+        pulse: Pulse,
+        told: Callable[[str], None],
+    ) -> None:
+        self._store, self._run_id, self._told = store, run_id, told
         self._interruption, self._patient, self._pulse = interruption, patient, pulse
         self._control = Control(store, run_id, interruption, patient)
         self._keeper: Keeper | None = None
@@ -109,12 +117,14 @@ class Life:
         """The federation as the run started, and who keeps its states."""
         store, run_id = self._store, self._run_id
         with self._interruption.window():
-            # the seconds that torch takes to load are for the run's worker alone
-            from pwff_core import checkpoint, federation
-
             row = self._row = self._patient(lambda: store.run(run_id))
             self._records = [record for _, record in self._patient(lambda: store.rounds(run_id))]
             self._steerings = self._patient(lambda: store.steerings(run_id))
+            if self._records:
+                self._tell(RESUMING)
+            # the seconds that torch takes to load are for the run's worker alone
+            from pwff_core import checkpoint, federation
+
             hosting.check(row.config)
             take_threads_up(store.path, run_id)
             warnings.filterwarnings("error", NO_ROOM)
@@ -138,7 +148,7 @@ class Life:
             self._describe(running, row.profiles)
         found = caught_up(
             running, position, self._records, self._steerings, self._interruption,
-            stops=lambda: self._control.heard() is None,
+            goes_on=self._goes_on,
             keep=lambda record, number: keeper.keep(running, record, number),
         )  # fmt: skip
         if found is None:
@@ -146,7 +156,16 @@ class Life:
         if found.differing:
             self._remark(difference_note(found.differing))
         self._describe(running, running.profiles)
+        if kept:
+            self._tell("")
         return found.following
+
+    def _goes_on(self, number: int) -> bool:
+        """Whether a kept round is to be played again, as which pages and terminals then show it."""
+        if self._control.heard() is None:
+            return False
+        self._tell(progress(number, len(self._records)))
+        return True
 
     # ---- a round ----------------------------------------------------------------------------------------------------
 
@@ -200,6 +219,11 @@ class Life:
     def _remark(self, note: str) -> None:
         if note not in self._remarks:
             self._remarks.append(note)
+
+    def _tell(self, words: str) -> None:
+        """What the engine is at in place of a new round; "" once it is at that again."""
+        self._told(words)
+        self._patient(lambda: self._store.beat(self._run_id, RunStatus.RUNNING, words))
 
     def _describe(self, running: Federation, profiles: Sequence[ClientProfile]) -> None:
         assert self._row  # it is prepared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from pwff_core.errors import TakenOverError
 from pwff_core.paths import log_path
@@ -15,22 +15,25 @@ from pwff_core.worker.patience import Patience
 from pwff_core.worker.pulse import Pulse
 
 
-def recorded(store: Store, run_id: str, *, force: bool = False) -> Generator[RoundRecord, None, None]:
+def recorded(
+    store: Store, run_id: str, *, force: bool = False, told: Callable[[str], None] = lambda words: None
+) -> Generator[RoundRecord, None, None]:
     """Claims a queued run, plays it, and yields each new round once the store has it.
 
     A run that has rounds already goes on after them. While the store cannot be written for a reason that may pass, the
     run waits. Whatever happens, the store says how the run ended before this returns or raises, if it is there to be
     told: PwffError (TrainingError for lack of memory, EngineError for what nobody foresaw) if it failed, StoreError if
     it was deleted or taken over or the store has gone, KeyboardInterrupt if a signal stopped it. Closing the stream
-    early stops the run. `force` plays it whatever memory is free.
+    early stops the run. `force` plays it whatever memory is free. `told` hears what a
+    resumed run is at until its first new round, as pages show it: a sentence each time, then "".
     """
     interruption = Interruption()
     patient = Patience(interruption)
     with interruption.installed():
         patient(lambda: store.claim(run_id), within_s=CLAIM_WITHIN_S)  # after that it is taken for one that never began
         pulse = Pulse(store, run_id, interruption)
-        life = Life(store, run_id, interruption, patient, pulse)
-        with pulse.beating():
+        life = Life(store, run_id, interruption, patient, pulse, told)
+        with store.at_hand(), pulse.beating():
             try:
                 yield from _failing_in_words(life, store, run_id, interruption, force)
             except TakenOverError as error:

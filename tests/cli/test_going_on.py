@@ -13,6 +13,7 @@ from pwff_core import cli
 from pwff_core.config import STEERABLE, AlignmentConfig, InstructionConfig, RewardConfig, RunConfig
 from pwff_core.records import RoundRecord
 from pwff_core.store import RunStatus, Store
+from pwff_core.worker.catching_up import RESUMING
 from tests.checkpoints import marked
 from tests.cli.asking import SHORT, play_with, sentence
 from tests.scripted import federation, played, record
@@ -50,6 +51,27 @@ def test_resume_goes_on_where_the_run_stood(
     table = [" ".join(line.split()) for line in said.out.splitlines()]
     assert "Delay 2.00 s 2.00 s 6.00 s" in table  # of all rounds
     assert f"Run {run_id} is finished;" in said.err
+
+
+def test_rounds_that_are_played_again_are_told_beside_the_bar(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = interrupted_at(monkeypatch, path, 3)
+    (path.parent / "checkpoints" / run_id / "00002.json").unlink()
+    capsys.readouterr()
+    listed: list[str] = []
+
+    def list_runs(number: int) -> None:
+        cli.main(["runs"])
+        listed.append(capsys.readouterr().out)
+
+    play_with(monkeypatch, federation(list_runs))
+    told: list[str] = []
+    monkeypatch.setattr("tqdm.tqdm.set_postfix_str", lambda bar, words, refresh=True: told.append(words))
+    assert cli.main(["resume", run_id]) == 0
+    again = "Catching up: round 2 of the 2 that are kept is played again; then the run goes on."
+    assert told == [RESUMING, again, "", "instruction: accuracy 3.0 %"]
+    assert [again in table for table in listed] == [True, False]  # rounds 2 and 3
 
 
 def test_resume_json_is_one_object_a_new_round(

@@ -163,6 +163,37 @@ def test_a_run_that_gives_no_sign_of_life_says_why_and_can_be_stopped(
     assert store.pending(run_id) == {"stop"} and "It stops as soon as it goes on." in texts(page)
 
 
+@pytest.mark.parametrize(("clicks", "label"), [(["pause"], "Resume"), (["pause", "pause"], "Pause")])
+def test_the_button_of_a_run_that_is_held_up_is_what_a_press_does(
+    store: Store, monkeypatch: pytest.MonkeyPatch, clicks: list[str], label: str
+) -> None:
+    monkeypatch.setattr(judging, "STALE_S", 3600.0)
+    run_id = ended(store, 4, RunStatus.STOPPED)
+    change(store, "UPDATE runs SET status = 'running', heartbeat_at = ?", time.time() - 7200)
+    page = opened(run_id)
+    assert page.button("pause").label == "Pause"
+    for key in clicks:
+        page = clicked(page, key)
+    assert page.button("pause").label == label and not page.button("pause").disabled
+    assert ("It pauses as soon as it goes on." in texts(page)) is (label == "Resume")
+
+
+def test_a_paused_run_that_is_held_up_offers_to_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "STALE_S", 3600.0)
+    run_id = ended(store, 4, RunStatus.STOPPED)
+    change(store, "UPDATE runs SET status = 'running'")
+    store.pause(run_id, "")
+    store.beat(run_id, RunStatus.PAUSED)
+    change(store, "UPDATE runs SET heartbeat_at = ?", time.time() - 7200)
+    page = opened(run_id)
+    assert "Held up after 4 rounds of 9" in texts(page) and page.button("pause").label == "Resume"
+    page = clicked(page, "pause")
+    assert [one.kind for one in store.posted(run_id)] == ["pause", "resume"]
+    assert page.button("pause").label == "Pause"
+    change(store, "UPDATE runs SET heartbeat_at = ?", time.time())
+    assert "Going on." in texts(shown(page.run()))
+
+
 # ---- fork -------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from pwff_core.config import RunConfig, with_changes
 from pwff_core.figures import spans_of
 from pwff_core.records import Stage
 from pwff_core.store import RunStatus, Store
+from pwff_core.worker.catching_up import progress
 from tests import scripted
 from tests.live_page import (
     PLANNED,
@@ -46,6 +47,21 @@ def test_a_run_that_is_held_up_says_why_and_that_nothing_is_lost(store: Store) -
         "Held up after 1 round of 16: The disk is full. Its rounds are safe; should the engine end, the run can be "
         "resumed. It stops as soon as it goes on."
     )
+    assert status_words(held, [], (), frozenset({"pause"})).endswith(" It pauses as soon as it goes on.")
+    assert status_words(held, [], ()).endswith(" the run can be resumed.")
+
+
+def test_a_run_that_plays_kept_rounds_again_says_so(store: Store) -> None:
+    run_id = going(store, 6)
+    records = [record for _, record in store.rounds(run_id)]
+    spans = spans_of({"instruction": 16}, records)
+    store.beat(run_id, RunStatus.RUNNING, progress(5, 6))
+    assert status_words(store.run(run_id), records, spans) == (
+        "Catching up: round 5 of the 6 that are kept is played again; then the run goes on."
+    )
+    assert status_words(store.run(run_id), records, spans, frozenset({"stop"})).startswith("Stopping after the round")
+    store.beat(run_id, RunStatus.RUNNING)
+    assert status_words(store.run(run_id), records, spans).startswith("Round 7 of 16")
 
 
 def test_what_resume_would_do(store: Store) -> None:

@@ -106,6 +106,26 @@ def test_a_day_s_runs_are_counted_with_those_that_were_deleted(
         pass
 
 
+def test_a_resume_is_no_run_more_of_the_day_but_one_more_at_a_time(
+    hosted: None, store: Store, launched: list[tuple[Path, str]]
+) -> None:
+    page = shown(opened().button(key="start").click().run())
+    (mine,) = store.runs()
+    for _ in range(19):
+        store.delete(store.create_run(RunConfig(), waits=True, owner=mine.owner))
+    store.claim(mine.id)
+    store.finish(mine.id, RunStatus.STOPPED)
+    shown(shown(page.run()).button(key="start").click().run())
+    assert "this would be number 21" in texts(page) and store.runs() == [store.run(mine.id)]
+    shown(page.button(key="go-on").click().run())
+    assert store.run(mine.id).status is RunStatus.QUEUED and launched == [(store.path, mine.id)] * 2
+    with (
+        pytest.raises(ConfigError, match="a visitor may have 3 runs"),
+        visitor.admitted(store, mine.owner, *[RunConfig()] * 3, new=False),
+    ):
+        pass
+
+
 def test_the_queue_is_full_for_everybody(hosted: None, store: Store) -> None:
     for number in range(30):
         store.create_run(RunConfig(), waits=True, owner=hosting.owner_of(str(number)))

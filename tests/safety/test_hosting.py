@@ -91,15 +91,15 @@ def test_a_config_is_brought_within_the_limits(hosted: None, preset: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("going", "today", "waiting", "new", "word"),
+    ("going", "today", "waiting", "more", "word"),
     [
-        (0, 0, 0, 3, ""), (2, 19, 29, 1, ""),
+        (0, 0, 0, 3, ""), (2, 19, 29, 1, ""), (2, None, 29, 1, ""), (3, None, 0, 1, "may have 3 runs"),
         (3, 0, 0, 1, "may have 3 runs"), (1, 0, 0, 3, "you would have 4"),
         (0, 20, 0, 1, "number 21"), (0, 0, 30, 1, "is full (30 of 30 places)"),
     ],
 )  # fmt: skip
-def test_a_visitor_s_share(hosted: None, going: int, today: int, waiting: int, new: int, word: str) -> None:
-    said = hosting.refusal(going=going, today=today, waiting=waiting, new=new)
+def test_a_visitor_s_share(hosted: None, going: int, today: int | None, waiting: int, more: int, word: str) -> None:
+    said = hosting.refusal(going=going, today=today, waiting=waiting, more=more)
     assert word in said and bool(said) == bool(word)
 
 

@@ -12,7 +12,7 @@ import pytest
 from pwff_core.config import STEERABLE, PreferencesConfig, RunConfig, knobs
 from pwff_core.errors import ConfigError, StoreError
 from pwff_core.records import Steering
-from pwff_core.store import LEASE_S, Command, RunStatus, Store
+from pwff_core.store import LEASE_S, Command, RunStatus, Store, judging
 
 CONFIG = RunConfig(clients=2)
 
@@ -170,6 +170,21 @@ def test_what_is_pending_until_the_worker_has_done_it(store: Store, run_id: str)
     assert [command.kind for command in store.posted(run_id)] == ["pause", "resume", "pause", "stop"]
     store.finish(run_id, RunStatus.STOPPED)
     assert store.pending(run_id) == frozenset()
+
+
+def test_of_a_run_that_is_held_up_the_last_wish_counts(
+    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "STALE_S", -1.0)
+    asked = []
+    for status in (RunStatus.RUNNING, RunStatus.PAUSED):
+        store.beat(run_id, status)
+        assert store.run(run_id).status is RunStatus.WAITING
+        for ask in (store.pause, store.resume):
+            ask(run_id, "me")
+            asked.append(store.pending(run_id))
+            assert store.look(run_id).pending == asked[-1]
+    assert asked == [{"pause"}, frozenset()] * 2
 
 
 def test_a_paused_run_has_not_ended() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
 from pwff_core.store import Store, runs, schema
+from pwff_core.store.connections import connected
 from tests.store.older import older
 from tests.store.tables import sql
 
@@ -119,6 +121,7 @@ def unprivileged() -> Iterator[Path]:
         folder.chmod(0o755)
         root = sys.platform != "win32" and os.geteuid() == 0
         if root:
+            codecs.lookup("ascii")  # the store asks for it, and this user may not read Python's own files
             os.chown(folder, 65534, 65534)
             os.seteuid(65534)
         try:
@@ -130,6 +133,35 @@ def unprivileged() -> Iterator[Path]:
 
 
 posix_permissions = pytest.mark.skipif(sys.platform == "win32", reason="chmod does not protect folders on Windows")
+
+
+@contextmanager
+def memory_for(more: int) -> Iterator[None]:
+    """So many bytes more are left to this process in here."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit a process's memory")
+@pytest.mark.parametrize(
+    ("more", "query"),
+    [(0, "PRAGMA user_version"), (20_000_000, "SELECT hex(zeroblob(200000000))")],  # SQLITE_IOERR_SHMMAP, a MemoryError
+)
+def test_too_little_memory_is_not_the_disk_s_fault(path: Path, more: int, query: str) -> None:
+    Store(path)
+    with pytest.raises(StoreError) as caught, memory_for(more), connected(path, "rw", 0.05) as connection:
+        connection.execute(query).fetchone()
+    told = "cannot be used for lack of memory; close other programs and try again, or choose another file with --store"
+    assert str(caught.value) == f"The store {path} {told} or $PWFF_STORE."
+    assert caught.value.passing
+    assert Store(path).runs() == []
 
 
 @posix_permissions
@@ -179,3 +211,24 @@ def test_a_read_only_folder(unprivileged: Path) -> None:
         unprivileged / "runs.sqlite"
     )
     assert "cannot be made (Permission denied)" in refusal(unprivileged / "sub" / "runs.sqlite")
+
+
+def test_who_writes_often_keeps_the_log(path: Path) -> None:
+    store = Store(path)
+    log = path.with_name(f"{path.name}-wal")
+    with store.at_hand():
+        run_id = store.create_run(RunConfig())
+        kept = log.stat().st_ino
+        Store(path, readonly=True).run(run_id)
+        store.rename(run_id, "another connection has opened and closed")
+        assert log.stat().st_ino == kept
+    assert not log.exists()
+    store.rename(run_id, "the last connection takes the log away")
+    assert not log.exists()
+
+
+def test_without_a_store_no_log_is_kept_and_what_happens_meanwhile_goes_on(path: Path) -> None:
+    store = Store(path)
+    path.unlink()
+    with pytest.raises(ValueError, match="meanwhile"), store.at_hand():
+        raise ValueError("meanwhile")

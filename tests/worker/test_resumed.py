@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from pwff_core.conversation import models_folder
-from pwff_core.errors import TrainingError
+from pwff_core.errors import StoreError, TrainingError
 from pwff_core.models.saved import load
 from pwff_core.records import RoundRecord, Value
 from pwff_core.store import RunStatus, Store
 from pwff_core.worker import recorded
-from pwff_core.worker.catching_up import difference_note
+from pwff_core.worker.catching_up import RESUMING, difference_note, progress
 from tests import scripted
 from tests.scripted import federation, put, record
 from tests.worker.playing import CONFIG, kept, play, wait_until
@@ -106,6 +108,92 @@ def test_rounds_after_the_newest_checkpoint_are_played_again_and_not_written(
     assert store.rounds(run_id)[:3] == before
     assert [found for _, found in store.rounds(run_id)] == [record(number, run_id) for number in range(1, 6)]
     assert row.notes == ("A remark — with a dash.", "Resumed after round 3.")
+
+
+@pytest.mark.parametrize(("checkpoint", "again"), [(3, []), (1, [2, 3])])
+def test_until_the_first_new_round_it_is_told_what_the_engine_is_at(
+    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, checkpoint: int, again: list[int]
+) -> None:
+    play_to(store, run_id, 3, federation(), monkeypatch)
+    forget_after(store, run_id, checkpoint)
+    seen: dict[int, str] = {}
+    loading: list[str] = []
+    told: list[str] = []
+    module: Any = federation(lambda number: seen.update({number: store.run(run_id).message}))
+    prepare = module.prepare
+
+    def prepared(*arguments: Any, **named: Any) -> Any:
+        loading.append(store.run(run_id).message)
+        return prepare(*arguments, **named)
+
+    module.prepare = prepared
+    put(monkeypatch, module)
+    for _ in recorded(store, run_id, told=told.append):
+        assert store.run(run_id).message == ""
+    assert loading == [RESUMING]
+    assert seen == {number: progress(number, 3) for number in again} | {4: "", 5: ""}
+    assert told == [RESUMING, *(progress(number, 3) for number in again), ""]
+    assert store.run(run_id).message == ""
+
+
+def test_a_new_run_is_not_said_to_be_resuming(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    put(monkeypatch, federation(lambda number: told.append(store.run(run_id).message)))
+    list(recorded(store, run_id, told=told.append))
+    assert told == [""] * 5
+
+
+def test_of_an_engine_that_died_while_it_caught_up_nothing_is_left(
+    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_to(store, run_id, 3, federation(), monkeypatch)
+    forget_after(store, run_id, 1)
+    put(monkeypatch, federation(lambda number: messages.append(killed(store, run_id)) if number == 3 else None))
+    messages: list[str] = []
+    with pytest.raises(StoreError):
+        list(recorded(store, run_id))
+    assert messages == [progress(3, 3)]
+    row = store.run(run_id)
+    assert row.status is RunStatus.FAILED
+    assert row.message.startswith("The engine stopped without a word") and "Catching up" not in row.message
+    store.reopen(run_id, waits=False)
+    assert store.run(run_id).message == ""
+    assert play(store, federation(), monkeypatch, run_id).status is RunStatus.FINISHED
+
+
+def killed(store: Store, run_id: str) -> str:
+    """Makes a run look as if its process were gone; what it said last."""
+    message = store.run(run_id).message
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE runs SET pid = 2147483646, process_birth = 'gone:1'")
+    return message
+
+
+def test_a_pause_is_heard_while_rounds_are_played_again(
+    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_to(store, run_id, 3, federation(), monkeypatch)
+    forget_after(store, run_id, 0)
+    paused: list[str] = []
+
+    def person() -> None:
+        wait_until(lambda: store.run(run_id).status is RunStatus.PAUSED)
+        paused.append(store.run(run_id).message)
+        store.resume(run_id, "me")
+
+    thread = threading.Thread(target=person)
+    seen: dict[int, str] = {}
+
+    def pausing(number: int) -> None:
+        seen[number] = store.run(run_id).message
+        if number == 1:
+            store.pause(run_id, "me")
+            thread.start()
+
+    play(store, federation(pausing), monkeypatch, run_id)
+    thread.join()
+    assert paused == [""]
+    assert seen == {1: progress(1, 3), 2: progress(2, 3), 3: progress(3, 3), 4: "", 5: ""}
 
 
 def test_when_all_rounds_are_there_only_the_end_is_missing(
