@@ -226,6 +226,7 @@ def row_of(before: Cost, after: Cost, each: Sequence[float]) -> dict[str, float]
     return {
         "app_processor_share": round((after.processor_s - before.processor_s) / (after.at - before.at), 3),
         "app_memory_mb": round(after.memory_mb),
+        "app_memory_grew_mb": round(after.memory_mb - before.memory_mb, 1),
         "viewer_got_kb_s": round(each[0] / 1000, 2),
         "viewer_messages_s": round(each[1], 1),
         "viewer_sent_kb_s": round(each[2] / 1000, 2),
@@ -237,6 +238,8 @@ def summary(
     waits: Sequence[float], errors: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     """All phases in a few numbers."""
+    if not waits:
+        raise SystemExit("No round was played while the viewers watched: try a longer --phase.")
     alone, watched = walls(seen, phases, False), walls(seen, phases, True)
     found = {
         "viewers": options.viewers,
@@ -247,9 +250,12 @@ def summary(
             "p50": round(percentile(waits, 0.5), 3),
             "p95": round(percentile(waits, 0.95), 3),
             "max": round(max(waits), 3),
+            "share_above_1_s": round(sum(wait > 1 for wait in waits) / len(waits), 4),
         },
         **{name: statistics.median(row[name] for row in rows) for name in rows[0]},
+        "watched_s": round(sum(phase.end - phase.start for phase in phases if phase.viewers)),
         "app_memory_mb_by_turn": [row["app_memory_mb"] for row in rows],
+        "app_memory_grew_mb_by_turn": [row["app_memory_grew_mb"] for row in rows],
         "errors": list(errors),
     }
     if alone and watched:

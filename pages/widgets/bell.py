@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.runtime import Runtime, exists, get_instance
+from streamlit.runtime import exists, get_instance
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from pages.widgets.looking import Seen, seen
+from pages.widgets.looking import seen
+from pages.widgets.watch import make_ready
 from pwff_core.errors import StoreError
 
 LOOK_S = 0.1  # between looks at a run that goes
@@ -39,51 +41,58 @@ class _Listener:
 
 
 class _Bell:
-    """All pages of this server that show a run, by session, and the thread that looks for them while there are any."""
+    """All pages of this server that show a run, by session, and the thread that looks for them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._listeners: dict[str, _Listener] = {}
-        self._looking = False
+        self._changed = threading.Condition()  # held while listeners come or go
+        self._thread: threading.Thread | None = None
 
     def listen(self, session_id: str, listener: _Listener) -> None:
-        with self._lock:
+        with self._changed:
             self._listeners[session_id] = listener
-            if not self._looking:
-                self._looking = True
-                threading.Thread(target=self._look_for_all, name="bell", daemon=True).start()
+            self._changed.notify()
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._look_for_all, name="bell", daemon=True)
+                self._thread.start()
 
     def _look_for_all(self) -> None:
-        runtime = get_instance()
         due: dict[tuple[Path, str], float] = {}
         while True:
-            with self._lock:
-                if not self._listeners:
-                    self._looking = False
-                    return
+            with self._changed:
+                self._changed.wait_for(lambda: self._listeners)
                 listeners = dict(self._listeners)
             now = time.monotonic()
-            runs = {(one.path, one.run_id) for one in listeners.values()}
-            due = {run: due.get(run, now) for run in runs}
-            for run in (run for run in runs if due[run] <= now):
-                found = _look(*run)
-                due[run] = now + (LOOK_S if found and _goes(found) else REST_S)
-                for session_id, one in listeners.items():
-                    if found and (one.path, one.run_id) == run and one.revision != found.revision:
-                        self._ring(runtime, session_id, one)
+            due = {run: due.get(run, now) for run in {(one.path, one.run_id) for one in listeners.values()}}
+            for run in (run for run in due if due[run] <= now):
+                theirs = {name: one for name, one in listeners.items() if (one.path, one.run_id) == run}
+                due[run] = now + self._ring_where_behind(run, theirs)
             time.sleep(LOOK_S)
 
-    def _ring(self, runtime: Runtime, session_id: str, listener: _Listener) -> None:
+    def _ring_where_behind(self, run: tuple[Path, str], listeners: Mapping[str, _Listener]) -> float:
+        """One look at a run; returns how long it can be left alone."""
+        try:
+            found = seen(*run, now=True)
+        except StoreError:
+            return REST_S  # the page's own look says so
+        behind = {name: one for name, one in listeners.items() if one.revision != found.revision}
+        if behind:
+            make_ready(found.shown)
+        for session_id, one in behind.items():
+            self._ring(session_id, one)
+        return LOOK_S if found.waiting or not found.shown.row.status.ended else REST_S
+
+    def _ring(self, session_id: str, listener: _Listener) -> None:
         if time.monotonic() - listener.rung_at < AGAIN_S:
             return
-        session = runtime.get_app_session(session_id)
+        session = get_instance().get_app_session(session_id)
         if session is None or not session.has_fragment(listener.fragment):  # it has gone, or shows another page
             self._forget(session_id, listener)
             return
         session._event_loop.call_soon_threadsafe(_hand_over, session, listener)
 
     def _forget(self, session_id: str, listener: _Listener) -> None:
-        with self._lock:
+        with self._changed:
             if self._listeners.get(session_id) is listener:
                 del self._listeners[session_id]
 
@@ -98,17 +107,6 @@ def ring_for(fragment: str, path: Path, run_id: str, revision: int) -> None:
         return
     for found in context.fragment_storage.resolve_target(fragment):
         _BELL.listen(context.session_id, _Listener(path, run_id, found, revision))
-
-
-def _look(path: Path, run_id: str) -> Seen | None:
-    try:
-        return seen(path, run_id, now=True)
-    except StoreError:
-        return None  # the page's own slow look says so
-
-
-def _goes(found: Seen) -> bool:
-    return bool(found.waiting) or not found.shown.row.status.ended
 
 
 def _hand_over(session: AppSession, listener: _Listener) -> None:

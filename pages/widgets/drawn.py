@@ -102,6 +102,7 @@ def _drawn(drawn: Drawable, each_client: bool, what_if: Mapping[PanelId, WhatIf]
             panel_id,
             drawn.frame,
             drawn.spans,
+            theme=None,
             expected=expected.get(panel_id, ()),
             clients=client_lines(drawn.records, metric) if metric and drawn.records else None,
             steerings=drawn.steerings,

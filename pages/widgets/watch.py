@@ -35,6 +35,7 @@ from pwff_core.records import METRICS, RoundRecord, Steering, Value
 from pwff_core.store import RunRow, RunStatus
 
 MOST_STATES = 48
+_LIVE = "live"
 _TILES = Shelf(MOST_STATES)
 
 
@@ -50,7 +51,7 @@ class Shown(NamedTuple):
     parent: Parent | None = None  # that it was forked from
 
 
-def draw_run(shown: Shown, *, key: str = "live", what_if: ChannelConfig | None = None) -> None:
+def draw_run(shown: Shown, *, key: str = _LIVE, what_if: ChannelConfig | None = None) -> None:
     """Everything about one run, top to bottom.
 
     Args:
@@ -76,9 +77,17 @@ def draw_run(shown: Shown, *, key: str = "live", what_if: ChannelConfig | None =
     _notes(row)
 
 
+def make_ready(shown: Shown) -> None:
+    """Makes what every browser is sent of a run that is watched live, before they ask for it one after another."""
+    row, records = shown.row, shown.records
+    frame = frame_of(row, records, _LIVE)
+    spans = spans_of(planned_stages(row.config, row.rounds_total, records), records)
+    drawings(Drawable(row, records, frame, spans, shown.steerings, shown.parent), False, {})
+
+
 def _scope(key: str) -> str:
     """What stands before a widget's key: nothing for the run that is watched live."""
-    return "" if key == "live" else f"{key}:"
+    return "" if key == _LIVE else f"{key}:"
 
 
 def _status(shown: Shown, spans: Sequence[Span]) -> None:

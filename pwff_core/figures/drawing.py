@@ -36,7 +36,7 @@ def panel_figure(
     frame: pd.DataFrame,
     spans: Sequence[Span],
     *,
-    theme: Theme = "light",
+    theme: Theme | None = "light",
     expected: Sequence[Piece] = (),
     clients: ClientLines | None = None,
     steerings: Sequence[Steering] = (),
@@ -49,7 +49,7 @@ def panel_figure(
         panel_id: which panel.
         frame: the run's rounds (`round_frame`).
         spans: where its stages lie (`spans_of`); with more than one, they are marked and named.
-        theme: light or dark.
+        theme: light or dark; None for a figure that is drawn by the browser, with its own (`figure_json`).
         expected: what the closed form says before any training (`expected_pieces`): thin level lines.
         clients: single clients (`client_lines` of the panel's `clients`), drawn in the place of the band.
         steerings: changes of settings while the run went: a labelled line before the first round of each.
@@ -79,7 +79,8 @@ def panel_figure(
     waits = bool(panel.waits) and not measured and not before
     # one layout in one go: plotly takes a millisecond for each later change
     layout: dict[str, Any] = {
-        "template": TEMPLATES[theme], "title": {"text": panel.title}, "xaxis": _round_axis(rounds, spans),
+        "template": TEMPLATES[theme] if theme else {}, "title": {"text": panel.title},
+        "xaxis": _round_axis(rounds, spans),
         "yaxis": _value_axis(panel), **_marks(spans, steerings, rounds),
     }  # fmt: skip
     if clients:
