@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.runtime import exists, get_instance
+from streamlit.runtime import get_instance
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
@@ -103,7 +103,8 @@ _BELL = _Bell()
 def ring_for(fragment: str, path: Path, run_id: str, revision: int) -> None:
     """Has the fragment of this key drawn again, in this session, once the run is otherwise than at `revision`."""
     context = get_script_run_ctx()
-    if context is None or not exists():  # nobody to ring for: the page is run by a test
+    assert context  # this is a page
+    if not isinstance(get_instance().get_app_session(context.session_id), AppSession):  # nobody looks: a test
         return
     for found in context.fragment_storage.resolve_target(fragment):
         _BELL.listen(context.session_id, _Listener(path, run_id, found, revision))

@@ -1,0 +1,136 @@
+"""The bell rings once where a page is behind, and never for a session that is busy or gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+import pytest
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ClientState_pb2 import ClientState
+
+from pages.widgets import bell
+from pages.widgets.bell import AGAIN_S, LOOK_S, REST_S, _Bell, _Listener
+from pages.widgets.looking import seen
+from pwff_core.config import RunConfig
+from pwff_core.store import RunStatus, Store
+from tests import scripted
+
+
+class Loop:
+    def call_soon_threadsafe(self, call: Callable[..., None], *arguments: object) -> None:
+        call(*arguments)
+
+
+@dataclass
+class Session:
+    """As much of Streamlit's AppSession as the bell knows."""
+
+    fragments: tuple[str, ...] = ("f",)
+    got: list[BackMsg] = field(default_factory=list)
+    _scriptrunner: object | None = None
+    _event_loop: Loop = field(default_factory=Loop)
+    _client_state: ClientState = field(default_factory=lambda: ClientState(query_string="run=x", page_script_hash="p"))
+
+    def has_fragment(self, fragment: str) -> bool:
+        return fragment in self.fragments
+
+    def handle_backmsg(self, message: BackMsg) -> None:
+        self.got.append(message)
+
+
+class Server:
+    def __init__(self, **sessions: Session) -> None:
+        self._sessions = sessions
+
+    def get_app_session(self, session_id: str) -> Session | None:
+        return self._sessions.get(session_id)
+
+
+@dataclass
+class Watched:
+    """A run of the store that goes, and a page of this session that shows it."""
+
+    store: Store
+    run_id: str
+    session: Session
+    bell: _Bell
+    listener: _Listener
+
+    def append(self, number: int) -> None:
+        self.store.append(self.run_id, scripted.whole_run(self.run_id)[number])
+
+    def look(self) -> float:
+        return self.bell._ring_where_behind((self.store.path, self.run_id), {"me": self.listener})
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    store, session = Store(tmp_path / "runs.sqlite"), Session()
+    monkeypatch.setattr(bell, "get_instance", lambda: Server(me=session))
+    run_id = store.create_run(RunConfig())
+    store.claim(run_id)
+    listener = _Listener(store.path, run_id, "f", seen(store.path, run_id, now=True).revision)
+    return Watched(store, run_id, session, _Bell(), listener)
+
+
+def test_a_page_that_is_behind_is_rung_for_with_a_timer_s_message(watched: Watched) -> None:
+    assert watched.look() == LOOK_S and not watched.session.got
+    watched.append(0)
+    watched.look()
+    (message,) = watched.session.got
+    assert message.rerun_script == ClientState(
+        query_string="run=x", page_script_hash="p", fragment_id="f", is_auto_rerun=True
+    )
+
+
+def test_a_ring_is_repeated_only_when_it_was_not_heard(watched: Watched) -> None:
+    watched.append(0)
+    watched.look()
+    watched.look()
+    assert len(watched.session.got) == 1
+    watched.listener.rung_at -= AGAIN_S
+    watched.look()
+    assert len(watched.session.got) == 2
+
+
+def test_a_busy_session_is_rung_for_once_it_is_idle(watched: Watched) -> None:
+    watched.append(0)
+    watched.session._scriptrunner = object()
+    watched.look()
+    assert not watched.session.got
+    watched.session._scriptrunner = None
+    watched.look()
+    assert len(watched.session.got) == 1
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_who_has_gone_or_shows_another_page_is_forgotten(
+    watched: Watched, gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.bell._listeners["me"] = watched.listener
+    watched.session.fragments = ()
+    if gone:
+        monkeypatch.setattr(bell, "get_instance", Server)
+    assert watched.look() == LOOK_S and watched.bell._listeners  # it shows what there is
+    watched.append(0)
+    watched.look()
+    assert not watched.session.got and not watched.bell._listeners
+
+
+def test_a_run_that_does_not_go_is_looked_at_less_often(watched: Watched) -> None:
+    watched.store.finish(watched.run_id, RunStatus.STOPPED)
+    assert watched.look() == REST_S and len(watched.session.got) == 1
+    watched.store.path.unlink()
+    assert watched.look() == REST_S
+
+
+def test_the_thread_rings_by_itself(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Event()
+    monkeypatch.setattr(watched.session, "handle_backmsg", lambda message: heard.set())
+    watched.bell.listen("me", watched.listener)
+    watched.append(0)
+    assert heard.wait(60)
+    watched.bell._forget("me", watched.listener)
