@@ -41,6 +41,7 @@ RESULTS = Path(__file__).with_name("viewers.json")
 LOOK_S = 0.02  # how often the store is looked at for a new round
 SCRIPTED_S = 3.0  # between two rounds of the script
 BEATS = 3  # signs of life in that time
+SAMPLE_S = 15.0  # between looks at the app's memory
 SETTLE_S = 3.0  # after viewers came or went, before anything is counted
 PATIENCE_S = 600.0  # until a viewer has the page: an app that is far too slow is a finding, not an error
 WEIGHTS = tuple(client / 9 for client in range(10))
@@ -198,12 +199,16 @@ async def measure(site: Site, run_id: str, options: argparse.Namespace) -> dict[
     phases: list[Phase] = []
     rows: list[dict[str, float]] = []
     waits: list[float] = []
+    memory: list[list[int]] = []
     for turn in range(2 * options.turns):
         count = options.viewers * (turn % 2)
         await crowd.come(count)
         await asyncio.sleep(SETTLE_S)
         before, crossed = cost_of(app), crowd.traffic()
-        await asyncio.sleep(options.phase)
+        used = [before.memory_mb]
+        while (left := before.at + options.phase - time.monotonic()) > 0:
+            await asyncio.sleep(min(SAMPLE_S, left))
+            used.append(cost_of(app).memory_mb)
         after, end = cost_of(app), crowd.traffic()
         phases.append(Phase(count, before.at, after.at))
         if count:
@@ -212,12 +217,13 @@ async def measure(site: Site, run_id: str, options: argparse.Namespace) -> dict[
                 waits += delays(seen, viewer.arrivals, before.at, after.at)
             spent_s = after.at - before.at
             rows.append(row_of(before, after, [(b - a) / count / spent_s for a, b in zip(crossed, end, strict=True)]))
+            memory.append([round(one) for one in used])
             print(rows[-1], flush=True)
             await crowd.go()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    found = summary(options, seen, phases, rows, waits, [text for one in crowd.all for text in one.errors])
+    found = summary(options, seen, phases, rows, memory, waits, [text for one in crowd.all for text in one.errors])
     return found | {"viewers_late_ms_p95": round(1000 * percentile(lags, 0.95), 1)}
 
 
@@ -226,7 +232,6 @@ def row_of(before: Cost, after: Cost, each: Sequence[float]) -> dict[str, float]
     return {
         "app_processor_share": round((after.processor_s - before.processor_s) / (after.at - before.at), 3),
         "app_memory_mb": round(after.memory_mb),
-        "app_memory_grew_mb": round(after.memory_mb - before.memory_mb, 1),
         "viewer_got_kb_s": round(each[0] / 1000, 2),
         "viewer_messages_s": round(each[1], 1),
         "viewer_sent_kb_s": round(each[2] / 1000, 2),
@@ -235,7 +240,7 @@ def row_of(before: Cost, after: Cost, each: Sequence[float]) -> dict[str, float]
 
 def summary(
     options: argparse.Namespace, seen: Sequence[Seen], phases: Sequence[Phase], rows: Sequence[dict[str, float]],
-    waits: Sequence[float], errors: Sequence[str],
+    memory: Sequence[Sequence[int]], waits: Sequence[float], errors: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     """All phases in a few numbers."""
     if not waits:
@@ -254,8 +259,7 @@ def summary(
         },
         **{name: statistics.median(row[name] for row in rows) for name in rows[0]},
         "watched_s": round(sum(phase.end - phase.start for phase in phases if phase.viewers)),
-        "app_memory_mb_by_turn": [row["app_memory_mb"] for row in rows],
-        "app_memory_grew_mb_by_turn": [row["app_memory_grew_mb"] for row in rows],
+        "app_memory_mb_by_turn": memory,
         "errors": list(errors),
     }
     if alone and watched:

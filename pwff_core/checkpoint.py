@@ -5,6 +5,9 @@ rest is settings and the round's number: data order, channel gains and samples a
 round. So a run that goes on from a checkpoint plays the rounds that it would have played.
 
 Training waits for a copy in memory alone; a thread writes it. `marks` says where files lie and which are complete.
+
+Within a stage they may take a 25th of the time. Where rounds are so short that one after each would take more,
+some have none, and a run that is resumed plays those again. What comes out never depends on which rounds have one.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -35,14 +38,24 @@ from pwff_core.stages.state import State, fill, policies, prefixed, stacked, und
 
 KEPT = 2  # the last ones; beside them, those at the stages' ends
 RESERVE = 64 * 2**20  # bytes of the disk that are left to the rounds, which matter more
+SHARE = 0.04  # of the time, for checkpoints within a stage; with the one at its end, less than 5 % where it lasts
 
 
 class Keeper:
-    """Writes a run's checkpoints, and removes those that are no longer needed."""
+    """Writes a run's checkpoints, and removes those that are no longer needed.
 
-    def __init__(self, folder: Path, every: int) -> None:
+    One is due after `every` so many rounds, and at a stage's end; never if `every` is 0. Within a stage it is left out
+    until the last one's time, from its copy until all is written and tidied up, is at most this `share` of what has
+    passed since that began. The first of a process and those at stages' ends are written whatever they take; with a
+    share of 1, all that are due are. `clock` tells seconds.
+    """
+
+    def __init__(
+        self, folder: Path, every: int, *, share: float = SHARE, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self.trouble = ""  # why the last checkpoint could not be written; "" once one was
-        self._folder, self._every = folder, every
+        self._folder, self._every, self._share, self._clock = folder, every, share, clock
+        self._begun = self._ended = clock()  # the last one; there was none, and it took no time
         self._orders: SimpleQueue[tuple[State, Mark] | None] = SimpleQueue()
         self._idle, self._given_up = Event(), Event()
         self._idle.set()
@@ -56,14 +69,16 @@ class Keeper:
 
         Returns once there is a copy in memory, and the checkpoint before is written.
         """
-        if not self._every or not (record.stage_end or position % self._every == 0):
+        if not self._is_due(record, position):
             return
-        begun = time.perf_counter()
+        begun = self._clock()
         self.wait()
+        self._begun = begun
         try:
             tensors = {name: tensor.detach().to("cpu") for name, tensor in state_of(federation, record).items()}
         except (MemoryError, RuntimeError):  # torch says it as either
             self.trouble = _trouble(position, "there is no memory for a copy")
+            self._ended = self._clock()
             return
         mark = Mark(
             position=position,
@@ -73,7 +88,7 @@ class Keeper:
             config=federation.config,
             size=0,
             digest="",
-            snapshot_s=time.perf_counter() - begun,
+            snapshot_s=self._clock() - begun,
             write_s=0.0,
             written_at=0.0,
             made_with=made_with(federation),
@@ -97,14 +112,22 @@ class Keeper:
         """Nothing is written any more; whatever is being written never becomes a checkpoint."""
         self._given_up.set()
 
+    def _is_due(self, record: RoundRecord, position: int) -> bool:
+        if not self._every or record.stage_end:
+            return self._every > 0
+        now = self._clock()
+        took = (self._ended if self._idle.is_set() else now) - self._begun
+        return position % self._every == 0 and now - self._begun >= took / self._share
+
     def _write_all(self) -> None:
         """The thread: one checkpoint after another."""
         while order := self._orders.get():
             self._write(*order)
+            self._ended = self._clock()
             self._idle.set()
 
     def _write(self, tensors: Mapping[str, Tensor], mark: Mark) -> None:
-        begun, target = time.perf_counter(), folder_of(self._folder, mark.position)
+        begun, target = self._clock(), folder_of(self._folder, mark.position)
         fresh = target.with_name(f"{target.name}.new")
         try:
             _remove(target)  # a resumed run comes by again
@@ -117,7 +140,7 @@ class Keeper:
             told = {
                 "size": (fresh / STATE).stat().st_size,
                 "digest": _digest(fresh / STATE),
-                "write_s": time.perf_counter() - begun,
+                "write_s": self._clock() - begun,
                 "written_at": time.time(),
             }
             (fresh / HEAD).write_text(mark.model_copy(update=told).model_dump_json(indent=1), encoding="utf-8")

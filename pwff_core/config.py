@@ -210,7 +210,7 @@ class RunConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "Where the model trains.", label="Device")
     precision: Literal["auto", "float32", "bfloat16"] = knob("auto", "Number format of the frozen weights and of activations; what is trained, the head and all losses are float32. auto: bfloat16 where the device multiplies it natively, which is faster.", label="Precision")
     price_as: Literal["backbone", "gpt2"] = knob("backbone", "Price the link by what this backbone uploads, or as if it were GPT-2 small (learning unchanged).", label="Price the link as")
-    checkpoint_every: int = knob(1, "After every so many rounds, and at a stage's end, all that the run needs to go on is written down; 0: never, and a run that is resumed is played again from its start.", unit="round", ge=0, le=10_000, label="Checkpoint every")
+    checkpoint_every: int = knob(1, "After every so many rounds, and at a stage's end, all that the run needs to go on is written down; within a stage only as often as that takes at most 5 % of the time. 0: never, and a run that is resumed is played again from its start.", unit="round", ge=0, le=10_000, label="Checkpoint every")
     float_bits: Literal[16, 32] = knob(32, "Width of an uploaded number on the air.", unit="bit", label="Bits per number")
     channel: ChannelConfig = ChannelConfig()
     instruction: InstructionConfig = InstructionConfig()

@@ -20,28 +20,33 @@ def mark(position: int, size: int, stage_end: str = "") -> Mark:
     )  # fmt: skip
 
 
-def test_the_cost_is_that_of_the_medians_after_a_warm_up() -> None:
+def test_the_cost_is_that_of_a_whole_stage_after_a_warm_up() -> None:
     found = Measured(
-        with_s={"instruction": [9.0, 1.1, 1.02, 1.03]},
-        without_s={"instruction": [5.0, 1.0, 1.0, 1.0, 7.0]},  # one more, which nothing stands beside
-        marks={"instruction": [mark(2, 3_000_000), mark(4, 3_000_000)]},
-        ends=[mark(6, 1_000_000, "All 6 rounds are played.")],
+        with_s={"instruction": [1.5, 1.0, 1.0, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.9, 0.4]},  # last, at the end
+        without_s={"instruction": [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.0]},
+        marks={"instruction": [mark(2, 3_000_000), mark(5, 3_000_000)]},
+        ends=[mark(9, 1_000_000, "All 9 rounds are played.")],
         most_bytes=8_000_000,
     )
     cost, disk = rows_of(found)
-    assert (cost["ours_s"], cost["other_s"], cost["percent"], cost["turns"]) == (1.03, 1.0, 3.0, 3)
-    assert (cost["snapshot_percent"], cost["megabytes"]) == (2.0, 3.0)
+    # 2.5, 2.5, 2.0, 2.0, 2.0, 2.3 beside 2.0, 2.0, 2.0, 2.0, 1.0, 2.0: +25, +25, 0, 0, +100, +15 %
+    assert (cost["ours_s"], cost["other_s"], cost["turns"], cost["percent"]) == (2.15, 2.0, 6, 20.0)
+    assert (cost["rounds"], cost["round_s"], cost["checkpoints"]) == (12, 1.0, 3)
+    assert cost["most_percent"] == 8.73  # three times 0.32 s of 11 s
     assert (disk["ratio"], disk["bound_mb"]) == (8.0, 10.0)  # two kept and one being written, of 3 MB, and the end's
-    assert "| instruction | 1.00 s | 1.03 s | +3.0 % | 20.0 ms (2.0 %) | 300 ms | 3.00 MB |" in table([cost, disk])
+    line = "| instruction | 12 | 1.00 s | 3 | +20.0 % | 8.7 % | 20.0 ms | 300 ms | 3.00 MB |"
+    assert line in table([cost, disk])
 
 
 @pytest.mark.slow
 def test_a_tiny_run_is_measured_in_every_stage(tmp_path: Path) -> None:
-    found = checkpoints.measure(checkpoints.config(6, **QUICK), tmp_path)
+    found = checkpoints.measure(checkpoints.config((8, 9, 10), **QUICK), tmp_path)
     rows = rows_of(found)
     assert [row["name"] for row in rows] == [
         "checkpoints/instruction", "checkpoints/reward", "checkpoints/alignment", "checkpoints/disk"
     ]  # fmt: skip
-    assert [mark.position for mark in found.ends] == [6, 12, 18]
-    assert all(row["megabytes"] > 0 and row["write_s"] > 0 for row in rows[:-1])
+    assert [len(seconds) for seconds in found.with_s.values()] == [7, 8, 9]
+    assert [len(seconds) for seconds in found.without_s.values()] == [7, 8, 9]
+    assert [mark.position for mark in found.ends] == [8, 17, 27]
+    assert found.marks["instruction"][0].position == 1
     assert 0 < rows[-1]["ratio"] < rows[-1]["bound_mb"] + 0.1  # and the heads, of a few kB

@@ -24,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
 from pwff_core.store import RunStatus, Store
 from tests.chaos import aims, tiny
@@ -93,9 +94,9 @@ class Budget:
 class Victim:
     """A run that is killed and resumed until it finishes."""
 
-    def __init__(self, store: Store, every: int, rng: random.Random, pace: Pace) -> None:
-        self.store, self.every, self.rng, self.pace = store, every, rng, pace
-        self.run_id = store.create_run(tiny.config(checkpoint_every=every))
+    def __init__(self, store: Store, config: RunConfig, rng: random.Random, pace: Pace) -> None:
+        self.store, self.every, self.rng, self.pace = store, config.checkpoint_every, rng, pace
+        self.run_id = store.create_run(config)
         self.kills: list[Kill] = []
         self.ends: list[int] = []  # rounds in the store after each life
         self._steer_after = rng.randint(0, _STEER_UP_TO)
@@ -168,7 +169,7 @@ def play(folder: Path, number: int, seed: int, budget: Budget, pace: Pace, refer
     """One run from its start to its end, with as many kills as come its way."""
     rng = random.Random(f"{seed} {number}")
     store = Store(folder / f"{number:03d}" / "runs.sqlite", patience_s=60.0)
-    victim = Victim(store, EVERY[number % len(EVERY)], rng, pace)
+    victim = Victim(store, tiny.config(checkpoint_every=EVERY[number % len(EVERY)]), rng, pace)
     total = store.run(victim.run_id).rounds_total
     for _ in range(_LIVES):
         left = total - (victim.ends[-1] if victim.ends else 0)

@@ -1,6 +1,6 @@
 """The same run, never interrupted and without a store, worker or checkpoint: what a resumed run must come to.
 
-python -m tests.chaos.reference FOLDER POSITION    with the change from round POSITION on; 0: without
+python -m tests.chaos.reference FOLDER POSITION    as FOLDER/config.json says, changed from round POSITION on; 0: never
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import threading
 from pathlib import Path
 
 from pwff_core import processes
+from pwff_core.config import RunConfig
 from tests.chaos import tiny
 from tests.chaos.tiny import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDS = "records.json"
+CONFIG, RECORDS = "config.json", "records.json"
 
 
 class References:
     """Uninterrupted runs by the round from which the change holds, each played when it is first asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, config: RunConfig | None = None) -> None:
+        self._folder, self._config = folder, config or tiny.config()
         self._known: dict[int, Outcome] = {}
         self._lock = threading.Lock()
 
@@ -31,12 +32,14 @@ class References:
         """Of the run with the change from the round `position` over all stages on; 0: of the run without it."""
         with self._lock:
             if position not in self._known:
-                self._known[position] = _played(self._folder / f"{position}", position)
+                self._known[position] = _played(self._folder / f"{position}", self._config, position)
             return self._known[position]
 
 
-def _played(folder: Path, position: int) -> Outcome:
+def _played(folder: Path, config: RunConfig, position: int) -> Outcome:
     """By a process of its own, with as many threads as a worker has."""
+    folder.mkdir(parents=True)
+    (folder / CONFIG).write_text(config.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "tests.chaos.reference", str(folder), str(position)]
     done = subprocess.run(command, cwd=ROOT, env=processes.environment(), capture_output=True, text=True)
     if done.returncode:
@@ -49,7 +52,7 @@ def main(folder: Path, position: int) -> None:
     from pwff_core import federation
     from pwff_core.models import saved
 
-    running = federation.prepare(tiny.config())
+    running = federation.prepare(RunConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8")))
     playing, records = federation.play(running), []
     for number in range(1, running.rounds_total + 1):
         if number == position:

@@ -16,6 +16,12 @@ from tests.chaos.scene import Row, Scene, Skipped
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
 
+@pytest.fixture(scope="module")
+def references(tmp_path_factory: pytest.TempPathFactory) -> References:
+    """One undisturbed run for all."""
+    return References(tmp_path_factory.mktemp("references"))
+
+
 def test_every_fault_has_a_name_of_its_own() -> None:
     names = [faults.name_of(fault) for fault in faults.FAULTS]
     assert len({*names}) == len(names)
@@ -63,8 +69,10 @@ def test_a_locked_store_is_another_program_s(tmp_path: Path) -> None:
     ],
     ids=lambda fault: str(fault.__name__),
 )
-def test_after_a_fault_the_result_is_that_of_an_undisturbed_run(fault: Callable[[Scene], Row], tmp_path: Path) -> None:
-    row = fault(Scene(tmp_path, References(tmp_path / "references")))
+def test_after_a_fault_the_result_is_that_of_an_undisturbed_run(
+    fault: Callable[[Scene], Row], references: References, tmp_path: Path
+) -> None:
+    row = fault(Scene(tmp_path, references))
     assert (row.fine, row.afterwards.partition(".")[0]) == (
         True,
         "all rounds kept, store whole, same result bit for bit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import sys
@@ -33,7 +34,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def victim(store: Store) -> Victim:
     """A run of which the store has three rounds, as the last look has found it."""
-    found = Victim(store, every=1, rng=random.Random(0), pace=Pace())
+    found = Victim(store, tiny.config(), random.Random(0), Pace())
     store.claim(found.run_id)
     for number in (1, 2, 3):
         store.append(found.run_id, record(number, found.run_id))
@@ -49,16 +50,21 @@ def sql(store: Store, query: str) -> None:
 # a real run
 
 
-def test_a_run_that_is_killed_three_times_comes_to_what_it_would_have_come_to(store: Store, tmp_path: Path) -> None:
-    """In a round before the first checkpoint is due, while the first is written, and at the end."""
-    victim = Victim(store, every=2, rng=random.Random(0), pace=Pace())
-    for aim in (aims.in_a_round, aims.in_a_checkpoint, aims.at_the_end):
+def test_a_run_that_is_killed_twice_comes_to_what_it_would_have_come_to(store: Store, tmp_path: Path) -> None:
+    """While its first checkpoint is written, so that two rounds are played again without one, and at the end."""
+    # a judge that learns from the embedded pairs takes most of the time, and is no part of what is proved here
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"What is {n} and {n}?", "chosen": f"It is {n + n}.", "rejected": "No."} for n in range(20)]
+    pairs.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    config = tiny.config(checkpoint_every=2, reward__helpful_source=f"{pairs}", reward__harmless_source=f"{pairs}")
+    victim = Victim(store, config, random.Random(0), Pace())
+    for aim in (aims.in_a_checkpoint, aims.at_the_end):
         assert victim.live(aim)
     assert not victim.live(None)
-    played = victim.played(References(tmp_path / "references"))
-    assert [kill.troubles for kill in played.kills] == [()] * 3
+    played = victim.played(References(tmp_path / "references", config))
+    assert [kill.troubles for kill in played.kills] == [()] * 2
     assert (played.steered_at > 0, played.differing, played.troubles) == (True, (), ())
-    assert kills.summary([played]) == (3, 0, 0)
+    assert kills.summary([played]) == (2, 0, 0)
 
 
 # what the harness would notice

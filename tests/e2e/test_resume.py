@@ -82,7 +82,7 @@ def forked_with_another_snr(page: Page, store: Store, run_id: str) -> None:
     child = store.run(run_in(page))
     assert (child.parent, child.name) == (run_id, f"Run {run_id}, SNR 0 dB")
     at = child.forked_at
-    assert at == before_last == store.run(run_id).rounds_done - 1
+    assert at == before_last < store.run(run_id).rounds_done
     told = f"Forked after round {at} of run {run_id}, with SNR 0 dB in place of 5."
     expect(page.locator(".stMain").get_by_text(told)).to_be_visible()
     for panel in PANELS:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Event
 from typing import TypeAlias
 from unittest import mock
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pwff_core import checkpoint
 from pwff_core.checkpoint import Keeper, restored
@@ -18,11 +20,43 @@ from pwff_core.federation import Federation, play, prepare, steer
 from pwff_core.marks import HEAD, STATE, checkpoints_folder, folder_of, forget, hand_over, marks
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord
+from tests.encoders import family_folder
 
 Kept: TypeAlias = tuple[RunConfig, Path, list[RoundRecord]]
 RUN = "abcd2345"
+ALL = 1.0  # of the time may go to checkpoints, so that none is left out
 STEERED = 2  # the round, over all stages, before which settings change
 CHANGES = {"channel.snr_db": -8.0, "preferences.helpfulness_weights": (0.0, 0.5, 1.0)}
+
+
+@pytest.fixture(scope="module")
+def small_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(family_folder(tmp_path_factory.mktemp("small-encoder"), "roberta", context=128))
+
+
+@pytest.fixture
+def whole(whole: RunConfig, small_encoder: str, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    """With as little of a judge as can be: it takes the most time, and is no part of what is proved here."""
+    few = {"data.preferences.JUDGE_PAIRS": 8, "data.preferences.REFERENCES": 12, "stages.reward.JUDGE_STEPS": 2}
+    for name, count in few.items():
+        monkeypatch.setattr(f"pwff_core.{name}", count)
+    return with_changes(whole, {"reward.encoder": small_encoder})
+
+
+class Clock:
+    """Tells what it is told; by it a checkpoint's file takes a second. All checkpoints stay."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(checkpoint, "save_file", self.save_file)
+        monkeypatch.setattr(checkpoint, "KEPT", 100)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def save_file(self, state: dict[str, torch.Tensor], path: Path) -> None:
+        self.now += 1.0
+        save_file(state, path)
 
 
 def rounds(federation: Federation, past: Sequence[RoundRecord] = ()) -> Iterator[RoundRecord]:
@@ -55,7 +89,7 @@ def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool
 def broken_off(config: RunConfig, store: Path, cohort_size: int | None = None) -> tuple[list[RoundRecord], Federation]:
     """A whole run whose checkpoints are all kept, in the folder of that name."""
     federation = Federation(config, RUN, cohort_size)
-    keeper = Keeper(checkpoints_folder(store, RUN), config.checkpoint_every)
+    keeper = Keeper(checkpoints_folder(store, RUN), config.checkpoint_every, share=ALL)
     records = []
     with mock.patch.object(checkpoint, "KEPT", 100):
         for record in rounds(federation):
@@ -168,7 +202,7 @@ def test_another_computer_is_told_of(kept: Kept) -> None:
 def test_the_last_two_and_the_stages_ends_stay(whole: RunConfig, tmp_path: Path) -> None:
     config = with_changes(whole, {"instruction.rounds": 3, "reward.rounds": 3, "alignment.rounds": 3})
     store, federation, position = tmp_path / "runs.sqlite", prepare(config, RUN), 0
-    keeper = Keeper(checkpoints_folder(store, RUN), 1)
+    keeper = Keeper(checkpoints_folder(store, RUN), 1, share=ALL)
     found = []
     for position, record in enumerate(rounds(federation), start=1):
         keeper.keep(federation, record, position)
@@ -191,9 +225,57 @@ def test_every_so_many_rounds_and_at_the_end_of_a_stage(config: RunConfig, tmp_p
     assert marks(tmp_path / "runs.sqlite", RUN) == []
 
 
+def test_within_a_stage_they_take_a_25th_of_the_time_however_short_rounds_are(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, store, clock = (
+        with_changes(config, {"instruction.rounds": 13}),
+        tmp_path / "runs.sqlite",
+        Clock(monkeypatch),
+    )
+    federation, records = prepare(config, RUN), []
+    keeper = Keeper(checkpoints_folder(store, RUN), 1, clock=clock)
+    for position, record in enumerate(rounds(federation), start=1):
+        records.append(record)
+        clock.now = 5.0 * position
+        keeper.keep(federation, record, position)
+        keeper.wait()
+    # one of a second at 5 s, the next at 30 s, and the stage's end
+    assert [mark.position for mark in marks(store, RUN)] == [1, 6, 11, 13]
+    assert {mark.write_s for mark in marks(store, RUN)} == {1.0}
+    again = prepare(config, RUN)
+    assert restored(again, store, RUN, records[:9]) == 6  # rounds 7 to 9 are played again
+    assert [*rounds(again, records[:6])] == records[6:]
+
+
+def test_training_does_not_wait_for_a_slow_disk_within_a_stage(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, store, clock = with_changes(config, {"instruction.rounds": 6}), tmp_path / "runs.sqlite", Clock(monkeypatch)
+    federation, begun, goes_on = prepare(config, RUN), Event(), Event()
+    monkeypatch.setattr(checkpoint, "sync", lambda path: begun.set() or goes_on.wait())
+    keeper, following = Keeper(checkpoints_folder(store, RUN), 1, clock=clock), rounds(federation)
+
+    def keep(position: int, now: float) -> None:
+        clock.now = now
+        keeper.keep(federation, next(following), position)
+
+    keep(1, 0.0)
+    begun.wait()
+    keep(2, 99.0)  # comes back, while the first is being written
+    clock.now = 100.0
+    goes_on.set()
+    keeper.wait()
+    keep(3, 101.0)
+    keep(4, 2499.0)
+    keep(5, 2500.0)  # 25 times 100 s after the first began
+    keeper.wait()
+    assert [mark.position for mark in marks(store, RUN)] == [1, 5]
+
+
 def test_a_full_disk_ends_no_run(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     federation, folder = prepare(config, RUN), checkpoints_folder(tmp_path / "runs.sqlite", RUN)
-    keeper = Keeper(folder, 1)
+    keeper = Keeper(folder, 1, share=ALL)
     records = rounds(federation)
     keeper.keep(federation, next(records), 1)
     keeper.wait()
