@@ -4,7 +4,8 @@ A page that looks for itself costs the server a run of its script at every look,
 twice a second took half of a core. Here one thread looks for all of them, ten times a second, and rings where a page
 is behind. What it hands to Streamlit is the message that a browser sends when a fragment's timer fires. Only a session
 that does nothing else gets it, so that it is never merged with something that a person has just asked for; a busy one
-is rung for at the next look.
+is rung for at the next look. A browser that draws more slowly than rounds come, or whose tab is hidden, falls silent:
+its own timer is late. Then nothing is sent until it is heard again, so that nothing piles up before it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from pwff_core.errors import StoreError
 
 LOOK_S = 0.1  # between looks at a run that goes
 REST_S = 1.0  # between looks at one that does not, or cannot be read
-AGAIN_S = 3.0  # a ring that was not answered for so long was not heard
+CALM_S = 0.5  # between two rings for a page: what changes faster cannot be watched
+AGAIN_S = 3.0  # a ring that has drawn nothing for so long was not heard
+SILENT_S = 8.0  # a browser that was not heard for so long is not rung for
 
 
 @dataclass
@@ -37,7 +40,8 @@ class _Listener:
     run_id: str
     fragment: str  # Streamlit's id of the fragment that draws the run
     revision: int  # of the run that it shows
-    rung_at: float = -AGAIN_S  # time.monotonic()
+    heard_at: float  # when its browser last asked for anything by itself, by time.monotonic()
+    not_before: float  # when it is rung for again
 
 
 class _Bell:
@@ -48,8 +52,11 @@ class _Bell:
         self._changed = threading.Condition()  # held while listeners come or go
         self._thread: threading.Thread | None = None
 
-    def listen(self, session_id: str, listener: _Listener) -> None:
+    def listen(self, session_id: str, listener: _Listener, *, heard: bool) -> None:
         with self._changed:
+            before = self._listeners.get(session_id)
+            if before and not heard:
+                listener.heard_at = before.heard_at
             self._listeners[session_id] = listener
             self._changed.notify()
             if self._thread is None or not self._thread.is_alive():
@@ -83,7 +90,8 @@ class _Bell:
         return LOOK_S if found.waiting or not found.shown.row.status.ended else REST_S
 
     def _ring(self, session_id: str, listener: _Listener) -> None:
-        if time.monotonic() - listener.rung_at < AGAIN_S:
+        now = time.monotonic()
+        if now < listener.not_before or now - listener.heard_at > SILENT_S:
             return
         session = get_instance().get_app_session(session_id)
         if session is None or not session.has_fragment(listener.fragment):  # it has gone, or shows another page
@@ -106,15 +114,17 @@ def ring_for(fragment: str, path: Path, run_id: str, revision: int) -> None:
     assert context  # this is a page
     if not isinstance(get_instance().get_app_session(context.session_id), AppSession):  # nobody looks: a test
         return
+    now = time.monotonic()
     for found in context.fragment_storage.resolve_target(fragment):
-        _BELL.listen(context.session_id, _Listener(path, run_id, found, revision))
+        heard = found not in (context.fragment_ids_this_run or ())  # not an answer to the bell
+        _BELL.listen(context.session_id, _Listener(path, run_id, found, revision, now, now + CALM_S), heard=heard)
 
 
 def _hand_over(session: AppSession, listener: _Listener) -> None:
     """On Streamlit's event loop: asks an idle session for its fragment."""
     if session._scriptrunner is not None:
         return
-    listener.rung_at = time.monotonic()
+    listener.not_before = time.monotonic() + AGAIN_S
     asked = BackMsg()
     asked.rerun_script.CopyFrom(session._client_state)  # address and page as they are
     for name in ("widget_states", "cached_message_hashes"):  # nothing was touched, and the browser may keep less by now

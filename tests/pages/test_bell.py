@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
 
 from pages.widgets import bell
-from pages.widgets.bell import AGAIN_S, LOOK_S, REST_S, _Bell, _Listener
+from pages.widgets.bell import LOOK_S, REST_S, SILENT_S, _Bell, _Listener
 from pages.widgets.looking import seen
 from pwff_core.config import RunConfig
 from pwff_core.store import RunStatus, Store
@@ -72,7 +74,8 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     monkeypatch.setattr(bell, "get_instance", lambda: Server(me=session))
     run_id = store.create_run(RunConfig())
     store.claim(run_id)
-    listener = _Listener(store.path, run_id, "f", seen(store.path, run_id, now=True).revision)
+    revision = seen(store.path, run_id, now=True).revision
+    listener = _Listener(store.path, run_id, "f", revision, heard_at=time.monotonic(), not_before=0.0)
     return Watched(store, run_id, session, _Bell(), listener)
 
 
@@ -91,9 +94,25 @@ def test_a_ring_is_repeated_only_when_it_was_not_heard(watched: Watched) -> None
     watched.look()
     watched.look()
     assert len(watched.session.got) == 1
-    watched.listener.rung_at -= AGAIN_S
+    watched.listener.not_before = 0.0
     watched.look()
     assert len(watched.session.got) == 2
+
+
+def test_a_browser_that_has_fallen_silent_is_left_alone_until_it_is_heard(watched: Watched) -> None:
+    silent_since = watched.listener.heard_at = time.monotonic() - SILENT_S
+    watched.append(0)
+    watched.look()
+    assert not watched.session.got
+    watched.bell.listen("me", watched.listener, heard=True)
+    answer = dataclasses.replace(watched.listener, heard_at=time.monotonic())
+    watched.bell.listen("me", answer, heard=False)
+    assert answer.heard_at == silent_since
+    asked = dataclasses.replace(watched.listener, heard_at=time.monotonic())
+    watched.bell.listen("me", asked, heard=True)
+    watched.listener = asked
+    watched.look()
+    assert watched.session.got
 
 
 def test_a_busy_session_is_rung_for_once_it_is_idle(watched: Watched) -> None:
@@ -130,7 +149,7 @@ def test_a_run_that_does_not_go_is_looked_at_less_often(watched: Watched) -> Non
 def test_the_thread_rings_by_itself(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Event()
     monkeypatch.setattr(watched.session, "handle_backmsg", lambda message: heard.set())
-    watched.bell.listen("me", watched.listener)
+    watched.bell.listen("me", watched.listener, heard=True)
     watched.append(0)
     assert heard.wait(60)
     watched.bell._forget("me", watched.listener)
