@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from playwright.sync_api import Page
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from tests.browser import PATIENCE_S
@@ -28,3 +29,9 @@ def until_seen(act: Callable[[], None], seen: Callable[[float], object]) -> None
                 raise
         else:
             return
+
+
+def choose(page: Page, box: str, option: str) -> None:
+    """Picks an option of a box; its list closes when the box is drawn anew."""
+    wanted = page.get_by_role("option", name=option)
+    until_seen(page.get_by_role("combobox", name=box).click, lambda most_ms: wanted.click(timeout=most_ms))

@@ -11,6 +11,7 @@ from tests.browser import Site, settle
 from tests.e2e.accessibility import findings
 from tests.e2e.charts import wait_for_lines
 from tests.e2e.conftest import ENGINE_MS, TINY, Visitor
+from tests.e2e.repeating import choose
 
 METHODS = {"fedada": "FedAda", "fedlora": "FedLoRA"}  # both end after instruction tuning
 
@@ -25,8 +26,7 @@ def test_two_methods_play_one_after_the_other(visit: Visitor, site: Site) -> Non
         page.get_by_role("button", name=f"Remove {other}", exact=True).click()
         settle(page)
     page.get_by_role("textbox", name="Seeds").fill("7")
-    page.get_by_role("combobox", name="Settings").click()
-    page.get_by_role("option", name="those of the Live page").click()
+    choose(page, "Settings", "those of the Live page")
     expect(page.get_by_text("2 runs, one after another")).to_be_visible()
     expect(page.get_by_text("Each has 2 clients")).to_be_visible()
     page.get_by_role("button", name="Start", exact=True).click()

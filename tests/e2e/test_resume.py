@@ -16,6 +16,7 @@ from tests.browser import Site, settle
 from tests.e2e.accessibility import findings
 from tests.e2e.charts import drawn, wait_for_lines, wait_for_round, wait_for_run
 from tests.e2e.conftest import TINY, Visitor
+from tests.e2e.repeating import choose
 from tests.e2e.test_live import button, run_in, set_snr
 
 # more rounds than the test takes, and no fading, so that a round's delay follows from the SNR alone
@@ -72,8 +73,7 @@ def forked_with_another_snr(page: Page, store: Store, run_id: str) -> None:
     set_snr(page, 0)
     page.get_by_text("Fork this run: go on from one of its rounds").click()
     before_last = marks(store.path, run_id)[-2].position
-    page.get_by_role("combobox", name="Fork it").click()
-    page.get_by_role("option", name=f"after round {before_last}, round {before_last} of instruction tuning").click()
+    choose(page, "Fork it", f"after round {before_last}, round {before_last} of instruction tuning")
     expect(page.get_by_text(f"From round {before_last + 1}: SNR 5 → 0 dB")).to_be_visible()
     settle(page)
     assert findings(page) == []
