@@ -6,6 +6,9 @@ is behind. What it hands to Streamlit is the message that a browser sends when a
 that does nothing else gets it, so that it is never merged with something that a person has just asked for; a busy one
 is rung for at the next look. A browser that draws more slowly than rounds come, or whose tab is hidden, falls silent:
 its own timer is late. Then nothing is sent until it is heard again, so that nothing piles up before it.
+
+Streamlit has no public way to run a session's fragment from outside; what is used of its inside (`_scriptrunner`,
+`_client_state`, `_event_loop` of its AppSession) is that of the version that pyproject.toml asks for.
 """
 
 from __future__ import annotations

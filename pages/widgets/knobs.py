@@ -194,7 +194,7 @@ def _replace(key: str, value: Any) -> None:
 def _echoes(key: str) -> bool:
     """Callback: takes back what is no answer, but the one from before that the browser had not yet seen replaced.
 
-    A page that looks by itself asks twice a second, each time with all answers as the browser has them.
+    A page that looks by itself asks every few seconds, each time with all answers as the browser has them.
     """
     before, value, at = st.session_state.get(f"{key}:replaced", (None, None, -math.inf))
     echo: bool = st.session_state[key] == before and time.monotonic() - at < _ECHO_S

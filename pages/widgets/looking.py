@@ -1,8 +1,8 @@
 """What all browsers of this server share of the runs that they watch: the looks at the store.
 
-Thirty people who watch one run ask for it sixty times a second. One of them looks, and the others take what was found
-while it is fresh. Rounds that have been read are kept, so that a look reads new ones alone: of the MOST_RUNS runs that
-were asked for last, and of none that nobody has looked at for a minute; about 20 kB a round of ten clients.
+Whoever asks first looks, most of the time the bell (bell.py), and the others take what was found while it is fresh.
+Rounds that have been read are kept, so that a look reads new ones alone: of the MOST_RUNS runs that were asked for
+last, and of none that nobody has looked at for a minute; about 20 kB a round of ten clients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pwff_core.errors import StoreError
 from pwff_core.records import RoundRecord
 from pwff_core.store import Lease, RunRow, RunStatus, Store
 
-FRESH_S = 0.1  # a look that another session began so lately is as good as one's own
+FRESH_S = 0.1  # a look that somebody else began so lately is as good as one's own
 SILENT_S = 5.0  # how long a run has given no sign of life is told anew so often
 MOST_RUNS = 8
 TURN = threading.Lock()  # sessions draw one after another: side by side, the first would be done when the last one is
@@ -100,4 +100,5 @@ def _drawn(found: Seen) -> tuple[Any, ...]:
     if row.status is RunStatus.WAITING:
         row, silent = row.model_copy(update={"message": ""}), int(found.at / SILENT_S)
     parent = shown.parent and (shown.parent.name, len(shown.parent.frame))
-    return row, silent, len(shown.records), *shown[2:-1], parent, found.waiting
+    steers = found.lease and found.lease.viewer
+    return row, silent, len(shown.records), *shown[2:-1], parent, found.waiting, steers

@@ -21,6 +21,9 @@ from pwff_core.store import RunStatus, Store
 from tests import scripted
 
 
+_LOOK_FOR_ALL = _Bell._look_for_all
+
+
 class Loop:
     def call_soon_threadsafe(self, call: Callable[..., None], *arguments: object) -> None:
         call(*arguments)
@@ -72,6 +75,7 @@ class Watched:
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     store, session = Store(tmp_path / "runs.sqlite"), Session()
     monkeypatch.setattr(bell, "get_instance", lambda: Server(me=session))
+    monkeypatch.setattr(_Bell, "_look_for_all", lambda self: None)  # a test looks when it wants to
     run_id = store.create_run(RunConfig())
     store.claim(run_id)
     revision = seen(store.path, run_id, now=True).revision
@@ -148,6 +152,7 @@ def test_a_run_that_does_not_go_is_looked_at_less_often(watched: Watched) -> Non
 
 def test_the_thread_rings_by_itself(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Event()
+    monkeypatch.setattr(_Bell, "_look_for_all", _LOOK_FOR_ALL)
     monkeypatch.setattr(watched.session, "handle_backmsg", lambda message: heard.set())
     watched.bell.listen("me", watched.listener, heard=True)
     watched.append(0)
