@@ -20,7 +20,6 @@ from pwff_core.config import RunConfig
 from pwff_core.store import RunStatus, Store
 from tests import scripted
 
-
 _LOOK_FOR_ALL = _Bell._look_for_all
 
 
