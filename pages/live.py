@@ -29,7 +29,7 @@ from pwff_core.paths import default_store_path
 from pwff_core.recording import DEMO_ID, Recording
 from pwff_core.store import RunRow, RunStatus, Store
 
-_LOOK_S = 3.0  # between a page's own looks: it keeps the control of its run, and notices who has taken that over
+_LOOK_S = 5.0  # between a page's own looks: it keeps the control of its run, and notices who has taken that over
 _ECHO_S = 2.0  # so long a browser may go on asking with an address that has been replaced
 _RUN = "run"  # key of the fragment that draws it
 _ADDRESS, _REPLACED, _LEFT = "live:address", "live:replaced-address", "live:left-replay"

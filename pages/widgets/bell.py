@@ -13,6 +13,7 @@ Streamlit has no public way to run a session's fragment from outside; what is us
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ LOOK_S = 0.1  # between looks at a run that goes
 REST_S = 1.0  # between looks at one that does not, or cannot be read
 CALM_S = 0.5  # between two rings for a page: what changes faster cannot be watched
 AGAIN_S = 3.0  # a ring that has drawn nothing for so long was not heard
-SILENT_S = 8.0  # a browser that was not heard for so long is not rung for
+SILENT_S = 12.0  # a browser that was not heard for so long is not rung for
 
 
 @dataclass
@@ -67,6 +68,10 @@ class _Bell:
                 self._thread.start()
 
     def _look_for_all(self) -> None:
+        # the libraries, loaded by now, stay as long as the server: without them a search for garbage, which stops all
+        # pages every few rounds, has a fifth of the objects to look at
+        gc.collect()
+        gc.freeze()
         due: dict[tuple[Path, str], float] = {}
         while True:
             with self._changed:
