@@ -32,9 +32,7 @@ from pwff_core.records import RoundRecord, Stage  # noqa: E402
 
 ROUNDS = (8, 400, 8)  # of the three stages, so that each has a few seconds at least
 _WARM_UP = 1  # rounds of a stage that are left out
-_LAPS = (
-    6  # parts of a stage that are compared: where rounds are short, each has some with a checkpoint and some without
-)
+_LAPS = 6  # parts of a stage that are compared; where rounds are short, each has some with a checkpoint
 
 
 class Measured(NamedTuple):
