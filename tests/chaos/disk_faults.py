@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.chaos.engine import PATIENCE_S
-from tests.chaos.scene import Row, Scene, Skipped, until
+from tests.chaos.scene import Row, Scene, Skipped
 
 LOCKER = (
     "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN EXCLUSIVE'); print(flush=True); input()"
@@ -63,20 +63,25 @@ def fill(filler: Path) -> None:
 def read_only_store(scene: Scene) -> Row:
     """The store can be read and not written, and later it can."""
     with disk(scene.folder / "disk", 160) as folder:
-        logs = scene.folder / "logs"
-        logs.mkdir()
-        (folder / "logs").symlink_to(logs)  # a disk on which a file is open for writing cannot be made read-only
         scene = scene.on(folder)
         scene.play(2)
-        until(lambda: _remounted(folder, "ro"), lambda found: found == "")
-        scene.look("read-only")
-        _remounted(folder, "rw")
+        with read_only(folder):
+            scene.look("read-only")
         return scene.row("the store becomes read-only, for a while", scene.finish())
 
 
-def _remounted(folder: Path, how: str) -> str:
-    """What is in the way of it, "" if nothing was."""
-    return subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], capture_output=True, text=True).stderr
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """What is opened on a disk in here cannot be written: a mount that says so lies over the disk's own.
+
+    The disk itself cannot be made read-only, as the worker has files on it open for writing.
+    """
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def locked_store(scene: Scene) -> Row:
