@@ -85,32 +85,32 @@ class _Bell:
             time.sleep(LOOK_S)
 
     def _ring_where_behind(self, run: tuple[Path, str], listeners: Mapping[str, _Listener]) -> float:
-        """One look at a run; returns how long it can be left alone."""
+        """One look at a run, if there is anybody to look for; returns how long it can be left alone."""
+        there = [(session, one) for name, one in listeners.items() if (session := self._session(name, one))]
+        if not there:
+            return REST_S
         try:
             found = seen(*run, now=True)
         except StoreError:
             return REST_S  # the page's own look says so
-        behind = {name: one for name, one in listeners.items() if one.revision != found.revision}
+        behind = [(session, one) for session, one in there if one.revision != found.revision]
         if behind:
             make_ready(found.shown)
-        for session_id, one in behind.items():
-            self._ring(session_id, one)
+        for session, one in behind:
+            now = time.monotonic()
+            if now >= one.not_before and now - one.heard_at <= SILENT_S:
+                session._event_loop.call_soon_threadsafe(_hand_over, session, one)
         return LOOK_S if found.waiting or not found.shown.row.status.ended else REST_S
 
-    def _ring(self, session_id: str, listener: _Listener) -> None:
-        now = time.monotonic()
-        if now < listener.not_before or now - listener.heard_at > SILENT_S:
-            return
+    def _session(self, session_id: str, listener: _Listener) -> AppSession | None:
+        """Who listens; forgotten if they have gone, or show another page."""
         session = get_instance().get_app_session(session_id)
-        if session is None or not session.has_fragment(listener.fragment):  # it has gone, or shows another page
-            self._forget(session_id, listener)
-            return
-        session._event_loop.call_soon_threadsafe(_hand_over, session, listener)
-
-    def _forget(self, session_id: str, listener: _Listener) -> None:
+        if session is not None and session.has_fragment(listener.fragment):
+            return session
         with self._changed:
             if self._listeners.get(session_id) is listener:
                 del self._listeners[session_id]
+        return None
 
 
 _BELL = _Bell()

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 
 import pytest
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -129,16 +128,17 @@ def test_a_busy_session_is_rung_for_once_it_is_idle(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_who_has_gone_or_shows_another_page_is_forgotten(
+def test_who_has_gone_or_shows_another_page_is_forgotten_and_nobody_looks_for_them(
     watched: Watched, gone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched.bell._listeners["me"] = watched.listener
+    watched.look()
+    assert watched.bell._listeners
     watched.session.fragments = ()
     if gone:
         monkeypatch.setattr(bell, "get_instance", Server)
-    assert watched.look() == LOOK_S and watched.bell._listeners  # it shows what there is
-    watched.append(0)
-    watched.look()
+    monkeypatch.delattr(bell, "seen")
+    assert watched.look() == REST_S
     assert not watched.session.got and not watched.bell._listeners
 
 
@@ -149,11 +149,16 @@ def test_a_run_that_does_not_go_is_looked_at_less_often(watched: Watched) -> Non
     assert watched.look() == REST_S
 
 
-def test_the_thread_rings_by_itself(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard = Event()
+def test_the_thread_rings_by_itself_and_forgets_who_leaves(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Bell, "_look_for_all", _LOOK_FOR_ALL)
-    monkeypatch.setattr(watched.session, "handle_backmsg", lambda message: heard.set())
+
+    def leaves(message: BackMsg) -> None:
+        watched.session.fragments = ()
+
+    monkeypatch.setattr(watched.session, "handle_backmsg", leaves)
     watched.bell.listen("me", watched.listener, heard=True)
     watched.append(0)
-    assert heard.wait(60)
-    watched.bell._forget("me", watched.listener)
+    give_up_at = time.monotonic() + 60
+    while watched.bell._listeners and time.monotonic() < give_up_at:
+        time.sleep(0.01)
+    assert not watched.session.fragments and not watched.bell._listeners
