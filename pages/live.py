@@ -18,7 +18,6 @@ from pages.widgets.bell import ring_for
 from pages.widgets.exporting import draw_export
 from pages.widgets.looking import TURN, Seen, seen
 from pages.widgets.replay import draw_replay, recording_for
-from pages.widgets.shelf import Shelf
 from pages.widgets.steering import Mode
 from pages.widgets.watch import Shown, draw_run
 from pages.widgets.words import plain, sentence
@@ -34,7 +33,6 @@ _ECHO_S = 2.0  # so long a browser may go on asking with an address that has bee
 _RUN = "run"  # key of the fragment that draws it
 _ADDRESS, _REPLACED, _LEFT = "live:address", "live:replaced-address", "live:left-replay"
 _DRAWN, _TURNED = "live:drawn", "live:turned"
-_ASKED = Shelf(8)  # what was asked of a run, for all browsers
 
 
 class Look(NamedTuple):
@@ -51,7 +49,7 @@ class Look(NamedTuple):
 def look_of(found: Seen, mode: Mode) -> Look:
     """The look at a run as it stands."""
     shown = found.shown
-    asked = _ASKED.take(found.revision, lambda: steering.values_of(steering.holding(shown)))
+    asked = steering.asked(found.revision, shown)
     waiting = tuple(row.id for row in found.waiting)
     return Look(shown.row.status, shown.row.waits, mode, asked, shown.pending, waiting)
 

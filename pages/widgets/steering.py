@@ -16,6 +16,7 @@ import streamlit as st
 from pages.widgets import knobs, preferences, visitor
 from pages.widgets.announcing import announce
 from pages.widgets.settings import ADOPTED, Marker
+from pages.widgets.shelf import Shelf
 from pages.widgets.watch import Shown
 from pages.widgets.words import asked_words, sentence
 from pwff_core.config import STEERABLE, ChannelConfig, RunConfig, steered
@@ -29,6 +30,7 @@ from pwff_core.store import Lease, RunRow, Store
 _KNOWN, _TOLD, _USE, _HAD = "steering:known", "steering:told", "steering:use", "steering:had"
 _CHANNEL = tuple(path for path in STEERABLE if path != WEIGHTS)
 LINK = tuple(path for path in all_knobs() if path.startswith("channel."))
+_ASKED = Shelf(8)
 _USES = {"steer": "Steer the run", "what-if": "Only what-if"}
 
 
@@ -73,6 +75,11 @@ def lost_control(run_id: str, mode: Mode) -> bool:
 def holding(shown: Shown) -> RunConfig:
     """The settings that hold in the run, and over them those that were asked of it."""
     return steered(shown.row.config, *(one.changes for one in shown.steerings), shown.asked)
+
+
+def asked(revision: int, shown: Shown) -> dict[str, Value]:
+    """What can be steered of a run, as it holds or was asked for; worked out once for all browsers."""
+    return _ASKED.take(revision, lambda: values_of(holding(shown)))
 
 
 def values_of(config: RunConfig) -> dict[str, Value]:

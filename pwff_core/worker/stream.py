@@ -24,8 +24,8 @@ def recorded(
     run waits. Whatever happens, the store says how the run ended before this returns or raises, if it is there to be
     told: PwffError (TrainingError for lack of memory, EngineError for what nobody foresaw) if it failed, StoreError if
     it was deleted or taken over or the store has gone, KeyboardInterrupt if a signal stopped it. Closing the stream
-    early stops the run. `force` plays it whatever memory is free. `told` hears what a
-    resumed run is at until its first new round, as pages show it: a sentence each time, then "".
+    early stops the run. `force` plays it whatever memory is free. `told` hears what a resumed run is at until its first
+    new round, as pages show it: a sentence each time, then "".
     """
     interruption = Interruption()
     patient = Patience(interruption)
