@@ -30,7 +30,7 @@ from pwff_core.store import Lease, RunRow, Store
 _KNOWN, _TOLD, _USE, _HAD = "steering:known", "steering:told", "steering:use", "steering:had"
 _CHANNEL = tuple(path for path in STEERABLE if path != WEIGHTS)
 LINK = tuple(path for path in all_knobs() if path.startswith("channel."))
-_ASKED = Shelf(8)
+_ASKED = Shelf(8)  # by revision, of the runs that are watched
 _USES = {"steer": "Steer the run", "what-if": "Only what-if"}
 
 
