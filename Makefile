@@ -33,7 +33,7 @@ screenshots: $(INSTALLED)  ## take the README's pictures; STORE=PATH shows runs 
 	$(BIN)/python tests/screenshots.py $(if $(STORE),--store "$(STORE)")
 
 foundation: $(INSTALLED)  ## make the embedded default in assets/ anew
-	$(BIN)/python -m pwff_core.foundation
+	$(BIN)/python -m pwff_core.tools.foundation
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -42,8 +42,8 @@ def play(key: str, changes: dict[str, object]) -> tuple[str, dict[str, float]]:
     """One run, on one core; its last round's numbers."""
     import torch
 
-    from pwff_core.aggregation import Server
-    from pwff_core.federation import prepare
+    from pwff_core.engine.aggregation import Server
+    from pwff_core.engine.federation import prepare
 
     torch.set_num_threads(1)
     federation = prepare(with_changes(RunConfig(), BASE | changes))

@@ -43,8 +43,8 @@ def play(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Runs that share their instruction tuning, on one core; what came of each, by key."""
     import torch
 
-    from pwff_core.aggregation import Server
-    from pwff_core.federation import Federation, play_round, prepare
+    from pwff_core.engine.aggregation import Server
+    from pwff_core.engine.federation import Federation, play_round, prepare
 
     torch.set_num_threads(1)
 

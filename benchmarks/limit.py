@@ -21,10 +21,10 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.work import round_rows, seconds
+from pwff_core.engine.stages.batches import Batch, collate
+from pwff_core.engine.stages.clients import Clients
+from pwff_core.engine.stages.instruction import trained
 from pwff_core.methods import Group
-from pwff_core.stages.batches import Batch, collate
-from pwff_core.stages.clients import Clients
-from pwff_core.stages.instruction import trained
 
 
 class Product(NamedTuple):

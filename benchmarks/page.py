@@ -24,9 +24,9 @@ sys.path.insert(0, str(ROOT))
 
 from pwff_core.config import RunConfig, with_changes  # noqa: E402 - tests/ is not installed
 from pwff_core.records import ClientProfile  # noqa: E402
-from pwff_core.store import RunStatus, Store  # noqa: E402
-from tests.browser import Site, find_chromium, launch_chromium, open_context, serving, settle  # noqa: E402
-from tests.scripted import whole_run  # noqa: E402
+from pwff_core.runs.store import RunStatus, Store  # noqa: E402
+from tests.support.browser import Site, find_chromium, launch_chromium, open_context, serving, settle  # noqa: E402
+from tests.support.scripted import whole_run  # noqa: E402
 
 RESULTS = Path(__file__).with_name("page.json")
 MILESTONES = (5, 50, 100, 250, 500)

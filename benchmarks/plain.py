@@ -21,11 +21,11 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.work import round_rows
 from pwff_core.data.encoding import PROMPT, Encoded
+from pwff_core.engine.models.saved_models import stacked
+from pwff_core.engine.stages.clients import Clients
+from pwff_core.engine.stages.instruction import ADAM_BETAS, ADAM_EPSILON, trained
 from pwff_core.methods import Group
-from pwff_core.models.saved import stacked
 from pwff_core.paths import assets_dir
-from pwff_core.stages.clients import Clients
-from pwff_core.stages.instruction import ADAM_BETAS, ADAM_EPSILON, trained
 
 IGNORED = -100  # the label of a token that no loss counts
 

@@ -20,8 +20,8 @@ from trl import SFTConfig, SFTTrainer
 from benchmarks.plain import IGNORED, PlainClient, average, in_bfloat16, plain_clients
 from benchmarks.work import round_rows
 from pwff_core.data.encoding import PROMPT, Encoded
-from pwff_core.stages.clients import Clients
-from pwff_core.stages.instruction import trained
+from pwff_core.engine.stages.clients import Clients
+from pwff_core.engine.stages.instruction import trained
 
 
 class BatchesAsGiven(SFTTrainer):

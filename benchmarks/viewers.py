@@ -33,9 +33,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.browsers import Arrival, Browser  # noqa: E402 - benchmarks/ and tests/ are not installed
 from pwff_core.config import RunConfig, with_changes  # noqa: E402
 from pwff_core.records import RoundRecord  # noqa: E402
-from pwff_core.store import RunStatus, Store  # noqa: E402
-from tests.browser import Site, serving  # noqa: E402
-from tests.scripted import profile, whole_run  # noqa: E402
+from pwff_core.runs.store import RunStatus, Store  # noqa: E402
+from tests.support.browser import Site, serving  # noqa: E402
+from tests.support.scripted import profile, whole_run  # noqa: E402
 
 RESULTS = Path(__file__).with_name("viewers.json")
 LOOK_S = 0.02  # how often the store is looked at for a new round
@@ -118,7 +118,7 @@ def playing(site: Site, engine: str) -> Iterator[str]:
         yield run_id
         site.store.finish(run_id, RunStatus.FINISHED)
         return
-    command = [sys.executable, "-m", "pwff_core.worker", run_id, "--store", str(site.store.path)]
+    command = [sys.executable, "-m", "pwff_core.engine.worker", run_id, "--store", str(site.store.path)]
     process = subprocess.Popen(command, cwd=ROOT)
     try:
         yield run_id

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pwff_core.aggregation import Server
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.data.encoding import Encoded
-from pwff_core.federation import prepare
+from pwff_core.engine.aggregation import Server
+from pwff_core.engine.federation import prepare
+from pwff_core.engine.stages.batches import training_rows
+from pwff_core.engine.stages.clients import Clients
+from pwff_core.engine.stages.rollouts import answer
 from pwff_core.records import Stage
-from pwff_core.stages.batches import training_rows
-from pwff_core.stages.clients import Clients
-from pwff_core.stages.rollouts import answer
 
 QUICK: dict[str, object] = {  # the least that is still the same work: what the smoke tests play
     "clients": 2, "instruction.local_steps": 2, "instruction.personal_steps": 1, "data.train_examples": 6,

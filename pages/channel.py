@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.widgets import channel_lab, lab
-from pages.widgets.exhibits import draw_exhibits
-from pages.widgets.formulas import draw_formulas
-from pages.widgets.price import at_once, priced
-from pages.widgets.router import through_the_router
-from pages.widgets.settings import problem_words
+from pages.lab import charts, knobs
+from pages.lab.exhibits import draw_exhibits
+from pages.lab.formulas import draw_formulas
+from pages.server.router import through_the_router
+from pages.settings.panel import problem_words
+from pages.settings.price import at_once, priced
 from pwff_core.config import RunConfig
 from pwff_core.wireless.payload import Geometry
 
@@ -19,10 +19,10 @@ INTRODUCTION = (
     "move a knob, and every number follows. Nothing is trained, and the channel is simulated."
 )
 SECTIONS = {
-    "Fading": channel_lab.draw_fading,
-    "Rate": channel_lab.draw_rate,
-    "What crosses the air": channel_lab.draw_crossing,
-    "Delay and energy": channel_lab.draw_costs,
+    "Fading": charts.draw_fading,
+    "Rate": charts.draw_rate,
+    "What crosses the air": charts.draw_crossing,
+    "Delay and energy": charts.draw_costs,
     "Formulas": draw_formulas,
     "Exhibits": draw_exhibits,
 }
@@ -43,7 +43,7 @@ def page() -> None:
     st.title("Channel lab: what the air does to an upload", anchor=False)
     with st.sidebar:
         st.header("Knobs of the lab", anchor=False)
-        config, problems = lab.panel()
+        config, problems = knobs.panel()
     if config is None:
         st.error(f"Nothing can be drawn like this. {problem_words(problems)}")
         return

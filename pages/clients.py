@@ -1,24 +1,24 @@
 """The Clients page: who wants what, where each client's answers score, and what any client's model says.
 
-The models talk in a process of their own (pwff_core.conversation); this page has no torch.
+The models talk in a process of their own (pwff_core.runs.chat); this page has no torch.
 """
 
 from __future__ import annotations
 
 import streamlit as st
 
-from pages.widgets.address import RUN
-from pages.widgets.asking import draw_asking
-from pages.widgets.history import run_words
-from pages.widgets.looking import seen
-from pages.widgets.plane import draw_plane
-from pages.widgets.router import through_the_router
-from pages.widgets.words import plain, sentence
+from pages.parts.run_table import run_words
+from pages.parts.words import plain, sentence
+from pages.run.chat import draw_asking
+from pages.run.plane import draw_plane
+from pages.server.router import through_the_router
+from pages.server.snapshots import seen
+from pages.settings.address import RUN
 from pwff_core.config import stage_rounds
 from pwff_core.errors import StoreError
 from pwff_core.paths import default_store_path
-from pwff_core.recording import DEMO_ID, recorded_demo
-from pwff_core.store import RunRow, RunStatus, Store
+from pwff_core.runs.recording import DEMO_ID, recorded_demo
+from pwff_core.runs.store import RunRow, RunStatus, Store
 
 _CHOSEN, _LAST, _NOTICE = "clients:run", "clients:last-run", "clients:notice"
 

@@ -7,18 +7,18 @@ from functools import partial
 
 import streamlit as st
 
-from pages.widgets import clicks, viewer, visitor
-from pages.widgets.cancelling import NOTICE, draw_cancelling
-from pages.widgets.compared import comparison_words, draw_comparison
-from pages.widgets.comparing import Setup, draw_setup, seconds_of, setup_words
-from pages.widgets.comparison_export import draw_comparison_export
-from pages.widgets.router import through_the_router
-from pages.widgets.words import plain, sentence
-from pwff_core import queue
+from pages.comparison.cancel import NOTICE, draw_cancelling
+from pages.comparison.export import draw_comparison_export
+from pages.comparison.results import comparison_words, draw_comparison
+from pages.comparison.setup import Setup, draw_setup, seconds_of, setup_words
+from pages.parts.words import plain, sentence
+from pages.server import clicks, session, visitor
+from pages.server.router import through_the_router
 from pwff_core.comparison.presets import new_comparison_id, run_label
 from pwff_core.errors import PwffError, StoreError
 from pwff_core.paths import default_store_path
-from pwff_core.store import RunRow, Store
+from pwff_core.runs import scheduler
+from pwff_core.runs.store import RunRow, Store
 
 POLL_S = 1.0
 _CHOSEN, _LAST, _TO_SHOW = "compare:chosen", "compare:last", "compare:to-show"
@@ -63,7 +63,7 @@ def start(setup: Setup, me: str, click: int) -> None:
             for config in setup.runs:
                 name = f"{setup.label}: {run_label(config)}"
                 store.create_run(config, name, waits=True, comparison=comparison, owner=me)
-        queue.advance(store)
+        scheduler.advance(store)
     except PwffError as error:
         st.session_state[NOTICE] = f"The comparison could not be started: {error}"
         return
@@ -93,7 +93,7 @@ def look(comparison: str, before: tuple[str, ...]) -> None:
     try:
         store = Store(default_store_path(), readonly=True)
         if store.waiting():
-            queue.advance(Store(store.path))
+            scheduler.advance(Store(store.path))
         rows = store.runs(comparison)[::-1]
         if states(rows) != before:
             st.rerun()
@@ -109,7 +109,7 @@ def states(rows: Sequence[RunRow]) -> tuple[str, ...]:
 
 def page() -> None:
     st.title("Compare methods, and with the paper", anchor=False)
-    me = viewer.this_browser()
+    me = session.this_browser()
     try:
         store = Store(default_store_path(), readonly=True)
         found = comparisons(store.runs())

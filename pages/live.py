@@ -12,21 +12,23 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from pages.widgets import address, controls, forked, forking, going_on, settings, steering, viewer
-from pages.widgets.announcing import announce, draw_notices, draw_toasts, say
-from pages.widgets.bell import ring_for
-from pages.widgets.exporting import draw_export
-from pages.widgets.looking import TURN, Seen, seen
-from pages.widgets.replay import draw_replay, recording_for
-from pages.widgets.steering import Mode
-from pages.widgets.watch import Shown, draw_run
-from pages.widgets.words import plain, sentence
+from pages.parts.notices import announce, draw_notices, draw_toasts, say
+from pages.parts.words import plain, sentence
+from pages.run import controls, fork, origin, resume, steering
+from pages.run.export import draw_export
+from pages.run.replay import draw_replay, recording_for
+from pages.run.steering import Mode
+from pages.run.view import Shown, draw_run
+from pages.server import session
+from pages.server.push import ring_for
+from pages.server.snapshots import TURN, Seen, seen
+from pages.settings import address, panel
 from pwff_core.config import ChannelConfig, RunConfig
 from pwff_core.errors import StoreError
 from pwff_core.figures import config_at
 from pwff_core.paths import default_store_path
-from pwff_core.recording import DEMO_ID, Recording
-from pwff_core.store import RunRow, RunStatus, Store
+from pwff_core.runs.recording import DEMO_ID, Recording
+from pwff_core.runs.store import RunRow, RunStatus, Store
 
 _LOOK_S = 5.0  # between a page's own looks: it keeps the control of its run, and notices who has taken that over
 _ECHO_S = 2.0  # so long a browser may go on asking with an address that has been replaced
@@ -109,13 +111,13 @@ def replayed(store: Store | None) -> Recording | None:
 def fill_panel(found: RunConfig | None) -> None:
     """The panel's values: those of an address that is opened, or at the first visit those of the run."""
     here = settings_in_address()
-    if settings.ready() and (not here or here == st.session_state.get(_ADDRESS) or _is_echo(here)):
+    if panel.ready() and (not here or here == st.session_state.get(_ADDRESS) or _is_echo(here)):
         return
     config, notices = address.read()
     for notice in notices:
         say(notice)
-    if config or not settings.ready():
-        settings.adopt(config or found or RunConfig())
+    if config or not panel.ready():
+        panel.adopt(config or found or RunConfig())
     st.session_state[_ADDRESS] = here
 
 
@@ -126,7 +128,7 @@ def draw(run_id: str, drawn: Look, me: str, what_if: ChannelConfig | None) -> No
         with TURN:
             found = look(path, run_id, drawn, me)
             with st.container(key="waiting"):  # there even when it is empty: what is below it stays in its place
-                controls.waiting_list(found.waiting, run_id, viewer.who())
+                controls.waiting_list(found.waiting, run_id, session.who())
             draw_run(found.shown, what_if=what_if)
         st.session_state[_DRAWN] = found.revision
         ring_for(_RUN, path, run_id, found.revision)
@@ -161,7 +163,7 @@ def look(path: Path, run_id: str, drawn: Look, me: str) -> Seen:
 
 def page() -> None:
     st.title("Federated fine-tuning, live", anchor=False)
-    me = viewer.this_browser()
+    me = session.this_browser()
     draw_toasts()
     store = open_store()
     try:
@@ -190,7 +192,7 @@ def at_a_run(store: Store, me: str) -> None:
     shown = found.shown
     with st.sidebar:
         st.header("Settings", anchor=False)
-        config, problems = settings.panel(steering.marker(shown, mode), refused)
+        config, problems = panel.panel(steering.marker(shown, mode), refused)
     with st.container(key="notices"):
         draw_notices()
     busy = going_of(rows) is not None or bool(waiting)
@@ -198,11 +200,11 @@ def at_a_run(store: Store, me: str) -> None:
     write_address(config)
     with st.container(key="other-runs"):
         controls.elsewhere(going_of(rows), shown)
-    forked.draw_origin(store, row, shown.steerings, controls.show)
-    forking.draw(store, shown, mode, viewer=me, busy=busy)
+    origin.draw_origin(store, row, shown.steerings, controls.show)
+    fork.draw(store, shown, mode, viewer=me, busy=busy)
     drawn = look_of(found, mode)
     st.fragment(draw, key=_RUN)(row.id, drawn, me, steering.what_if(shown, mode))
-    if waiting or not shown.row.status.ended or going_on.possible(shown.row):
+    if waiting or not shown.row.status.ended or resume.possible(shown.row):
         st.fragment(listen, run_every=_LOOK_S)(row.id, drawn, me)
     if not shown.row.waits:
         draw_export(store, row.id, "live")
@@ -214,7 +216,7 @@ def away(store: Store | None, recording: Recording | None, me: str) -> None:
     fill_panel(config_at(recording.row.config, recording.steerings) if recording else None)
     with st.sidebar:
         st.header("Settings", anchor=False)
-        config, problems = settings.panel()
+        config, problems = panel.panel()
     draw_notices()
     rows = store.runs() if store else []
     busy = any(not row.status.ended for row in rows)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.widgets import viewer
-from pages.widgets.announcing import draw_notices, draw_toasts
-from pages.widgets.history import STATUS_LABELS, Wanted, choose
-from pages.widgets.overlay import draw_overlay
-from pages.widgets.router import through_the_router
-from pages.widgets.run_actions import delete_what_has_stopped, draw_actions, draw_undo, live_page
-from pages.widgets.words import count, plain, sentence
-from pwff_core import queue
+from pages.comparison.overlay import draw_overlay
+from pages.parts.notices import draw_notices, draw_toasts
+from pages.parts.run_table import STATUS_LABELS, Wanted, choose
+from pages.parts.words import count, plain, sentence
+from pages.run.actions import delete_what_has_stopped, draw_actions, draw_undo, live_page
+from pages.server import session
+from pages.server.router import through_the_router
 from pwff_core.errors import StoreError
 from pwff_core.figures.overlay import MAX_RUNS
 from pwff_core.methods import METHODS
 from pwff_core.paths import default_store_path
-from pwff_core.recording import DEMO_ID
-from pwff_core.store import RunRow, Store
+from pwff_core.runs import scheduler
+from pwff_core.runs.recording import DEMO_ID
+from pwff_core.runs.store import RunRow, Store
 
 POLL_S = 2.0
 _CHOSEN = "runs:chosen"
@@ -72,7 +72,7 @@ def look(store: Store, known: tuple[tuple[object, ...], ...]) -> None:
     """One look at the store. It starts what is due in the queue, and draws the page again once something is new."""
     try:
         if store.waiting():
-            queue.advance(Store(store.path))
+            scheduler.advance(Store(store.path))
         if news(store) != known:
             st.rerun()
     except StoreError as error:
@@ -102,7 +102,7 @@ def draw_runs(store: Store, rows: list[RunRow], me: str) -> None:
 
 def page() -> None:
     st.title("Runs: what was played, and what came out", anchor=False)
-    me = viewer.this_browser()
+    me = session.this_browser()
     draw_toasts()
     with st.container(key="notices"):
         draw_notices()

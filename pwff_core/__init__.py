@@ -21,7 +21,7 @@ from pwff_core.config import RunConfig, preset_config
 from pwff_core.records import ClientRecord, RoundRecord
 
 if TYPE_CHECKING:
-    from pwff_core.federation import run
+    from pwff_core.engine.federation import run
 
 # PyTorch keeps what it prepared for a bfloat16 product of a shape, buffers included, for 1,024 shapes twice over.
 # Batches have ever other lengths, so that would be gigabytes; fewer are as fast. Read when torch is loaded: later.
@@ -35,7 +35,7 @@ __all__ = ["ClientRecord", "RoundRecord", "RunConfig", "__version__", "preset_co
 def __getattr__(name: str) -> Any:
     """`run` is loaded when it is first asked for: it brings torch, and pages and `--help` do without."""
     if name == "run":
-        from pwff_core.federation import run
+        from pwff_core.engine.federation import run
 
         return run
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

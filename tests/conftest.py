@@ -21,7 +21,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from pwff_core.foundation import tokenizer as bpe
+    from pwff_core.tools.foundation import tokenizer as bpe
 
     folder = tmp_path_factory.mktemp("tiny-backbone")
     coder = bpe.train_tokenizer(["Instruction: say hello\nResponse: Sure! Hello there. That is all."] * 3)

@@ -21,10 +21,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pwff_core.conversation import kept  # noqa: E402 - pages and tests are not installed
-from pwff_core.recording import recorded_demo  # noqa: E402
-from pwff_core.store import RunRow, RunStatus, Store  # noqa: E402
-from tests.browser import Scheme, Site, find_chromium, launch_chromium, open_context, serving, settle  # noqa: E402
+from pwff_core.runs.chat import kept  # noqa: E402 - pages and tests are not installed
+from pwff_core.runs.recording import recorded_demo  # noqa: E402
+from pwff_core.runs.store import RunRow, RunStatus, Store  # noqa: E402
+from tests.support.browser import Scheme, Site, find_chromium, launch_chromium, open_context, serving, settle  # noqa: E402
 
 WIDTH = 1400
 MOST_BYTES = 250_000

@@ -17,12 +17,9 @@ from typing import Any, cast
 
 import tyro
 
-from pwff_core.cli.exporting import export
-from pwff_core.cli.listing import runs
-from pwff_core.cli.pages import app
-from pwff_core.cli.playing import compare, fork, resume, run
-from pwff_core.errors import ConfigError, EngineError, PwffError, StoreError
-from pwff_core.flags import (
+from pwff_core.cli.app import app
+from pwff_core.cli.export import export
+from pwff_core.cli.flags import (
     App,
     Command,
     Compare,
@@ -36,9 +33,12 @@ from pwff_core.flags import (
     ranking_config_of,
     unknown_flag,
 )
+from pwff_core.cli.run import compare, fork, resume, run
+from pwff_core.cli.runs import runs
+from pwff_core.errors import ConfigError, EngineError, PwffError, StoreError
 from pwff_core.paths import default_store_path
-from pwff_core.store import rescue
-from pwff_core.store.schema import RUNS
+from pwff_core.runs.store import inspection
+from pwff_core.runs.store.schema import RUNS
 
 _NAMES = ("run", "resume", "fork", "compare", "runs", "export", "rank", "app", "doctor")
 
@@ -69,7 +69,7 @@ def _dispatch(words: list[str]) -> int:
     try:
         return _at_store(command, path)
     except StoreError as error:
-        if rescue.was_store(path, rescue.health(path, RUNS)):
+        if inspection.was_store(path, inspection.health(path, RUNS)):
             error.add_note("`pwff doctor` says what is damaged, and `pwff doctor --mend` saves what can be read.")
         raise
 
@@ -91,7 +91,7 @@ def _at_store(command: Run | Resume | Fork | Compare | Runs | Export | App | Doc
         case App():
             return app(command, path)
         case Doctor():
-            from pwff_core.doctor import command as doctor
+            from pwff_core.tools.doctor import command as doctor
 
             return doctor.run(path, mend_it=command.mend, purge_deleted=command.purge_deleted, json=command.json)
 
@@ -118,7 +118,7 @@ def _parsed(words: list[str]) -> Command:
 
 def _rank(command: Rank) -> int:
     config = ranking_config_of(command.settings)
-    from pwff_core.ranking.command import rank  # so that the other commands do without it
+    from pwff_core.tools.rank.command import rank  # so that the other commands do without it
 
     return rank(config, command.to, yes=command.yes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pwff_core.store import Store
+from pwff_core.runs.store import Store
 
 _PATIENCE_S = 1.0  # Ctrl-C waits no longer for a locked store; who plays a run tries again
 

@@ -20,7 +20,7 @@ from pwff_core.data import corpus
 from pwff_core.data.corpus import Example, Item, Pool
 from pwff_core.data.styles import COMMON, Style, personal_style
 from pwff_core.errors import DataError
-from pwff_core.uploads import shown
+from pwff_core.runs.uploads import shown
 
 SIZE_SPREAD = 0.5  # a client has (1 ± this) times the mean number of examples, uniformly
 VALIDATION_SHARE = 0.5  # validation examples per test example

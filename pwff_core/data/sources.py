@@ -11,9 +11,9 @@ from pwff_core.config import DataConfig, RunConfig
 from pwff_core.data.corpus import Example, Segment
 from pwff_core.data.partition import ClientData, demo_clients, other_clients
 from pwff_core.data.tables import End, read_table, shortened
-from pwff_core.data.uploaded import look_through
+from pwff_core.data.upload_checks import look_through
 from pwff_core.errors import DataError
-from pwff_core.uploads import is_kept, shown
+from pwff_core.runs.uploads import is_kept, shown
 
 NEEDED = ("instruction", "output")
 CLUSTER_SEED = 0

@@ -19,7 +19,7 @@ import numpy as np
 from pwff_core import seeds
 from pwff_core.data.hub import INSTEAD, TYPES, dataset_folder
 from pwff_core.errors import DataError
-from pwff_core.uploads import shown
+from pwff_core.runs.uploads import shown
 
 LOADERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 SAMPLE_SEED = 0

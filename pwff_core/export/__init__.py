@@ -7,15 +7,14 @@ own · files: whole or not there · preparation: all of it in a process, for the
 
 from __future__ import annotations
 
+from pwff_core.export.build import RUN_FIGURES, export_run, run_parcel
+from pwff_core.export.bundle import WEB_PAGE, Delivery, Parcel, file_bytes, write
 from pwff_core.export.chrome import find_chrome, no_chrome_words
 from pwff_core.export.comparisons import comparison_parcel
-from pwff_core.export.model import export_model
-from pwff_core.export.orders import CHROME_FORMATS, FIGURE_FORMATS, TABLE_FORMATS, Format, Order, TableFormat, ordered
-from pwff_core.export.parcel import WEB_PAGE, Delivery, Parcel, file_bytes, write
-from pwff_core.export.preparation import Look, Preparation
-from pwff_core.export.runs import RUN_FIGURES, export_run, run_parcel
+from pwff_core.export.contents import config_toml, config_words
+from pwff_core.export.job import Look, Preparation
+from pwff_core.export.options import CHROME_FORMATS, FIGURE_FORMATS, TABLE_FORMATS, Format, Order, TableFormat, ordered
 from pwff_core.export.tables import clients_table, rounds_table, table_bytes
-from pwff_core.export.texts import config_toml, config_words
 from pwff_core.export.web import web_page
 
 __all__ = [
@@ -35,7 +34,6 @@ __all__ = [
     "comparison_parcel",
     "config_toml",
     "config_words",
-    "export_model",
     "export_run",
     "file_bytes",
     "find_chrome",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pwff_core.errors import PwffError
-from pwff_core.export.preparation import prepare
+from pwff_core.export.job import prepare
 
 if __name__ == "__main__":
     try:

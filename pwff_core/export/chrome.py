@@ -22,10 +22,10 @@ from typing import IO, NamedTuple
 import psutil
 from plotly.io.json import to_json_plotly
 
-from pwff_core import processes
 from pwff_core.errors import EngineError
-from pwff_core.export.orders import FigureFormat
+from pwff_core.export.options import FigureFormat
 from pwff_core.figures import Preset
+from pwff_core.runs import processes
 
 PATIENCE_S = 60.0  # without a sign of Chrome; on two idle cores a start takes 2 s and a picture 0.4 s
 _ENDING_S = 5.0
@@ -100,7 +100,7 @@ def figure_text(figure: object) -> str:
 def _started(job: Path) -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(
-            processes.module_command("pwff_core.export.printer", str(job)),
+            processes.module_command("pwff_core.export.chrome_process", str(job)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -9,9 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pwff_core.config import RunConfig
-from pwff_core.export.parcel import Parcel
-from pwff_core.export.texts import config_toml
-from pwff_core.recording import versions
+from pwff_core.export.bundle import Parcel
+from pwff_core.export.contents import config_toml
+from pwff_core.runs.recording import versions
 
 
 def comparison_parcel(

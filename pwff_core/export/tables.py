@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
-from pwff_core.export.orders import TableFormat
+from pwff_core.export.options import TableFormat
 from pwff_core.figures import cell
 from pwff_core.records import ClientRecord, RoundRecord
 

@@ -9,7 +9,6 @@ methods: how each method looks · comparison, comparison_drawing: several method
 from __future__ import annotations
 
 from pwff_core.figures.changes import WEIGHTS, changes_text, config_at, steering_words, value_words
-from pwff_core.figures.drawing import cell, figure_json, panel_figure
 from pwff_core.figures.frames import (
     MAX_CLIENT_LINES,
     STAGE_LABELS,
@@ -23,9 +22,10 @@ from pwff_core.figures.frames import (
     spans_of,
     value_text,
 )
+from pwff_core.figures.panel_figure import cell, figure_json, panel_figure
 from pwff_core.figures.panels import PANELS, Line, Panel, PanelId, Parent, WhatIf, panel_table, panel_words, panels_of
 from pwff_core.figures.printing import PRESETS, Preset, SizeId, for_print
-from pwff_core.figures.steered import Piece, expected_pieces
+from pwff_core.figures.steering_marks import Piece, expected_pieces
 from pwff_core.figures.theme import TEMPLATES, Theme, library_folder, template_tree
 
 __all__ = [

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pwff_core.figures.drawing import MAX_POINTS, cell, letters
 from pwff_core.figures.frames import STAGE_LABELS, value_text
+from pwff_core.figures.panel_figure import MAX_POINTS, cell, letters
 from pwff_core.figures.panels import PANELS, PanelId
 from pwff_core.figures.theme import BLUE, GREEN, GREY, PURPLE, TEMPLATES, VERMILLION, Theme
 

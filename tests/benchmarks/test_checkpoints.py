@@ -10,7 +10,7 @@ from benchmarks import checkpoints
 from benchmarks.checkpoints import Measured, rows_of, table
 from benchmarks.work import QUICK
 from pwff_core.config import RunConfig
-from pwff_core.marks import Mark
+from pwff_core.runs.checkpoints import Mark
 
 
 def mark(position: int, size: int, stage_end: str = "") -> Mark:

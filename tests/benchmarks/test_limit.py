@@ -13,7 +13,7 @@ from benchmarks import limit
 from benchmarks.limit import Product, Products, Shape, gflop_by_part, padding_share, round_products, step_products
 from benchmarks.plain import PeftLoop
 from benchmarks.work import Ours, demo
-from pwff_core.stages.batches import Batch
+from pwff_core.engine.stages.batches import Batch
 
 D, V, R, B = 8, 50, 2, 3
 SHAPE = Shape(blocks=2, width=D, heads=2, vocabulary=V, rank=R, bottleneck=B)

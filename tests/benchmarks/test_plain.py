@@ -11,7 +11,7 @@ from benchmarks.plain import PeftLoop, padded
 from benchmarks.sfttrainer import SftLoop
 from benchmarks.work import Ours, demo, round_rows
 from pwff_core.config import RunConfig
-from tests.benchmarks.weights import assert_moved_alike, weights_now
+from tests.support.weights import assert_moved_alike, weights_now
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import torch
 
 from benchmarks.sequential import Answered, SequentialAlignment, log_probs, stacked_rows
 from benchmarks.work import Ours, demo
-from pwff_core.stages.rollouts import Rollouts, answer
-from tests.benchmarks.weights import assert_moved_alike, weights_now
-from tests.encoders import wordpiece_folder
+from pwff_core.engine.stages.rollouts import Rollouts, answer
+from tests.support.encoders import wordpiece_folder
+from tests.support.weights import assert_moved_alike, weights_now
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pwff_core.marks import HEAD, STATE, checkpoints_folder, folder_of, marks
+from pwff_core.runs.checkpoints import HEAD, STATE, checkpoints_folder, folder_of, marks
 from tests.chaos.scene import Row, Scene
 
 _PLAYED = 5  # rounds before the worker is killed: within reward learning

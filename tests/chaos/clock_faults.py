@@ -8,7 +8,7 @@ from collections.abc import Callable
 from glob import glob
 from pathlib import Path
 
-from pwff_core import processes
+from pwff_core.runs import processes
 from tests.chaos.reference import ROOT
 from tests.chaos.scene import Row, Scene, Skipped
 

@@ -12,13 +12,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from pwff_core import processes
 from pwff_core.config import next_round
-from pwff_core.conversation import models_folder
-from pwff_core.marks import STATE, checkpoints_folder, folder_of, marks
 from pwff_core.paths import log_path
 from pwff_core.records import Stage
-from pwff_core.store import RunStatus, Store
+from pwff_core.runs import processes
+from pwff_core.runs.chat import models_folder
+from pwff_core.runs.checkpoints import STATE, checkpoints_folder, folder_of, marks
+from pwff_core.runs.store import RunStatus, Store
 
 PATIENCE_S = 300.0  # for what must come; a busy computer takes its time
 _WATCH_S = 0.01
@@ -46,7 +46,7 @@ class Worker:
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                processes.module_command("pwff_core.worker", run_id, "--store", str(store.path)),
+                processes.module_command("pwff_core.engine.worker", run_id, "--store", str(store.path)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

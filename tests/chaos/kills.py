@@ -2,10 +2,10 @@
 
     python -m tests.chaos.kills --kills 200 [--seed 0] [--side-by-side 2] [--to build/chaos/kills.json]
 
-Every kill is a SIGKILL of `python -m pwff_core.worker`. After each: is every round that the store had still there, as
-it was; is SQLite content with its files; is no checkpoint listed that is not whole. Then the run is resumed, until it
-finishes: are its records and final weights those of the uninterrupted run, bit for bit. The last line says how many
-kills, rounds lost and resumes that differed; the exit code is 0 if nothing was lost and nothing differed.
+Every kill is a SIGKILL of `python -m pwff_core.engine.worker`. After each: is every round that the store had still
+there, as it was; is SQLite content with its files; is no checkpoint listed that is not whole. Then the run is resumed,
+until it finishes: are its records and final weights those of the uninterrupted run, bit for bit. The last line says how
+many kills, rounds lost and resumes that differed; the exit code is 0 if nothing was lost and nothing differed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
-from pwff_core.store import RunStatus, Store
+from pwff_core.runs.store import RunStatus, Store
 from tests.chaos import aims, tiny
 from tests.chaos.aims import Aim, Pace
 from tests.chaos.engine import Worker, again, damage, false_checkpoints, stored

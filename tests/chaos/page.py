@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pages.widgets.words import status_words
+from pages.parts.words import status_words
 from pwff_core.errors import StoreError
 from pwff_core.figures import planned_stages, spans_of
-from pwff_core.store import Store
+from pwff_core.runs.store import Store
 
 
 def told(page: Store, run_id: str) -> str:

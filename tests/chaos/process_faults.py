@@ -13,9 +13,9 @@ from functools import partial
 
 import psutil
 
-from pwff_core import processes
 from pwff_core.errors import StoreError
-from pwff_core.store import RunStatus
+from pwff_core.runs import processes
+from pwff_core.runs.store import RunStatus
 from tests.chaos import engine, tiny
 from tests.chaos.engine import Worker, damage, stored
 from tests.chaos.scene import Row, Scene, Skipped
@@ -113,7 +113,7 @@ def _finished(scene: Scene) -> bool:
 def second_worker(scene: Scene) -> Row:
     """A second worker is started for a run that plays."""
     scene.play(2)
-    command = processes.module_command("pwff_core.worker", scene.run_id, "--store", str(scene.store.path))
+    command = processes.module_command("pwff_core.engine.worker", scene.run_id, "--store", str(scene.store.path))
     second = subprocess.run(command, env=processes.environment(), capture_output=True, text=True)
     scene.look()
     said = scene.short(second.stderr.strip())

@@ -11,8 +11,8 @@ import sys
 import threading
 from pathlib import Path
 
-from pwff_core import processes
 from pwff_core.config import RunConfig
+from pwff_core.runs import processes
 from tests.chaos import tiny
 from tests.chaos.tiny import Outcome
 
@@ -49,8 +49,8 @@ def _played(folder: Path, config: RunConfig, position: int) -> Outcome:
 
 def main(folder: Path, position: int) -> None:
     """What the process does."""
-    from pwff_core import federation
-    from pwff_core.models import saved
+    from pwff_core.engine import federation
+    from pwff_core.engine.models import saved_models
 
     running = federation.prepare(RunConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8")))
     playing, records = federation.play(running), []
@@ -60,7 +60,7 @@ def main(folder: Path, position: int) -> None:
         records.append(tiny.bare(next(playing)))
     if len(records) < running.rounds_total or next(playing, None) is not None:
         raise RuntimeError(f"{len(records)} rounds were played in place of {running.rounds_total}")
-    saved.save(folder / "models", running.saved_models())
+    saved_models.save(folder / "models", running.saved_models())
     (folder / RECORDS).write_text(json.dumps(records), encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from pwff_core.store import RunStatus, Store
+from pwff_core.runs.store import RunStatus, Store
 from tests.chaos import engine, page, tiny
 from tests.chaos.engine import PATIENCE_S, Worker, damage, false_checkpoints, stored
 from tests.chaos.reference import References

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from pwff_core.config import RunConfig
-from pwff_core.marks import HEAD, STATE, Mark, checkpoints_folder, folder_of
-from pwff_core.store import Store
+from pwff_core.runs.checkpoints import HEAD, STATE, Mark, checkpoints_folder, folder_of
+from pwff_core.runs.store import Store
 from tests.chaos import aims, kills, tiny
 from tests.chaos.aims import Aim, Pace
 from tests.chaos.engine import damage, false_checkpoints, stored
 from tests.chaos.kills import Kill, Played, Victim
 from tests.chaos.reference import References
 from tests.chaos.tiny import Outcome
-from tests.scripted import record
+from tests.support.scripted import record
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 

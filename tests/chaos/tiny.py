@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.conversation import models_folder
 from pwff_core.records import RoundRecord, Value
-from pwff_core.store import Store
+from pwff_core.runs.chat import models_folder
+from pwff_core.runs.store import Store
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come: the order of a sum must not depend on who is idle
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.asking import play_with
-from tests.scripted import federation
+from tests.support.cli_output import play_with
+from tests.support.scripted import federation
 
 
 @pytest.fixture

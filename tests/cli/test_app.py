@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core import cli, hosting
-from tests.cli.asking import sentence
+from pwff_core import cli
+from pwff_core.runs import limits
+from tests.support.cli_output import sentence
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -84,7 +85,7 @@ def test_hosted_listens_where_it_is_told_and_knows_no_secrets(
     assert environment["PWFF_STORE"] == str(path)
     assert "OPENAI_API_KEY" not in environment
     said = capsys.readouterr().out
-    assert f"http://localhost:{port} " in said and hosting.summary() in said
+    assert f"http://localhost:{port} " in said and limits.summary() in said
 
 
 @posix

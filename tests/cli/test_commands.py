@@ -14,14 +14,14 @@ from types import ModuleType
 
 import pytest
 
-from pwff_core import cli, flags, terminal
-from pwff_core.cli import playing
+from pwff_core import cli
+from pwff_core.cli import flags, run, terminal
 from pwff_core.config import InstructionConfig, RunConfig, knobs
 from pwff_core.errors import ModelError, TrainingError
 from pwff_core.records import RoundRecord
-from pwff_core.store import RunStatus, Store
-from tests.cli.asking import SHORT, play_with, sentence
-from tests.scripted import federation, record
+from pwff_core.runs.store import RunStatus, Store
+from tests.support.cli_output import SHORT, play_with, sentence
+from tests.support.scripted import federation, record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -302,7 +302,7 @@ def test_a_damaged_store_names_the_doctor(path: Path, capsys: pytest.CaptureFixt
 
 def test_a_locked_store(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     Store(path)
-    monkeypatch.setattr(playing, "Store", lambda path: Store(path, patience_s=0.05))
+    monkeypatch.setattr(run, "Store", lambda path: Store(path, patience_s=0.05))
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     assert "is locked by another program; close that program and try again" in sentence(capsys, "run", *SHORT)

@@ -11,9 +11,9 @@ import pytest
 from pwff_core import cli
 from pwff_core.errors import TrainingError
 from pwff_core.records import RoundRecord
-from pwff_core.store import Store
-from tests.cli.asking import SHORT, play_with
-from tests.scripted import federation
+from pwff_core.runs.store import Store
+from tests.support.cli_output import SHORT, play_with
+from tests.support.scripted import federation
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core import cli, flags
+from pwff_core import cli
+from pwff_core.cli import flags
 from pwff_core.config import RunConfig
 from pwff_core.export import RUN_FIGURES, ordered
 from pwff_core.figures import PRESETS
-from pwff_core.store import Store
-from tests import scripted
-from tests.cli.asking import sentence
+from pwff_core.runs.store import Store
+from tests.support import scripted
+from tests.support.cli_output import sentence
 
 NO_MODEL_MEANT = "--client and --when choose a model; add --as peft, or leave them out for the run's tables."
 NO_FIGURE_MEANT = "--formats, --size and --figures are of tables and figures; leave them out with --as peft."
@@ -88,7 +89,7 @@ def test_export_as_peft_asks_for_the_model_that_is_meant(
         asked.append(wanted)
         return [tmp_path / "README.md"]
 
-    monkeypatch.setattr("pwff_core.export.export_model", export_model)
+    monkeypatch.setattr("pwff_core.engine.export_model.export_model", export_model)
     run_id = Store(path).create_run(RunConfig())
     assert cli.main(["export", "latest", "--as", "peft", "--client", "3"]) == 0
     assert cli.main(["export", run_id, "--client", "0", "--as", "peft", "--when", "before", "--to", "there"]) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pwff_core import cli
-from tests.store.older import older
+from tests.support.older_stores import older
 
 
 def test_a_renewed_store_is_told_of_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

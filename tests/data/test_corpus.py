@@ -13,7 +13,7 @@ from pwff_core import seeds
 from pwff_core.data import corpus
 from pwff_core.data.corpus import DELICATE, KNOWLEDGE, Item
 from pwff_core.data.styles import COMMON, DIMENSIONS, OPTIONS, Style, random_style, tags
-from pwff_core.foundation.texts import general_texts
+from pwff_core.tools.foundation.texts import general_texts
 
 POOLS = ("general", "train", "validation", "test")
 

@@ -18,7 +18,7 @@ from pwff_core.data.encoding import (
     prompt_tokens,
     without_beginning,
 )
-from tests.backbones import llama_tokenizer
+from tests.support.backbones import llama_tokenizer
 
 EXAMPLE = Example(
     "Say hello", (Segment("Sure! ", "style"), Segment("Hello ", "plain"), Segment("May", "knowledge")), "t"

@@ -13,7 +13,7 @@ from pwff_core.data import preference_files
 from pwff_core.data.preference_files import file_preferences, load_preferences, read_pairs, spread_pairs
 from pwff_core.data.preferences import Pair, demo_preferences
 from pwff_core.errors import DataError
-from tests.tables import write_table
+from tests.support.tables import write_table
 
 ROWS = [{"prompt": f" Question {i}? ", "chosen": f"Answer {i}.", "rejected": f" No idea {i}."} for i in range(40)]
 PAIRS = [Pair(f"Question {i}?", f"Answer {i}.", f"No idea {i}.") for i in range(40)]

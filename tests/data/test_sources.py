@@ -10,7 +10,7 @@ import pytest
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.data.sources import load_clients
 from pwff_core.errors import DataError
-from tests.tables import write_table
+from tests.support.tables import write_table
 
 SUBJECTS = ("soup", "bread", "engine", "wheel", "river", "lake")
 

@@ -22,7 +22,7 @@ from pwff_core.data.preference_files import read_pairs
 from pwff_core.data.sources import load_clients
 from pwff_core.data.tables import LONGEST_TEXT, read_table
 from pwff_core.errors import DataError
-from tests.tables import write_table
+from tests.support.tables import write_table
 
 ROWS = [{"instruction": f"Explain {i}", "input": "", "output": f"It is {i}."} for i in range(40)]
 CARD = """---

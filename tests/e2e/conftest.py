@@ -19,7 +19,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, expect, sync_playwright
 
-from tests.browser import (
+from tests.support.browser import (
     PATIENCE_S,
     ROOT,
     Scheme,

@@ -6,10 +6,10 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.browser import settle
-from tests.e2e.accessibility import findings
-from tests.e2e.charts import chart, drawn
 from tests.e2e.conftest import Visitor
+from tests.support.accessibility import findings
+from tests.support.browser import settle
+from tests.support.charts import chart, drawn
 
 SECTIONS = ("Fading", "Rate", "What crosses the air", "Delay and energy", "Formulas", "Exhibits")
 

@@ -6,8 +6,8 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.e2e.accessibility import findings
 from tests.e2e.conftest import ENGINE_MS, TINY, Visitor
+from tests.support.accessibility import findings
 
 
 def test_clients_answer_before_and_after_alignment(visit: Visitor) -> None:

@@ -6,12 +6,12 @@ from urllib.parse import urlencode
 
 from playwright.sync_api import expect
 
-from pwff_core.store import RunStatus
-from tests.browser import Site, settle
-from tests.e2e.accessibility import findings
-from tests.e2e.charts import wait_for_lines
+from pwff_core.runs.store import RunStatus
 from tests.e2e.conftest import ENGINE_MS, TINY, Visitor
-from tests.e2e.repeating import choose
+from tests.support.accessibility import findings
+from tests.support.browser import Site, settle
+from tests.support.charts import wait_for_lines
+from tests.support.repeating import choose
 
 METHODS = {"fedada": "FedAda", "fedlora": "FedLoRA"}  # both end after instruction tuning
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Dialog, expect
 
-from pwff_core.store import Store
-from tests.browser import Site, settle
+from pwff_core.runs.store import Store
 from tests.e2e.conftest import Visitor
-from tests.safety.planted import NASTY, plant
+from tests.support.browser import Site, settle
+from tests.support.planted import NASTY, plant
 
 _FOUND = """() => [...document.querySelectorAll(
   ".stApp img[src='x'], .stApp img[src*='foreign'], .stApp a[href*='foreign'], .stApp .katex, .stApp b"

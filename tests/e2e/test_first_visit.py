@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.charts import wait_for_round
 from tests.e2e.conftest import Visitor
+from tests.support.charts import wait_for_round
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,12 @@ from playwright.sync_api import Locator, Page, expect
 from pypdf import PdfReader
 
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.store import RunStatus
-from tests.browser import Site, settle
-from tests.e2e.accessibility import findings
-from tests.e2e.charts import drawn, last_round, wait_for_round, wait_for_run, zoom
+from pwff_core.runs.store import RunStatus
 from tests.e2e.conftest import TINY, Visitor
-from tests.scripted import profile, whole_run
+from tests.support.accessibility import findings
+from tests.support.browser import Site, settle
+from tests.support.charts import drawn, last_round, wait_for_round, wait_for_run, zoom
+from tests.support.scripted import profile, whole_run
 
 # more rounds than the lesson takes, and no fading: a round's delay is then bits / (B log2(1 + SNR)) to the last digit
 LESSON = TINY | {

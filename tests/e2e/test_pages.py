@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import ROOT
-from tests.e2e.accessibility import findings
-from tests.e2e.charts import chart, drawn, wait_for_zoom
 from tests.e2e.conftest import Visitor
+from tests.support.accessibility import findings
+from tests.support.browser import ROOT
+from tests.support.charts import chart, drawn, wait_for_zoom
 
 PAGES = [path.stem for path in sorted((ROOT / "pages").glob("*.py"))]
 BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(16, 22, 28)"}  # of .streamlit/config.toml

@@ -9,12 +9,12 @@ import pytest
 from playwright.sync_api import expect
 
 from pwff_core.config import RunConfig
-from pwff_core.store import RunStatus, Store
-from tests.browser import Site, settle
-from tests.e2e.charts import wait_for_round
+from pwff_core.runs.store import RunStatus, Store
 from tests.e2e.conftest import Visitor
-from tests.e2e.tables import tick_first
-from tests.scripted import profile, whole_run
+from tests.support.browser import Site, settle
+from tests.support.charts import wait_for_round
+from tests.support.page_tables import tick_first
+from tests.support.scripted import profile, whole_run
 
 ROUND_S = 3600.0  # of computing: at 20 times its pace the replay still goes when a slow machine comes to the click
 

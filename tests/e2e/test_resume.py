@@ -10,14 +10,14 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from pwff_core.marks import marks
-from pwff_core.store import Store
-from tests.browser import Site, settle
-from tests.e2e.accessibility import findings
-from tests.e2e.charts import drawn, wait_for_lines, wait_for_round, wait_for_run
+from pwff_core.runs.checkpoints import marks
+from pwff_core.runs.store import Store
 from tests.e2e.conftest import TINY, Visitor
-from tests.e2e.repeating import choose
 from tests.e2e.test_live import button, run_in, set_snr
+from tests.support.accessibility import findings
+from tests.support.browser import Site, settle
+from tests.support.charts import drawn, wait_for_lines, wait_for_round, wait_for_run
+from tests.support.repeating import choose
 
 # more rounds than the test takes, and no fading, so that a round's delay follows from the SNR alone
 LONG = TINY | {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.browser import Site
-from tests.e2e.accessibility import findings
 from tests.e2e.conftest import Visitor
-from tests.e2e.tables import tick_first
+from tests.support.accessibility import findings
+from tests.support.browser import Site
+from tests.support.page_tables import tick_first
 
 
 def test_a_run_is_renamed_deleted_and_brought_back(visit: Visitor, site: Site) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from pwff_core import uploads
-from tests.browser import Site, settle
-from tests.e2e.accessibility import findings
+from pwff_core.runs import uploads
 from tests.e2e.conftest import Visitor
+from tests.support.accessibility import findings
+from tests.support.browser import Site, settle
 
 NAME = "my <b>*rows*.csv"
 ROWS = b"instruction,output\nsay hello,hello\n"

@@ -14,10 +14,10 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from benchmarks.browsers import Browser, round_in
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.store import RunStatus
-from tests.browser import PATIENCE_S, Site, open_context, settle
-from tests.e2e.charts import wait_for_round
-from tests.scripted import profile, whole_run
+from pwff_core.runs.store import RunStatus
+from tests.support.browser import PATIENCE_S, Site, open_context, settle
+from tests.support.charts import wait_for_round
+from tests.support.scripted import profile, whole_run
 
 ROUNDS = 6
 

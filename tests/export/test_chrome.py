@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 
 from pwff_core.export import chrome, ordered, write
+from pwff_core.export.bundle import Delivery, Parcel
 from pwff_core.export.chrome import Picture, draw, figure_text, find_chrome
-from pwff_core.export.parcel import Delivery, Parcel
-from pwff_core.export.printer import _write
+from pwff_core.export.chrome_process import _write
 from pwff_core.figures import PRESETS, for_print, panel_figure, round_frame, spans_of
-from tests.scripted import whole_run
+from tests.support.scripted import whole_run
 
 needs_chrome = pytest.mark.skipif(find_chrome() is None, reason="there is no Chrome or Chromium on this computer")
 needs_scripts = pytest.mark.skipif(sys.platform == "win32", reason="the stand-ins for Chrome are shell scripts")

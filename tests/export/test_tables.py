@@ -9,7 +9,7 @@ import pyarrow.parquet as parquet
 
 from pwff_core.export import clients_table, rounds_table, table_bytes
 from pwff_core.records import ClientRecord, RoundRecord
-from tests.scripted import record, whole_run
+from tests.support.scripted import record, whole_run
 
 RECORDS = [record(1, "abc"), record(2, "abc")]
 TABLE = pd.DataFrame({"text": ["für Ω", "a,b"], "number": [math.inf, math.nan], "count": [1, 2], "yes": [True, False]})

@@ -21,11 +21,11 @@ from pwff_core.figures.comparison import (
     over_seeds,
     runs_frame,
 )
-from pwff_core.figures.comparison_drawing import chart_figure
+from pwff_core.figures.comparison_figure import chart_figure
 from pwff_core.figures.methods import LOOKS
 from pwff_core.methods import MethodId
 from pwff_core.records import RoundRecord, Stage
-from tests.scripted import whole_run
+from tests.support.scripted import whole_run
 
 PLANNED: dict[Stage, int] = {"instruction": 3, "reward": 2, "alignment": 4}
 

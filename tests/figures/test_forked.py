@@ -19,7 +19,7 @@ from pwff_core.figures import (
 )
 from pwff_core.figures.panels import PanelId
 from pwff_core.records import Stage
-from tests.scripted import whole_run
+from tests.support.scripted import whole_run
 
 PLANNED: dict[Stage, int] = {"instruction": 3, "reward": 2, "alignment": 4}
 RECORDS = whole_run()

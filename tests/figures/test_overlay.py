@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from pwff_core.figures import PANELS, figure_json, round_frame
-from pwff_core.figures.drawing import MAX_POINTS
 from pwff_core.figures.overlay import MAX_RUNS, OVERLAID, Overlaid, overlay_figure, overlay_table, overlay_words
-from tests.scripted import record, whole_run
+from pwff_core.figures.panel_figure import MAX_POINTS
+from tests.support.scripted import record, whole_run
 
 WHOLE = Overlaid("whole", round_frame(whole_run()))  # 3 + 2 + 4 rounds
 TUNED = Overlaid("<b>tuned & done</b>", round_frame(whole_run(rounds={"instruction": 4})))

@@ -11,7 +11,7 @@ from plotly.colors import sample_colorscale
 from pwff_core.figures import figure_json
 from pwff_core.figures.plane import plane_figure, plane_frame, plane_table, plane_words, steps_of
 from pwff_core.records import RoundRecord
-from tests.scripted import WEIGHTS, whole_run
+from tests.support.scripted import WEIGHTS, whole_run
 
 RUN = whole_run("abc")  # five clients, λ = 0 … 1; 2 rounds of reward learning, 4 of alignment
 

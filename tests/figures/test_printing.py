@@ -14,7 +14,7 @@ from pwff_core.figures import PANELS, PRESETS, PanelId, SizeId, for_print, panel
 from pwff_core.figures.plane import plane_figure, plane_frame
 from pwff_core.figures.printing import _labels, _reach, _width
 from pwff_core.records import Steering, Value
-from tests.scripted import whole_run
+from tests.support.scripted import whole_run
 
 RECORDS = whole_run()
 SPANS = spans_of({"instruction": 3, "reward": 2, "alignment": 4}, RECORDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fuzz.cases import VARIABLE, WANTED, tried
+from tests.support.fuzz_cases import VARIABLE, WANTED, tried
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

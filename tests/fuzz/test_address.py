@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pages.widgets import address
-from pwff_core import hosting
+from pages.settings import address
 from pwff_core.config import RunConfig, knobs
-from pwff_core.processes import HOSTED_VARIABLE
-from tests.fuzz.cases import fuzzed
-from tests.fuzz.material import texts
+from pwff_core.runs import limits
+from pwff_core.runs.processes import HOSTED_VARIABLE
+from tests.support.fuzz_cases import fuzzed
+from tests.support.fuzz_material import texts
 
 numbers = st.one_of(st.integers(-5, 1000).map(str), st.floats().map(str))
 queries = st.dictionaries(
@@ -29,7 +29,7 @@ def test_an_address(hosted: str, query: dict[str, list[str]]) -> None:
         patch.setenv(HOSTED_VARIABLE, hosted)
         config, notices = address.config_of(query)
         if config:
-            hosting.check(config)
+            limits.check(config)
             assert address.config_of({name: [text] for name, text in address.settings_of(config).items()}) == (
                 config,
                 [],

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from pwff_core import cli
 from pwff_core.config import RunConfig, knobs, with_changes
-from pwff_core.store import RunStatus, Store
-from tests import scripted
-from tests.fuzz.cases import fuzzed
-from tests.fuzz.material import texts
+from pwff_core.runs.store import RunStatus, Store
+from tests.support import scripted
+from tests.support.fuzz_cases import fuzzed
+from tests.support.fuzz_material import texts
 
 COMMANDS = ("run", "resume", "fork", "compare", "runs", "export", "app", "rank", "doctor", "--version", "--help", "rnu")
 FLAGS = (
@@ -74,7 +74,7 @@ def test_a_line(folder: Path, line: list[str]) -> None:
         patch.setattr(os, "execve", nothing)
         patch.setattr(subprocess, "call", nothing)
         patch.setattr(subprocess, "Popen", nothing)
-        patch.setattr("pwff_core.ranking.command.rank", nothing)
+        patch.setattr("pwff_core.tools.rank.command.rank", nothing)
         try:
             code = cli.main([word.replace("{run}", run_id) for word in line])
         except SystemExit as end:  # argparse's and tyro's own way, for help and for a flag without its value

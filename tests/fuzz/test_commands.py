@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core.config import STEERABLE, RunConfig, steered, with_changes
+from pwff_core.engine.worker import recorded
 from pwff_core.errors import PwffError
-from pwff_core.store import RunStatus, Store
-from pwff_core.worker import recorded
-from tests import scripted
-from tests.fuzz.cases import fuzzed
-from tests.fuzz.material import is_a_sentence, numbers, texts, values
+from pwff_core.runs.store import RunStatus, Store
+from tests.support import scripted
+from tests.support.fuzz_cases import fuzzed
+from tests.support.fuzz_material import is_a_sentence, numbers, texts, values
 
 CONFIG = with_changes(
     RunConfig(), {"clients": 2, "instruction.rounds": 3, "reward.rounds": 0, "alignment.rounds": 0}

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from pwff_core.config import STEERABLE, RunConfig, checked, knobs, load_toml, steered, with_changes
 from pwff_core.errors import ConfigError
-from pwff_core.export.texts import config_toml
-from tests.fuzz.cases import fuzzed
-from tests.fuzz.material import damaged, is_a_sentence, texts, values
+from pwff_core.export.contents import config_toml
+from tests.support.fuzz_cases import fuzzed
+from tests.support.fuzz_material import damaged, is_a_sentence, texts, values
 
 PATHS = sorted(knobs())
 SECTIONS = sorted({path.partition(".")[0] for path in PATHS})

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core.errors import StoreError
-from pwff_core.recording import from_json, recorded_demo, to_json
-from tests.fuzz.cases import fuzzed
-from tests.fuzz.material import damaged, is_a_sentence, values
+from pwff_core.runs.recording import from_json, recorded_demo, to_json
+from tests.support.fuzz_cases import fuzzed
+from tests.support.fuzz_material import damaged, is_a_sentence, values
 
 DEMO = recorded_demo()
 TEXT = to_json(DEMO._replace(records=DEMO.records[:2]))

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from pwff_core import uploads
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.data.sources import load_clients
-from pwff_core.data.uploaded import look_through
+from pwff_core.data.upload_checks import look_through
 from pwff_core.errors import DataError, PwffError
-from tests.fuzz.cases import fuzzed
-from tests.fuzz.material import damaged, is_a_sentence
+from pwff_core.runs import uploads
+from tests.support.fuzz_cases import fuzzed
+from tests.support.fuzz_material import damaged, is_a_sentence
 
 ROWS = [{"instruction": f"Say “{n}”\nnow", "input": "", "output": f'It is, "{n}".'} for n in range(12)]
 SETTINGS = {"clients": 2, "data.train_examples": 4, "data.test_examples": 2, "data.topics": 2}

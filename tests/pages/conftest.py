@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core import launch
-from pwff_core.store import Store, judging
+from pwff_core.runs import launch
+from pwff_core.runs.store import Store, status
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that a test plays is not held up, however long the test takes from one round to the next."""
-    monkeypatch.setattr(judging, "STALE_S", math.inf)
+    monkeypatch.setattr(status, "STALE_S", math.inf)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets.address import config_of, link, settings_of
+from pages.settings.address import config_of, link, settings_of
 from pwff_core.config import Knob, PresetId, RunConfig, knobs, preset_config, with_changes
 from pwff_core.errors import ConfigError
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets.asking import conversation, score_words, telling_clients, weight_words
-from pwff_core import conversation as talking
+from pages.run.chat import conversation, score_words, telling_clients, weight_words
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.conversation import Answer, models_folder
 from pwff_core.records import ClientProfile
-from pwff_core.store import RunStatus, Store
-from tests.scripted import WEIGHTS, whole_run
+from pwff_core.runs import chat as talking
+from pwff_core.runs.chat import Answer, models_folder
+from pwff_core.runs.store import RunStatus, Store
+from tests.support.scripted import WEIGHTS, whole_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = str(ROOT / "pages" / "clients.py")
-FAKE = ROOT / "tests" / "fake_talk.py"
+FAKE = ROOT / "tests" / "support" / "fake_chat_server.py"
 CONFIG = with_changes(
     RunConfig(), {"clients": 5, "instruction.rounds": 3, "reward.rounds": 2, "alignment.rounds": 4}
 )  # fmt: skip

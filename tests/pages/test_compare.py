@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets.cancelling import NOTICE
-from pages.widgets.claims import SIGNS, claims_html
-from pages.widgets.compared import Played, comparison_words, longest, state_words
-from pages.widgets.comparing import Setup, setup_words
-from pwff_core import launch
+from pages.comparison.cancel import NOTICE
+from pages.comparison.claims import SIGNS, claims_html
+from pages.comparison.results import Played, comparison_words, longest, state_words
+from pages.comparison.setup import Setup, setup_words
 from pwff_core.comparison.claims import CLAIMS
 from pwff_core.comparison.presets import FIGURES, plan, run_label
 from pwff_core.comparison.verdicts import Ruling, Verdict, verdict
@@ -19,8 +18,9 @@ from pwff_core.config import RunConfig, with_changes
 from pwff_core.errors import EngineError
 from pwff_core.methods import MethodId
 from pwff_core.records import RoundRecord, Steering
-from pwff_core.store import RunStatus, Store
-from tests import scripted
+from pwff_core.runs import launch
+from pwff_core.runs.store import RunStatus, Store
+from tests.support import scripted
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = str(ROOT / "pages" / "compare.py")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pages.widgets.words import settings_words
-from pwff_core import launch
+from pages.parts.words import settings_words
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.errors import EngineError
 from pwff_core.paths import log_path
-from pwff_core.store import RunStatus, Store
-from tests import scripted
-from tests.live_page import (
+from pwff_core.runs import launch
+from pwff_core.runs.store import RunStatus, Store
+from tests.support import scripted
+from tests.support.live_page import (
     GPT2_PRICE,
     PLANNED,
     ROOT,
@@ -219,7 +219,7 @@ def test_a_finished_run_says_what_its_end_lacked(store: Store) -> None:
 def test_a_worker_that_died_is_shown_as_failed_with_its_last_words(store: Store) -> None:
     run_id = store.create_run(GPT2_PRICE)
     path = str(store.path)
-    claim = f"from pathlib import Path; from pwff_core.store import Store; Store(Path({path!r})).claim('{run_id}')"
+    claim = f"from pathlib import Path; from pwff_core.runs.store import Store; Store(Path({path!r})).claim('{run_id}')"
     subprocess.run([sys.executable, "-c", claim], cwd=ROOT, check=True)  # a worker that ends at once
     log = log_path(store.path, run_id)
     log.parent.mkdir()

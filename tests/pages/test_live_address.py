@@ -9,8 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.store import RunStatus, Store
-from tests.live_page import GPT2_PRICE, PAGE, address, going, in_stages, opened, shown, texts, tiles, typed
+from pwff_core.runs.store import RunStatus, Store
+from tests.support.live_page import GPT2_PRICE, PAGE, address, going, in_stages, opened, shown, texts, tiles, typed
 
 
 def with_address(**settings: str) -> AppTest:

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets import history
+from pages.parts import run_table
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.figures import WEIGHTS
-from pwff_core.marks import forget
-from pwff_core.store import RunStatus, Store, judging
-from tests.live_page import THREE_STAGES, address, in_stages, marked, opened, shown, texts, typed
-from tests.scripted import profile, whole_run
+from pwff_core.runs.checkpoints import forget
+from pwff_core.runs.store import RunStatus, Store
+from pwff_core.runs.store import status as status_module
+from tests.support.live_page import THREE_STAGES, address, in_stages, marked, opened, shown, texts, typed
+from tests.support.scripted import profile, whole_run
 
 ENDS = {"instruction": "All 3 rounds were played.", "reward": "All 2 rounds were played."}
 POINTS = ["after round 3, the end of instruction tuning", "after round 5, the end of reward learning"]
@@ -123,10 +124,10 @@ def test_two_browsers_that_resume_a_run_start_one_worker(store: Store, launched:
 
 
 def resumed_twice(run_id: str) -> None:
-    from pages.widgets import going_on
+    from pages.run import resume
 
-    going_on.resume(run_id, "me", 0)
-    going_on.resume(run_id, "me", 0)
+    resume.resume(run_id, "me", 0)
+    resume.resume(run_id, "me", 0)
 
 
 def test_a_click_that_streamlit_hands_over_twice_resumes_once(store: Store, launched: list[tuple[Path, str]]) -> None:
@@ -152,7 +153,7 @@ def test_beside_a_run_that_is_going_it_waits_its_turn(store: Store, launched: li
 def test_a_run_that_gives_no_sign_of_life_says_why_and_can_be_stopped(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "STALE_S", 3600.0)
+    monkeypatch.setattr(status_module, "STALE_S", 3600.0)
     run_id = ended(store, 4, RunStatus.STOPPED)
     change(store, "UPDATE runs SET status = 'running', heartbeat_at = ?", time.time() - 7200)
     page = opened(run_id)
@@ -167,7 +168,7 @@ def test_a_run_that_gives_no_sign_of_life_says_why_and_can_be_stopped(
 def test_the_button_of_a_run_that_is_held_up_is_what_a_press_does(
     store: Store, monkeypatch: pytest.MonkeyPatch, clicks: list[str], label: str
 ) -> None:
-    monkeypatch.setattr(judging, "STALE_S", 3600.0)
+    monkeypatch.setattr(status_module, "STALE_S", 3600.0)
     run_id = ended(store, 4, RunStatus.STOPPED)
     change(store, "UPDATE runs SET status = 'running', heartbeat_at = ?", time.time() - 7200)
     page = opened(run_id)
@@ -179,7 +180,7 @@ def test_the_button_of_a_run_that_is_held_up_is_what_a_press_does(
 
 
 def test_a_paused_run_that_is_held_up_offers_to_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "STALE_S", 3600.0)
+    monkeypatch.setattr(status_module, "STALE_S", 3600.0)
     run_id = ended(store, 4, RunStatus.STOPPED)
     change(store, "UPDATE runs SET status = 'running'")
     store.pause(run_id, "")
@@ -321,4 +322,4 @@ def test_a_parent_of_another_version_does_not_keep_its_fork_from_being_shown(sto
 
 
 def test_short_names_of_parents_are_cut(store: Store) -> None:
-    assert history.short_names([store.run(ended(store, 9, RunStatus.FINISHED, "x" * 60))]) == [f"{'x' * 40} …"]
+    assert run_table.short_names([store.run(ended(store, 9, RunStatus.FINISHED, "x" * 60))]) == [f"{'x' * 40} …"]

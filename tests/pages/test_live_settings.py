@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets.knobs import stops
-from pages.widgets.preferences import MOST_SLIDERS, start_of, weights_of
-from pages.widgets.settings import DRAWN, SLIDERS, STAGES
+from pages.settings.fields import stops
+from pages.settings.panel import DRAWN, SLIDERS, STAGES
+from pages.settings.preferences import MOST_SLIDERS, start_of, weights_of
 from pwff_core.config import knobs, preset_config, with_changes
 from pwff_core.figures import value_text
-from pwff_core.store import RunStatus, Store
+from pwff_core.runs.store import RunStatus, Store
 from pwff_core.units import with_prefix
 from pwff_core.wireless.link import estimate
 from pwff_core.wireless.payload import GPT2_SMALL
-from tests.live_page import (
+from tests.support.live_page import (
     GPT2_PRICE,
     going,
     opened,

@@ -11,8 +11,8 @@ from pwff_core.config import RunConfig, with_changes
 from pwff_core.errors import StoreError
 from pwff_core.figures import WEIGHTS
 from pwff_core.records import Steering, Value
-from pwff_core.store import RunStatus, Store, commands
-from tests.live_page import THREE_STAGES, address, going, in_stages, opened, shown, texts, typed, weight_sliders
+from pwff_core.runs.store import RunStatus, Store, commands
+from tests.support.live_page import THREE_STAGES, address, going, in_stages, opened, shown, texts, typed, weight_sliders
 
 OWN_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SPREAD = with_changes(THREE_STAGES, {WEIGHTS: OWN_WEIGHTS})
@@ -268,7 +268,7 @@ def test_a_run_that_waits_is_shown_with_its_position_and_starts_when_its_turn_ha
 
 
 def clicked_twice() -> None:
-    from pages.widgets import controls
+    from pages.run import controls
     from pwff_core.config import RunConfig
 
     controls.start(RunConfig(), "me", 0)

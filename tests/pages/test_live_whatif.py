@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets import whatif
+from pages.run import whatif
 from pwff_core.config import ChannelConfig, RunConfig, with_changes
 from pwff_core.records import RoundRecord, Steering
-from pwff_core.store import RunStatus, Store
+from pwff_core.runs.store import RunStatus, Store
 from pwff_core.wireless.repricing import Repriced, reprice
-from tests import scripted
-from tests.live_page import THREE_STAGES, opened, shown, texts, typed
+from tests.support import scripted
+from tests.support.live_page import THREE_STAGES, opened, shown, texts, typed
 
 ANY_CHANNEL = with_changes(THREE_STAGES, {"channel.fading": "awgn"})
 

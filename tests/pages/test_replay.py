@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets import replay
-from pages.widgets.replay import SPEEDS, ends_of, fitting_speed, recording_for, so_far
+from pages.run import replay
+from pages.run.replay import SPEEDS, ends_of, fitting_speed, recording_for, so_far
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.errors import StoreError
 from pwff_core.figures import planned_stages, spans_of
-from pwff_core.recording import DEMO_ID, Recording, recorded_demo, recording_of, to_json
 from pwff_core.records import Steering
-from pwff_core.store import RunStatus, Store
-from tests.scripted import WEIGHTS, profile, whole_run
+from pwff_core.runs.recording import DEMO_ID, Recording, recorded_demo, recording_of, to_json
+from pwff_core.runs.store import RunStatus, Store
+from tests.support.scripted import WEIGHTS, profile, whole_run
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = with_changes(
@@ -161,8 +161,8 @@ SCRIPT = """
 import sys; sys.path.insert(0, {root!r})
 from pathlib import Path
 import streamlit as st
-from pages.widgets.replay import draw_replay
-from pwff_core.recording import from_json
+from pages.run.replay import draw_replay
+from pwff_core.runs.recording import from_json
 
 def draw(now):
     left = sum(record.wall_s for record in now.records)

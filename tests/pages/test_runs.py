@@ -11,13 +11,14 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets.history import Wanted, short_names, title_of
+from pages.parts.run_table import Wanted, short_names, title_of
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.conversation import models_folder
-from pwff_core.marks import checkpoints_folder, marks
-from pwff_core.store import RunStatus, Store, judging
-from tests.live_page import marked
-from tests.scripted import WEIGHTS, profile, whole_run
+from pwff_core.runs.chat import models_folder
+from pwff_core.runs.checkpoints import checkpoints_folder, marks
+from pwff_core.runs.store import RunStatus, Store
+from pwff_core.runs.store import status as status_module
+from tests.support.live_page import marked
+from tests.support.scripted import WEIGHTS, profile, whole_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = str(ROOT / "pages" / "runs.py")
@@ -384,7 +385,7 @@ def test_whose_fork_a_run_is_stands_in_the_list(store: Store) -> None:
 
 
 def test_a_run_that_is_held_up_says_why(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "STALE_S", 3600.0)
+    monkeypatch.setattr(status_module, "STALE_S", 3600.0)
     run_id = played(store, rounds=2, status=None)
     with sqlite3.connect(store.path) as connection:
         connection.execute("UPDATE runs SET heartbeat_at = heartbeat_at - 7200")

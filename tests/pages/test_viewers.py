@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets import drawn, looking
-from pages.widgets.drawn import Drawable, drawings, frame_of
-from pages.widgets.looking import MOST_RUNS, seen
-from pages.widgets.shelf import Shelf
+from pages.server import drawings as drawings_module
+from pages.server import snapshots
+from pages.server.cache import Shelf
+from pages.server.drawings import Drawable, drawings, frame_of
+from pages.server.snapshots import MOST_RUNS, seen
 from pwff_core.config import RunConfig, with_changes
 from pwff_core.errors import StoreError
 from pwff_core.figures import PANELS, WhatIf, planned_stages, round_frame, spans_of
-from pwff_core.store import RunStatus, Store
-from tests import scripted
-from tests.live_page import THREE_STAGES, going, in_stages, opened, round_record, shown, texts, tiles, typed
+from pwff_core.runs.store import RunStatus, Store
+from tests.support import scripted
+from tests.support.live_page import THREE_STAGES, going, in_stages, opened, round_record, shown, texts, tiles, typed
 
 VIEWERS = 30
 
@@ -80,10 +81,10 @@ def test_looks_at_the_same_time_read_the_store_once(
     assert len(reads) == 1
     assert {one.revision for one in found} == {found[0].revision}
     assert [len(one.shown.records) for one in found] == [3] * VIEWERS
-    clock[0] += looking.FRESH_S / 2
+    clock[0] += snapshots.FRESH_S / 2
     at_once(lambda: seen(store.path, run_id))
     assert len(reads) == 1
-    clock[0] += looking.FRESH_S
+    clock[0] += snapshots.FRESH_S
     at_once(lambda: seen(store.path, run_id))
     assert len(reads) == 2
 
@@ -180,7 +181,7 @@ def test_runs_and_stores_do_not_mix(store: Store, tmp_path: Path) -> None:
 
 def test_a_round_is_drawn_once_for_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = in_stages(store, 4)
-    figures = counted(monkeypatch, drawn, "panel_figure")
+    figures = counted(monkeypatch, drawings_module, "panel_figure")
     now = drawable(store, run_id)
     found = at_once(lambda: drawings(now, False, {}))
     assert len(figures) == len(found[0]) == 8
@@ -211,7 +212,7 @@ def test_what_each_person_asks_for_is_drawn_beside_what_all_see(store: Store) ->
 def test_the_table_of_rounds_grows_and_a_replay_gets_its_part(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = in_stages(store, 4)
     row, records = store.run(run_id), scripted.whole_run(run_id)
-    added = counted(monkeypatch, drawn, "round_frame")
+    added = counted(monkeypatch, drawings_module, "round_frame")
     frames = [frame_of(row, records[:count], "replay") for count in (4, 6, 6, 2, 9)]
     assert [len(frame) for frame in frames] == [4, 6, 6, 2, 9]
     assert [len(call[0]) for call in added] == [0, 4, 2, 3]  # new rounds alone
@@ -248,10 +249,10 @@ def test_runs_that_nobody_watches_are_forgotten(store: Store, clock: list[float]
         run_id = going(store, 1)
         store.finish(run_id, RunStatus.FINISHED)
         seen(store.path, run_id)
-    assert len(looking._RUNS) <= MOST_RUNS
+    assert len(snapshots._RUNS) <= MOST_RUNS
     clock[0] += 61
     seen(store.path, run_id)
-    assert len(looking._RUNS) == 1
+    assert len(snapshots._RUNS) == 1
 
 
 # ---- sessions -------------------------------------------------------------------------------------------------------
@@ -260,8 +261,8 @@ def test_runs_that_nobody_watches_are_forgotten(store: Store, clock: list[float]
 def test_sessions_that_look_at_nothing_new_build_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = in_stages(store, 4)
     opened(run_id)
-    figures = counted(monkeypatch, drawn, "panel_figure")
-    rows = counted(monkeypatch, drawn, "round_frame")
+    figures = counted(monkeypatch, drawings_module, "panel_figure")
+    rows = counted(monkeypatch, drawings_module, "round_frame")
     pages = [opened(run_id) for _ in range(3)]
     assert figures == rows == []
     store.append(run_id, scripted.whole_run(run_id)[4])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pages.widgets.words import (
+from pages.parts.words import (
     doubts,
     plain,
     resume_words,
@@ -12,12 +12,12 @@ from pages.widgets.words import (
     status_words,
 )
 from pwff_core.config import RunConfig, with_changes
+from pwff_core.engine.worker.catch_up import progress
 from pwff_core.figures import spans_of
 from pwff_core.records import Stage
-from pwff_core.store import RunStatus, Store
-from pwff_core.worker.catching_up import progress
-from tests import scripted
-from tests.live_page import (
+from pwff_core.runs.store import RunStatus, Store
+from tests.support import scripted
+from tests.support.live_page import (
     PLANNED,
     going,
 )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core import launch
-from pwff_core.processes import HOSTED_VARIABLE
-from pwff_core.store import Store
+from pwff_core.runs import launch
+from pwff_core.runs.processes import HOSTED_VARIABLE
+from pwff_core.runs.store import Store
 
 
 @pytest.fixture(autouse=True)

@@ -14,14 +14,14 @@ import pytest
 from google.protobuf.message import Message
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets.asking import Exchange
-from pages.widgets.words import plain
-from pwff_core.conversation import Answer
+from pages.parts.words import plain
+from pages.run.chat import Exchange
 from pwff_core.export import file_bytes, ordered, run_parcel, table_bytes
-from pwff_core.recording import recording_of
-from pwff_core.store import Store
-from tests.live_page import PAGE, shown
-from tests.safety.planted import FORMULA, IMAGE, LONG, NASTY, plant
+from pwff_core.runs.chat import Answer
+from pwff_core.runs.recording import recording_of
+from pwff_core.runs.store import Store
+from tests.support.live_page import PAGE, shown
+from tests.support.planted import FORMULA, IMAGE, LONG, NASTY, plant
 
 # what Streamlit shows as it is: it reads no Markdown in them
 PLAIN = {

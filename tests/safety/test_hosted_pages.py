@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets import uploads as uploads_widget
-from pages.widgets import visitor
-from pwff_core import hosting, uploads
+from pages.server import visitor
+from pages.settings import uploads as uploads_widget
 from pwff_core.config import RunConfig, preset_config, with_changes
+from pwff_core.engine.worker import recorded
 from pwff_core.errors import ConfigError, StoreError
-from pwff_core.store import RunStatus, Store
-from pwff_core.worker import recorded
-from tests import scripted
-from tests.live_page import opened, shown, texts, typed
+from pwff_core.runs import limits, uploads
+from pwff_core.runs.store import RunStatus, Store
+from tests.support import scripted
+from tests.support.live_page import opened, shown, texts, typed
 
-ME, OTHER = hosting.owner_of("a" * 32), hosting.owner_of("b" * 32)
+ME, OTHER = limits.owner_of("a" * 32), limits.owner_of("b" * 32)
 
 
 def button(page: AppTest, key: str) -> bool:
@@ -128,7 +128,7 @@ def test_a_resume_is_no_run_more_of_the_day_but_one_more_at_a_time(
 
 def test_the_queue_is_full_for_everybody(hosted: None, store: Store) -> None:
     for number in range(30):
-        store.create_run(RunConfig(), waits=True, owner=hosting.owner_of(str(number)))
+        store.create_run(RunConfig(), waits=True, owner=limits.owner_of(str(number)))
     with pytest.raises(ConfigError, match=r"is full \(30 of 30 places\)"), visitor.admitted(store, ME, RunConfig()):
         pass
 
@@ -200,11 +200,11 @@ def upload(name: str, content: bytes) -> None:
     """The page of an upload box, and a file that has just come in."""
     import streamlit as st
 
-    from pages.widgets import settings, uploads
+    from pages.settings import panel, uploads
     from tests.safety.test_hosted_pages import Sent
 
-    if not settings.ready():
-        settings.adopt(settings.preset_config("demo"))
+    if not panel.ready():
+        panel.adopt(panel.preset_config("demo"))
         st.session_state["uploads:file:x"], st.session_state["uploads:drawn"] = Sent(name, content), 0
         uploads._taken("uploads:file:x")
     uploads.draw()
@@ -220,7 +220,7 @@ def test_an_upload_becomes_the_data_source(hosted: None, store: Store, name: str
     assert [path.name for path in uploads.uploads_folder(store.path).iterdir()] == [source.removeprefix("upload:")]
     said = page.caption[0].value
     assert said.startswith("The next run learns from") and said.replace("\\<img", "").count("<img") == 0
-    hosting.check(with_changes(RunConfig(), {"data.source": source}))
+    limits.check(with_changes(RunConfig(), {"data.source": source}))
     page.button(key="uploads:back").click().run()
     assert page.code[0].value == "demo"
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core import hosting, processes
 from pwff_core.config import RunConfig, knobs, preset_config, with_changes
 from pwff_core.errors import ConfigError
+from pwff_core.runs import limits, processes
 
 UPLOAD = f"upload:{'0' * 64}.csv"
 
@@ -21,7 +21,7 @@ UPLOAD = f"upload:{'0' * 64}.csv"
     [{}, {"clients": 20}, {"data.source": UPLOAD}, {"instruction.rounds": 49}, {"channel.snr_db": -30.0}],
 )
 def test_what_a_class_does_is_allowed(hosted: None, changes: dict[str, Any]) -> None:
-    hosting.check(with_changes(RunConfig(), changes))
+    limits.check(with_changes(RunConfig(), changes))
 
 
 @pytest.mark.parametrize(
@@ -42,52 +42,52 @@ def test_what_a_class_does_is_allowed(hosted: None, changes: dict[str, Any]) -> 
 )
 def test_what_is_refused_says_the_limit(hosted: None, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=r"\.$") as refused:
-        hosting.check(with_changes(RunConfig(), changes))
+        limits.check(with_changes(RunConfig(), changes))
     assert sentence in str(refused.value)
 
 
 def test_at_home_nothing_is_limited() -> None:
     config = with_changes(preset_config("paper"), {"clients": 200})
-    hosting.check(config)
-    assert hosting.fitted(config) is config
-    assert hosting.refusal(going=1000, today=1000, waiting=1000) == ""
-    assert all(hosting.bounded(entry) is entry and hosting.offered(path) for path, entry in knobs().items())
+    limits.check(config)
+    assert limits.fitted(config) is config
+    assert limits.refusal(going=1000, today=1000, waiting=1000) == ""
+    assert all(limits.bounded(entry) is entry and limits.offered(path) for path, entry in knobs().items())
 
 
 def test_every_limit_is_of_a_knob_that_there_is_and_narrower_than_its_own(hosted: None) -> None:
-    found, entries = hosting.limits(), knobs()
+    found, entries = limits.limits(), knobs()
     assert found is not None
     for path, most in found.most.items():
         assert (entries[path].low or 0) <= most < (entries[path].high or math.inf)
-        assert hosting.bounded(entries[path]).high == most
+        assert limits.bounded(entries[path]).high == most
         assert entries[path].default <= most  # the demo itself is allowed
     assert {path for path, entry in entries.items() if entry.kind == "text"} - {"data.topic_column"} <= {*found.only}
 
 
 def test_a_text_knob_is_hidden_and_only_the_demo_s_preset_is_left(hosted: None) -> None:
-    assert not hosting.offered("backbone") and not hosting.offered("data.source")
-    assert hosting.offered("clients") and hosting.offered("device")
-    assert hosting.bounded(knobs()["preset"]).choices == ("demo",)
+    assert not limits.offered("backbone") and not limits.offered("data.source")
+    assert limits.offered("clients") and limits.offered("device")
+    assert limits.bounded(knobs()["preset"]).choices == ("demo",)
 
 
 def test_work_is_counted_in_tokens() -> None:
     # a client of the demo: 16 rounds × (3 × 8 × 3 + 30) × 96, 4 × 96 pairs × 96, 7 × (12 × 7 + 10) × 160
     assert 16 * 102 * 96 + 4 * 96 * 96 + 7 * 94 * 160 == 298_816
-    assert hosting.work(RunConfig()) == 1.0
-    assert hosting.work(with_changes(RunConfig(), {"clients": 20})) == 2.0
+    assert limits.work(RunConfig()) == 1.0
+    assert limits.work(with_changes(RunConfig(), {"clients": 20})) == 2.0
     without = with_changes(RunConfig(), {"alignment.rounds": 0, "reward.rounds": 0})
-    assert hosting.work(without) == pytest.approx(16 * 102 * 96 / 298_816)
+    assert limits.work(without) == pytest.approx(16 * 102 * 96 / 298_816)
     whole = with_changes(RunConfig(), {"reward.trainable": "all"})
-    assert hosting.work(whole) == pytest.approx((298_816 + 4 * 12 * 10 * 16 * 96) / 298_816)
+    assert limits.work(whole) == pytest.approx((298_816 + 4 * 12 * 10 * 16 * 96) / 298_816)
 
 
 @pytest.mark.parametrize("preset", ["paper", "paper-as-printed"])
 def test_a_config_is_brought_within_the_limits(hosted: None, preset: Any) -> None:
     wanted = with_changes(preset_config(preset), {"clients": 30, "preferences.helpfulness_weights": (0.5,) * 30})
-    fitted = hosting.fitted(wanted)
-    assert set(hosting.problems(fitted)) <= {""}  # the rounds, of which a person has to choose
+    fitted = limits.fitted(wanted)
+    assert set(limits.problems(fitted)) <= {""}  # the rounds, of which a person has to choose
     assert (fitted.clients, fitted.backbone, fitted.preset) == (20, "demo", "demo")
-    assert hosting.fitted(fitted) == fitted
+    assert limits.fitted(fitted) == fitted
 
 
 @pytest.mark.parametrize(
@@ -99,15 +99,15 @@ def test_a_config_is_brought_within_the_limits(hosted: None, preset: Any) -> Non
     ],
 )  # fmt: skip
 def test_a_visitor_s_share(hosted: None, going: int, today: int | None, waiting: int, more: int, word: str) -> None:
-    said = hosting.refusal(going=going, today=today, waiting=waiting, more=more)
+    said = limits.refusal(going=going, today=today, waiting=waiting, more=more)
     assert word in said and bool(said) == bool(word)
 
 
 @given(st.text(alphabet="0123456789abcdef", min_size=32, max_size=32))
 def test_an_owner_does_not_give_the_browser_s_id_away(browser: str) -> None:
-    owner = hosting.owner_of(browser)
+    owner = limits.owner_of(browser)
     assert len(owner) == 32 and int(owner, 16) >= 0
-    assert browser not in owner and owner == hosting.owner_of(browser) != hosting.owner_of(owner)
+    assert browser not in owner and owner == limits.owner_of(browser) != limits.owner_of(owner)
 
 
 SECRETS = {

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from pwff_core import uploads
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.conversation import models_folder
 from pwff_core.data.sources import load_clients
+from pwff_core.engine.models import saved_models
 from pwff_core.errors import DataError, ModelError
-from pwff_core.models import saved
+from pwff_core.runs import uploads
+from pwff_core.runs.chat import models_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "app.py", *ROOT.glob("pages/**/*.py"), *ROOT.glob("pwff_core/**/*.py"), *ROOT.glob("benchmarks/*.py")]
@@ -115,14 +115,14 @@ def test_a_pickle_in_the_place_of_weights_or_of_data_does_nothing(tmp_path: Path
     (models / "after.safetensors").write_bytes(bomb)
     config = RunConfig()
     head = {
-        "format": saved.FORMAT,
+        "format": saved_models.FORMAT,
         "config": config.model_dump(mode="json"),
         "placed": [[[True]]],
         "moments": ["after"],
     }
     (models / "saved.json").write_text(json.dumps(head), encoding="utf-8")
     with pytest.raises(ModelError, match=r"are damaged \(.*[Hh]eader"):
-        saved.load(models)
+        saved_models.load(models)
     source = uploads.keep(tmp_path / "runs.sqlite", "rows.parquet", bomb)
     config = with_changes(config, {"data.source": source})
     with pytest.raises(DataError, match="not valid Parquet"):

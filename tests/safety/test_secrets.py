@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core import cli, launch
-from pwff_core.processes import HOSTED_VARIABLE
-from pwff_core.store import RunStatus, Store
-from tests import scripted
-from tests.live_page import GPT2_PRICE
+from pwff_core import cli
+from pwff_core.runs import launch
+from pwff_core.runs.processes import HOSTED_VARIABLE
+from pwff_core.runs.store import RunStatus, Store
+from tests.support import scripted
+from tests.support.live_page import GPT2_PRICE
 
 ROOT = Path(__file__).resolve().parents[2]
 SENTINEL = "sk-sentinel-4d1c9a7e"
@@ -85,7 +86,7 @@ def test_the_sentinel_would_be_found(tmp_path: Path) -> None:
 
 
 def test_a_hosted_app_s_child_does_not_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pwff_core import processes
+    from pwff_core.runs import processes
 
     def seen() -> str:
         code = f"import os; print([os.environ.get(name, '') for name in {KEYS!r}])"

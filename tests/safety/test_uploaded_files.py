@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from pwff_core import uploads
 from pwff_core.config import RunConfig, with_changes
-from pwff_core.data import uploaded
+from pwff_core.data import upload_checks
 from pwff_core.data.sources import load_clients
 from pwff_core.errors import DataError
+from pwff_core.runs import uploads
 
 ROWS = [{"instruction": f"Say {word}", "output": f"It is {word}."} for word in ("one", "two", "three", "four") * 5]
 SETTINGS = {"clients": 2, "data.train_examples": 4, "data.test_examples": 2, "data.topics": 2}
@@ -116,7 +116,7 @@ def test_a_size_that_is_a_lie_does_not_take_the_computer_s_memory(
     def greedy(path: Path) -> None:
         np.ones(10**12, dtype=np.uint8)  # as a reader does that believes a header
 
-    monkeypatch.setattr(uploaded, "_csv", greedy)
+    monkeypatch.setattr(upload_checks, "_csv", greedy)
     config = uploaded_config(tmp_path, "rows.csv", CSV.encode())
     before = psutil.Process().rlimit(psutil.RLIMIT_AS) if psutil.LINUX else None
     with pytest.raises(DataError, match="cannot be read in the memory there is for it"):

@@ -40,7 +40,7 @@ def setup(**channel: Any) -> RunConfig:
 
 
 def test_a_real_run_at_its_own_channel_is_priced_as_it_was_measured(tiny_backbone: Path) -> None:
-    from pwff_core.federation import run
+    from pwff_core.engine.federation import run
 
     config = with_changes(
         RunConfig(),

@@ -1,0 +1,45 @@
+"""Up to five runs laid over each other: a chart each for accuracy, reward, delay and energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pages.parts.chart import live_chart
+from pages.parts.run_table import frame_of, short_names
+from pages.parts.words import plain, settings_words
+from pwff_core.figures import PANELS, figure_json
+from pwff_core.figures.overlay import MAX_RUNS, OVERLAID, Overlaid, overlay_figure, overlay_table, overlay_words
+from pwff_core.runs.store import RunRow, Store
+
+
+def draw_overlay(store: Store, chosen: Sequence[RunRow]) -> None:
+    """The charts of the runs, each with its words and its table."""
+    rows = chosen[:MAX_RUNS]
+    if len(chosen) > MAX_RUNS:
+        st.warning(f"At most {MAX_RUNS} runs are drawn, the first {MAX_RUNS} that you ticked.", icon=":material/info:")
+    st.subheader("Laid over each other", anchor=False)
+    names = short_names(rows)
+    told = (f"**{plain(name)}**: {plain(settings_words(row.config))}" for name, row in zip(names, rows, strict=True))
+    st.caption("  \n".join(told))
+    runs = [Overlaid(name, frame_of(store, row)) for name, row in zip(names, rows, strict=True)]
+    revision = "; ".join(f"{row.id} {row.rounds_done} {row.name}" for row in rows)
+    for left in range(0, len(OVERLAID), 2):
+        for column, panel_id in zip(st.columns(2), OVERLAID[left : left + 2], strict=True):
+            with column:
+                live_chart(
+                    f"overlay-{panel_id}",
+                    figure_json(overlay_figure(panel_id, runs)),
+                    words=overlay_words(panel_id, runs),
+                    view="overlay",
+                    revision=revision,
+                )
+                label = PANELS[panel_id].label
+                with st.expander(f"{label} in numbers", key=f"overlay-numbers:{panel_id}"):
+                    st.dataframe(
+                        overlay_table(panel_id, runs),
+                        hide_index=True,
+                        alt=f"{label} of every round and run",
+                        key=f"overlay-table:{panel_id}",
+                    )

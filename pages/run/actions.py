@@ -1,0 +1,229 @@
+"""What can be done with one run: open, resume, fork, replay, rename, share, export, cancel, delete and undo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+import streamlit as st
+
+from pages.parts.run_table import status_text, title_of
+from pages.parts.words import (
+    count,
+    failed_words,
+    held_up_words,
+    plain,
+    sentence,
+    settings_words,
+)
+from pages.run import fork, origin, resume
+from pages.run.export import draw_export
+from pages.server import visitor
+from pages.server.session import who
+from pages.settings import panel
+from pages.settings.address import REPLAY, RUN, share
+from pwff_core.errors import StoreError
+from pwff_core.figures import config_at
+from pwff_core.runs import chat, resuming
+from pwff_core.runs.checkpoints import forget, marks
+from pwff_core.runs.store import MAX_NAME, RunRow, RunStatus, Store
+from pwff_core.units import with_prefix
+
+_DELETED, _STOPPING, _ASKED, _NAME = "runs:deleted", "runs:stopping", "runs:asked-to-delete", "runs:name"
+_PROBLEM, _BAD_NAME = "runs:problem", "runs:bad-name"
+
+
+def live_page(*, run: str = "", replay: str = "") -> NoReturn:
+    """Go to the Live page: to a run, to the replay of one, or as it is."""
+    named = {RUN: run, REPLAY: replay}
+    st.switch_page("pages/live.py", query_params={name: value for name, value in named.items() if value})
+
+
+def draw_actions(store: Store, row: RunRow, position: int, viewer: str) -> None:
+    """The run in words and its buttons.
+
+    `position` is its place in the queue, 0 where it does not wait; `viewer` is who looks.
+    """
+    positions = {row.id: position} if position else {}
+    with st.container(border=True, key="run-actions"):
+        st.markdown(f"**{plain(title_of(row))}** · {status_text(row, positions)}")
+        _standing(store, row)
+        with st.container(horizontal=True, key="run-buttons"):
+            _ways_out(store, row, viewer)
+            mine = visitor.own(row, viewer)
+            if mine:
+                _rename(store, row)
+            share(row.config, row.id)
+            if position and mine:
+                st.button(
+                    "Cancel", icon=":material/event_busy:", key="runs:cancel", on_click=_cancel, args=(store, row)
+                )
+            if mine:
+                st.button("Delete", icon=":material/delete:", key="runs:delete", on_click=_delete, args=(store, row))
+        _confirm(store, row)
+        _draw_problem(_PROBLEM)
+    if row.rounds_done:
+        draw_export(store, row.id, "runs")
+
+
+def _standing(store: Store, row: RunRow) -> None:
+    """Its settings, where it came from, what is kept of it to go on from, and what is wrong with it."""
+    told = [settings_words(row.config)] if row.name else []
+    said = row.message if row.status not in (RunStatus.FAILED, RunStatus.WAITING) else ""
+    st.caption(plain(" · ".join(part for part in (*told, f"run {row.id}", kept_words(store, row), said) if part)))
+    if row.parent:
+        words = origin.origin_words(row, origin.parent_row(store, row), store.steerings(row.id))
+        st.markdown(f":material/fork_right: {words}")
+    if row.status is RunStatus.FAILED:
+        st.error(plain(failed_words(row, row.rounds_done)), icon=":material/error:")
+    elif row.status is RunStatus.WAITING:
+        st.warning(plain(held_up_words(row)), icon=":material/pending:")
+    if resume.possible(row):
+        st.caption(resume.outlook(row, store.path))
+
+
+def kept_words(store: Store, row: RunRow) -> str:
+    """'2 checkpoints, 31 MB, the last after round 12 (21:43)', or "" where there is none."""
+    found = marks(store.path, row.id)
+    if not found:
+        return ""
+    when = time.strftime("%d %b %H:%M", time.localtime(found[-1].written_at))
+    size = with_prefix(sum(mark.size for mark in found), "B")
+    return f"{count(len(found), 'checkpoint')}, {size}, the last after round {found[-1].position} ({when})"
+
+
+def _ways_out(store: Store, row: RunRow, viewer: str) -> None:
+    """Resume where the run can go on, and the buttons that lead to the Live page."""
+    interrupted = resume.possible(row)
+    if interrupted:
+        resume.button(row, viewer, busy=any(not one.status.ended for one in store.runs()))
+    if st.button(
+        "Open", type="secondary" if interrupted else "primary", icon=":material/open_in_new:", key="runs:open"
+    ):
+        live_page(run=row.id)
+    if visitor.own(row, viewer) and resuming.fork_points(store, row.id) and st.button(
+        "Fork", icon=":material/fork_right:", key="runs:fork",
+        help="Go on from one of its rounds with another channel or other preferences, as a run of its own.",
+    ):  # fmt: skip
+        panel.adopt(config_at(row.config, store.steerings(row.id)))
+        st.session_state[fork.BOX] = True
+        live_page(run=row.id)
+    why = "" if row.status.ended else "A run can be replayed once it has ended."
+    if not why and not row.rounds_done:
+        why = "It has no rounds, so there is nothing to replay."
+    replayed = st.button(
+        "Replay", icon=":material/replay:", key="runs:replay", disabled=bool(why), help=why or "Watch it once more."
+    )
+    if replayed:
+        live_page(replay=row.id)
+    if st.button(
+        "Use its settings", icon=":material/content_copy:", key="runs:duplicate",
+        help="Sets every knob of the Live page as this run had it. Nothing starts yet.",
+    ):  # fmt: skip
+        panel.adopt(row.config)
+        live_page(run=row.id)  # to this run, as beside one that is going the knobs would steer that
+
+
+def _rename(store: Store, row: RunRow) -> None:
+    """The box for another name. It closes once the name is saved; what is wrong with it is said in it."""
+    box, key = "runs:rename", f"{_NAME}:{row.id}"
+
+    def save() -> None:
+        if _attempt(lambda: _writable(store, row).rename(row.id, st.session_state[key]), _BAD_NAME):
+            st.session_state[box] = False
+
+    with st.popover("Rename", icon=":material/edit:", key=box, on_change="rerun"), st.form("rename", border=False):
+        st.text_input("Name", row.name, key=key, help=f"One line of at most {MAX_NAME} characters; empty for none.")
+        _draw_problem(_BAD_NAME)
+        st.form_submit_button("Save", key="runs:save-name", on_click=save)
+
+
+def _attempt(action: Callable[[], object], where: str = _PROBLEM) -> bool:
+    """Does it; what the store has against it is said once, in its place."""
+    try:
+        action()
+    except StoreError as error:
+        st.session_state[where] = str(error)
+        return False
+    return True
+
+
+def _draw_problem(where: str) -> None:
+    if problem := st.session_state.pop(where, None):
+        st.error(plain(sentence(problem)), icon=":material/error:")
+
+
+def _writable(store: Store, row: RunRow) -> Store:
+    """The same store, to change one's own run in it; pages look at it read-only. StoreError for another visitor's."""
+    visitor.require_own(row, who())
+    return Store(store.path)
+
+
+def _cancel(store: Store, row: RunRow) -> None:
+    """Callback: take a run out of the queue."""
+    _attempt(lambda: _writable(store, row).cancel(row.id))
+
+
+def _delete(store: Store, row: RunRow) -> None:
+    """Callback of Delete: at once, with a way back; a run that plays is asked about first."""
+    if not row.status.ended and not row.waits:
+        st.session_state[_ASKED] = row.id
+    elif _attempt(lambda: _writable(store, row).delete(row.id)):
+        st.session_state.setdefault(_DELETED, {})[row.id] = title_of(row)
+
+
+def _confirm(store: Store, row: RunRow) -> None:
+    """The question about a run that plays."""
+    if row.id in st.session_state.get(_STOPPING, []):
+        st.info("It stops after the round that it is in, and is then deleted.", icon=":material/hourglass_top:")
+        return
+    if st.session_state.get(_ASKED) != row.id:
+        return
+    if row.status.ended:  # meanwhile
+        del st.session_state[_ASKED]
+        return
+    st.warning("This run is going. It must stop before it can be deleted.", icon=":material/warning:")
+    with st.container(horizontal=True):
+        st.button("Stop it, then delete it", key="runs:stop-and-delete", on_click=_stop_and_delete, args=(store, row))
+        st.button("Let it go on", key="runs:keep", on_click=st.session_state.pop, args=(_ASKED,))
+
+
+def _stop_and_delete(store: Store, row: RunRow) -> None:
+    """Callback: ask the engine to stop; the page deletes the run once it has."""
+    st.session_state.pop(_ASKED)
+    if _attempt(lambda: _writable(store, row).request_stop(row.id)):
+        st.session_state.setdefault(_STOPPING, []).append(row.id)
+
+
+def delete_what_has_stopped(store: Store) -> None:
+    """Deletes the runs that were to be deleted once they have stopped, and have."""
+    waiting: list[str] = st.session_state.get(_STOPPING, [])
+    for row in [store.run(run_id) for run_id in waiting]:
+        if row.status.ended:
+            waiting.remove(row.id)
+            _delete(store, row)
+
+
+def draw_undo(store: Store, *, arrived: bool) -> None:
+    """A line that says what was deleted, with a way back; it is gone once the page has been left (`arrived` anew).
+
+    With the way back go the runs' models and checkpoints: they are the most of what a run takes on the disk.
+    """
+    if arrived:
+        for run_id in st.session_state.pop(_DELETED, {}):
+            chat.forget(store.path, run_id)
+            forget(store.path, run_id)
+    deleted: dict[str, str] = st.session_state.get(_DELETED, {})
+    if not deleted:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="runs-undo"):
+        what = f"“{plain(next(iter(deleted.values())))}”" if len(deleted) == 1 else f"{len(deleted)} runs"
+        st.success(f"Deleted: {what}.", icon=":material/delete:")
+        st.button("Undo", icon=":material/undo:", key="runs:undo", on_click=_undo, args=(store,))
+
+
+def _undo(store: Store) -> None:
+    """Callback: bring back what was deleted since the page was opened."""
+    for run_id in st.session_state.pop(_DELETED):
+        _attempt(lambda run_id=run_id: _writable(store, store.run(run_id)).restore(run_id))

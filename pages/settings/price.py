@@ -1,0 +1,77 @@
+"""The at-once numbers: what a round will cost on the air, before any training."""
+
+from __future__ import annotations
+
+import math
+
+import streamlit as st
+
+from pages.parts.words import GROUP_LABELS, sentence
+from pwff_core.config import RunConfig, stage_rounds
+from pwff_core.figures import value_text
+from pwff_core.methods import METHODS, Group
+from pwff_core.units import with_prefix
+from pwff_core.wireless.link import Estimate, estimate
+from pwff_core.wireless.payload import Geometry, adapter_numbers, geometry_of, lora_numbers, pricing_geometry
+
+
+def priced(config: RunConfig) -> Geometry | None:
+    """The geometry that the link is priced by; None where it is known only once the model is loaded."""
+    return pricing_geometry(config, geometry_of(config.backbone))
+
+
+def group_bits(config: RunConfig, geometry: Geometry) -> dict[Group, int]:
+    """Bits of each tensor group of one client, whether it is uploaded or not; LoRA at all its sites."""
+    numbers: dict[Group, int] = {
+        "adapters": adapter_numbers(geometry, config.adapter.bottleneck),
+        "lora": lora_numbers(geometry, config.lora.rank),
+    }
+    return {group: config.float_bits * count for group, count in numbers.items()}
+
+
+def price_words(config: RunConfig, geometry: Geometry) -> str:
+    """What goes up and what stays at home, with sizes."""
+    method, bits = METHODS[config.method], group_bits(config, geometry)
+    up = " and ".join(f"{GROUP_LABELS[group]} ({with_prefix(bits[group], 'bit')})" for group in method.uploads)
+    home = " and ".join(f"{GROUP_LABELS[group]} (up to {with_prefix(bits[group], 'bit')})" for group in method.personal)
+    parts = [f"Each client uploads {up}." if up else "Nothing crosses the air."]
+    if home and not method.pooled:
+        parts.append(f"{sentence(home)} {'stays' if len(method.personal) == 1 else 'stay'} at home.")
+    return " ".join(parts)
+
+
+def at_once(config: RunConfig) -> None:
+    """Tiles with payload, rate, seconds and joules of a round, as the knobs stand now."""
+    geometry = priced(config)
+    if geometry is None:
+        st.info("How much this backbone uploads is known once it is loaded. Priced as GPT-2 small, it can be told now.")
+        return
+    told = estimate(config, geometry)
+    _tiles(config, told)
+    gpt2 = ", priced as GPT-2 small" if config.price_as == "gpt2" else ""
+    of_stages = " of instruction tuning or alignment" if len(stage_rounds(config)) > 1 else ""
+    st.caption(
+        f"Expected for a round{of_stages}, before any training; the channel is simulated{gpt2}. "
+        f"{price_words(config, geometry)}"
+    )
+    deadline_s = config.channel.deadline_s
+    if math.isfinite(deadline_s) and told.delay_s >= deadline_s:
+        st.warning(
+            f"The deadline of {value_text(deadline_s, 's')} is shorter than the expected upload: most uploads will "
+            "be lost. Allow more time, more bandwidth or a smaller payload."
+        )
+
+
+def _tiles(config: RunConfig, told: Estimate) -> None:
+    rate = (
+        "Mean rate under Rayleigh fading: E[R] = B · e^(1/γ̄) · E1(1/γ̄) / ln 2."
+        if config.channel.fading == "rayleigh"
+        else "Without fading: R = B · log2(1 + γ̄)."
+    )
+    delay = "T = S / E[R]. A round waits for its slowest client, so it takes somewhat longer."
+    with st.container(key="tiles:price"):
+        st.metric("A client uploads", value_text(told.uplink_bits, "bit"), help="S = bits per number × numbers sent.")
+        st.metric("Link rate", value_text(told.rate_bps, "bit/s"), help=rate)
+        st.metric("Upload time", value_text(told.delay_s, "s"), help=delay)
+        st.metric("Energy, one client", value_text(told.energy_j, "J"), help="E = P · T in a round.")
+        st.metric("Energy, all clients", value_text(told.round_energy_j, "J"), help="K · E in a round.")

@@ -1,0 +1,241 @@
+"""How much memory a run needs, told from config.json alone: before weights are read, or even fetched.
+
+An estimate of the peak, in parts that are easy to reckon by hand. With d the width of a block, q, k, v those of its
+projections, f its inner width, 4 bytes a number:
+
+    loading      the backbone's parameters as they are read, before anything else is there: in bfloat16 as they are
+                 stored, which may be in float32
+    weights      the same as they are used (in bfloat16 2 bytes each, but 4 in the head), and the encoder's
+    trained      every client's adapters and LoRA, 16 bytes a number: itself, its gradient and Adam's two moments; in
+                 alignment 4 more for the reference
+    rewards      the same of reward models, of critics in alignment, and the encoder's features that both learn from
+    activations  what a block keeps of a token until the backward pass: its input to two norms, to LoRA and to three
+                 adapters, 6d; queries, keys, values and what attention makes of them, 2q + k + v; what the MLP's
+                 activation needs, f, or 3f where it has a gate. Passes are split so that this is PASS_BYTES at most
+    cache        keys and values, k + v a block, of the tokens of all answers that are written at once: KEPT_BYTES at
+                 most
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+
+from pwff_core.config import RunConfig, stage_rounds
+from pwff_core.engine.models.backbone import Sites, context_of, empty_backbone, pick_device
+from pwff_core.engine.models.bfloat16 import pick_precision
+from pwff_core.engine.models.decoding import KEPT_BYTES
+from pwff_core.engine.models.encoder import FEATURES
+from pwff_core.engine.models.pretrained import first_line, read_config, skeleton
+from pwff_core.errors import ModelError
+from pwff_core.methods import METHODS, Method
+from pwff_core.units import with_prefix
+
+PROGRAM = 600_000_000  # bytes: Python, PyTorch, transformers and the data, as measured
+PASS_BYTES = 2**30  # what a pass with gradients keeps at most, unless one row of each client is more
+NUMBER = 4  # bytes of a float32
+TRAINED = 4 * NUMBER  # a number, its gradient, two moments
+CGROUPS = Path("/sys/fs/cgroup")
+
+ADVICE = {  # by the part that needs most
+    "program": "close other programs",
+    "loading": "a smaller backbone or one that is stored in bfloat16",
+    "weights": "a smaller backbone or --precision bfloat16",
+    "trained": "fewer clients, a smaller --adapter.bottleneck or --lora.rank",
+    "rewards": "--reward.trainable head, a smaller encoder or fewer clients",
+    "activations": "a smaller --instruction.batch-size or --data.max-length",
+    "cache": "a smaller --alignment.batch-size or --alignment.max-new-tokens",
+}
+
+
+class Memory(NamedTuple):
+    """What a run needs at its peak, by part [byte]."""
+
+    program: int
+    loading: int
+    weights: int
+    trained: int
+    rewards: int
+    activations: int
+    cache: int
+
+    @property
+    def total(self) -> int:
+        """The peak: reading the weights, or a stage, where passes and decoding take turns."""
+        stage = self.weights + self.trained + self.rewards + max(self.activations, self.cache)
+        return self.program + max(self.loading, stage)
+
+    def largest_first(self) -> list[tuple[str, int]]:
+        """The parts of the peak that are a hundredth of it or more."""
+        parts = self._asdict()
+        reading = self.program + self.loading == self.total
+        peak = {"program", "loading"} if reading else parts.keys() - {"loading"}
+        found = [(name, parts[name]) for name in peak if parts[name] >= 0.01 * self.total]
+        return sorted(found, key=lambda part: -part[1])
+
+
+class EncoderSize(NamedTuple):
+    """What an encoder needs, in numbers."""
+
+    numbers: int  # parameters
+    width: int  # of a state
+
+
+class Token(NamedTuple):
+    """What a token needs in a backbone, in numbers."""
+
+    kept: int  # for the backward pass, in all blocks, and what one block computes meanwhile
+    cached: int  # keys and values of all blocks
+
+
+def check_memory(config: RunConfig, cohort_size: int, *, force: bool = False) -> None:
+    """ModelError with numbers where a run needs more memory than is free; `force` tries anyway.
+
+    At most `cohort_size` clients are trained and decoded at once.
+    """
+    if force:
+        return
+    need, device = estimate(config, cohort_size), pick_device(config.device)
+    if device.type == "cuda":
+        _compare(config, need._replace(program=0), torch.cuda.mem_get_info(device)[0], "GPU memory")
+        # weights pass through the computer's memory on their way
+        need = need._replace(trained=0, rewards=0, activations=0, cache=0)
+    _compare(config, need, free_memory(), "memory")
+
+
+def _compare(config: RunConfig, need: Memory, free: int, where: str) -> None:
+    if need.total <= free:
+        return
+    parts = need.largest_first()
+    told = ", ".join(f"{_size(number)} {name}" for name, number in parts)
+    raise ModelError(
+        f"The run with the backbone {config.backbone} and {config.clients} clients needs about {_size(need.total)} of "
+        f"{where}: {told}; {_size(free)} are free. Choose {ADVICE[parts[0][0]]}, or try all the same: pwff run --force."
+    )
+
+
+def _size(number: int) -> str:
+    return with_prefix(number, "B", digits=2)
+
+
+def estimate(config: RunConfig, cohort_size: int) -> Memory:
+    """The parts of a run's peak. ModelError if the backbone's description cannot be had or does not fit."""
+    method, stages = METHODS[config.method], stage_rounds(config)
+    described = read_config(config.backbone, "backbone")
+    model, sites = empty_backbone(config.backbone, described)
+    dtype = pick_precision(config.precision, pick_device(config.device))
+    token = _token(sites)
+    row = min(config.data.max_length, context_of(described))
+    together = min(cohort_size, config.clients, max(1, tokens_of_pass(sites, dtype) // row))
+    # pooled training has everybody's rows in one batch, and no client of whom each pass has to have a row
+    rows, fewest = (config.clients, 1) if method.pooled else (together, together)
+    aligned = "alignment" in stages
+    encoder = _encoder_of(config) if "reward" in stages else None
+    answer = min(row + config.alignment.max_new_tokens, context_of(described)) if aligned else 0
+    answers = rows * config.alignment.batch_size * answer
+    wanted = max(rows * config.instruction.batch_size * row, math.ceil(answers / config.alignment.minibatches))
+    tokens = min(wanted, max(fewest * max(row, answer), tokens_of_pass(sites, dtype)))
+    kept = token.cached * dtype.itemsize
+    return Memory(
+        program=PROGRAM,
+        loading=numbers_of(model) * (NUMBER if dtype == torch.float32 else _stored(described).itemsize),
+        weights=_weight_bytes(model, dtype) + (encoder.numbers * NUMBER if encoder else 0),
+        trained=_trained_bytes(config, method, sites, aligned),
+        rewards=_reward_bytes(config, method, encoder, rows if aligned else 0) if encoder else 0,
+        activations=tokens * token.kept * dtype.itemsize,
+        cache=min(answers * kept, max(fewest * answer * kept, KEPT_BYTES)),
+    )
+
+
+def free_memory() -> int:
+    """Bytes that this process may still come to: what the system has available and a container's limit leaves."""
+    own: int = psutil.Process().memory_info().rss  # is in the estimate
+    system: int = psutil.virtual_memory().available
+    return min([system + own, *(limit + own for limit in _left_by_limits(CGROUPS))])
+
+
+def _left_by_limits(root: Path) -> Iterator[int]:
+    """What each limit on a control group leaves, files that could be dropped from memory counted as free."""
+    for limit, used, stat, cached in (
+        (root / "memory.max", root / "memory.current", root / "memory.stat", "inactive_file"),
+        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes", root / "memory/memory.stat",
+         "total_inactive_file"),
+    ):  # fmt: skip
+        try:
+            told = dict(line.split() for line in stat.read_text(encoding="ascii").splitlines())
+            yield int(limit.read_text("ascii")) - int(used.read_text("ascii")) + int(told.get(cached, 0))
+        except (OSError, ValueError):  # no such group, or "max": no limit
+            continue
+
+
+def tokens_of_pass(sites: Sites, dtype: torch.dtype) -> int:
+    """How many tokens a pass with gradients may have, so that what it keeps stays within PASS_BYTES."""
+    return max(1, PASS_BYTES // (_token(sites).kept * dtype.itemsize))
+
+
+def _token(sites: Sites) -> Token:
+    kept = cached = widest = 0
+    outputs, blocks = sites.adapters[1::3], sites.adapters[2::3]  # of the MLP and of the block
+    for (query, key, value), mlp, block in zip(sites.attention, outputs, blocks, strict=True):
+        inner = sum(part.numel() for part in mlp.module.parameters() if part.dim() == 2) // mlp.width
+        gated = hasattr(getattr(block.module, "mlp", None), "gate_proj")
+        kept += 6 * block.width + 2 * query.outputs + key.outputs + value.outputs + (3 if gated else 1) * inner
+        cached += key.outputs + value.outputs
+        widest = max(widest, 3 * inner, 3 * query.width)
+    return Token(kept + widest, cached)
+
+
+def _weight_bytes(model: Any, dtype: torch.dtype) -> int:
+    if dtype == torch.float32:
+        return numbers_of(model) * NUMBER
+    return numbers_of(model.base_model) * dtype.itemsize + numbers_of(model.get_output_embeddings()) * NUMBER
+
+
+def _stored(described: Any) -> torch.dtype:
+    """The number format of the weights on disk, as far as config.json tells."""
+    dtype = described.dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+
+def numbers_of(model: Any) -> int:
+    """Parameters of a model, those that two of its parts share once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _trained_bytes(config: RunConfig, method: Method, sites: Sites, aligned: bool) -> int:
+    bottleneck, rank = config.adapter.bottleneck, config.lora.rank
+    sizes = {
+        "adapters": sum(2 * site.width * bottleneck + bottleneck + site.width for site in sites.adapters),
+        "lora": sum(rank * (part.inputs + part.outputs) for block in sites.attention for part in block),
+    }
+    models = 1 if method.pooled else config.clients
+    return models * sum(sizes[group] for group in method.trains) * (TRAINED + NUMBER * aligned)
+
+
+def _reward_bytes(config: RunConfig, method: Method, encoder: EncoderSize, aligned: int) -> int:
+    """Reward models and critics, and the features that heads on a frozen encoder learn from; those of critics for as
+    many clients as are `aligned` at once, 0 without alignment."""
+    models = (1 if method.pooled else config.clients) * len(method.rewards) * (2 if aligned else 1)
+    features = FEATURES * encoder.width
+    head = (features + 1) * config.reward.hidden + config.reward.hidden + 1
+    if config.reward.trainable == "all":
+        return models * (head + encoder.numbers) * TRAINED
+    texts = 2 * config.clients * len(method.rewards) * (config.reward.train_pairs + config.reward.test_pairs)
+    valued = aligned * config.alignment.batch_size * config.alignment.max_new_tokens
+    return models * head * TRAINED + (texts + valued) * features * NUMBER
+
+
+def _encoder_of(config: RunConfig) -> EncoderSize:
+    from transformers import AutoModel
+
+    described = read_config(config.reward.encoder, "encoder")
+    try:
+        model = skeleton(AutoModel, described)
+    except ValueError as error:
+        raise ModelError(f"{config.reward.encoder} cannot be used as an encoder: {first_line(error)}") from None
+    return EncoderSize(numbers_of(model), described.hidden_size)

@@ -1,0 +1,169 @@
+"""Reward models: a small fully connected head over an encoder, for helpfulness and, apart, for harmlessness.
+
+The models of K clients are stacked along a leading client axis, as a cohort's adapters are. With a frozen encoder a
+text's features are the same for all clients and all steps, so the encoder reads it once and a step is two small matrix
+products; where the encoder is trained too, every client and axis has a whole one of its own.
+
+A raw score has no unit: the loss sees differences alone. So that two axes can be weighed against each other, each is
+centred and scaled on the same reference answers: calibrated = (raw − mean) / sd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pwff_core.engine.models.critics import Critics
+from pwff_core.engine.models.encoder import PADDING, Encoder, Reading, Text, pooled
+from pwff_core.engine.models.stacked import (
+    ENCODER,
+    HEAD,
+    ROWS_AT_ONCE,
+    Named,
+    encoder_states,
+    head_scores,
+    new_head,
+    stack,
+    trains_encoder,
+)
+from pwff_core.methods import AXES, Axis
+
+LEAST_SD = 1e-6  # of scores that hardly differ
+
+
+class RewardModels:
+    """The stacked reward models of K clients, one an axis; scores are uncalibrated until `calibrate`."""
+
+    def __init__(self, encoder: Encoder, tensors: Mapping[Axis, Named]) -> None:
+        self.encoder = encoder
+        self.tensors: dict[Axis, Named] = dict(tensors)
+        self.clients = len(next(iter(tensors[next(iter(tensors))].values())))
+        self.mean = {axis: torch.zeros(self.clients, device=encoder.device) for axis in tensors}
+        self.sd = {axis: torch.ones(self.clients, device=encoder.device) for axis in tensors}
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes that there are models of."""
+        return tuple(self.tensors)
+
+    @property
+    def own_encoders(self) -> bool:
+        """Whether every model has an encoder of its own, which is trained with it."""
+        return any(trains_encoder(named) for named in self.tensors.values())
+
+    def raw(self, axis: Axis, reading: Reading, index: Tensor | None = None) -> Tensor:
+        """Raw scores (K, n), differentiable, of a reading's texts or of those at `index` (K, n) into its rows.
+
+        One row of texts is scored by every client's model; a single model scores everybody's texts.
+        """
+        index = reading.index if index is None else index
+        if len(index) == 1:
+            index = index.expand(self.clients, -1)
+        if self.clients not in (1, len(index)):
+            raise ValueError(f"{self.clients} reward models cannot score the texts of {len(index)} clients")
+        named, mine = self.tensors[axis], index.reshape(self.clients, -1)
+        if trains_encoder(named):
+            ids, parts = reading.tokens(mine)
+            seen = (parts != PADDING)[:, :, None, None, :]
+            features = pooled(encoder_states(self.encoder, named, ids, seen), parts)
+        else:
+            features = reading.features[mine]
+        return head_scores(named, features).view(index.shape)
+
+    @torch.no_grad()
+    def assess(self, axis: Axis, reading: Reading, index: Tensor | None = None) -> Tensor:
+        """Raw scores (K, n) without gradients, in parts where encoders are read, so that memory stays bounded."""
+        if not self.own_encoders:
+            return self.raw(axis, reading, index)
+        parts = (reading.index if index is None else index).split(ROWS_AT_ONCE, dim=1)
+        return torch.cat([self.raw(axis, reading, part) for part in parts], dim=1)
+
+    def calibrate(self, references: Sequence[Text]) -> None:
+        """From now on the reference answers have mean score 0 and standard deviation 1, on every axis and client."""
+        reading = Reading(self.encoder, [references])
+        for axis in self.axes:
+            scores = self.assess(axis, reading)
+            self.mean[axis] = scores.mean(1)
+            self.sd[axis] = scores.std(1, correction=0).clamp(min=LEAST_SD)
+
+    def score(self, axis: Axis, texts: Reading | Sequence[Sequence[Text]]) -> Tensor:
+        """Calibrated scores (K, n) of K × n texts, in standard deviations of the references.
+
+        A `Reading` of the texts serves several axes and several reward models on the same encoder.
+        """
+        reading = texts if isinstance(texts, Reading) else Reading(self.encoder, texts)
+        return (self.assess(axis, reading) - self.mean[axis][:, None]) / self.sd[axis][:, None]
+
+    def critics(self) -> Critics:
+        """Critics that start from these models, in the same units."""
+        return Critics(self.encoder, self.tensors, self.mean, self.sd)
+
+    def part(self, clients: slice) -> RewardModels:
+        """A copy of some clients' models, with their calibration."""
+        taken = RewardModels(
+            self.encoder,
+            {
+                axis: {name: nn.Parameter(tensor.detach()[clients].clone()) for name, tensor in named.items()}
+                for axis, named in self.tensors.items()
+            },
+        )
+        for axis in self.axes:
+            taken.mean[axis], taken.sd[axis] = self.mean[axis][clients], self.sd[axis][clients]
+        return taken
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything by flat name, for saving: "helpfulness/head.inner.weight" …, "helpfulness/mean" and "…/sd"."""
+        flat: dict[str, Tensor] = {}
+        for axis, named in self.tensors.items():
+            flat |= {f"{axis}/{name}": tensor.detach().cpu().contiguous() for name, tensor in named.items()}
+            flat |= {f"{axis}/mean": self.mean[axis].cpu(), f"{axis}/sd": self.sd[axis].cpu()}
+        return flat
+
+    @classmethod
+    def from_state(cls, encoder: Encoder, state: Mapping[str, Tensor]) -> RewardModels:
+        """The models that `state` was taken from, over the same encoder."""
+        # in the order in which they were made, whatever that of a file is: sums of squares depend on it
+        names = (*HEAD, *(ENCODER + name for name, _ in encoder.model.named_parameters()))
+        axes = [axis for axis in AXES if f"{axis}/mean" in state]
+        models = cls(
+            encoder,
+            {axis: {name: nn.Parameter(state[f"{axis}/{name}"].to(encoder.device)) for name in names
+                    if f"{axis}/{name}" in state}
+             for axis in axes},
+        )  # fmt: skip
+        for axis in axes:
+            models.mean[axis] = state[f"{axis}/mean"].to(encoder.device)
+            models.sd[axis] = state[f"{axis}/sd"].to(encoder.device)
+        return models
+
+
+def new_reward_models(
+    encoder: Encoder,
+    axes: Sequence[Axis],
+    clients: int,
+    hidden: int,
+    trainable: Literal["head", "all"],
+    generator: torch.Generator,
+) -> RewardModels:
+    """Untrained models, the same numbers for every client; each axis has a head of its own."""
+    # All heads are drawn whatever is trained, so that methods start from the same numbers.
+    heads = {axis: new_head(encoder.width, hidden, generator) for axis in AXES}
+    own = {ENCODER + name: weight for name, weight in encoder.model.named_parameters()} if trainable == "all" else {}
+    return RewardModels(encoder, {axis: stack(heads[axis] | own, clients, encoder.device) for axis in axes})
+
+
+def joined(parts: Sequence[RewardModels]) -> RewardModels:
+    """The models of several chunks of clients as one stack; calibration starts anew."""
+    first = parts[0]
+    return RewardModels(
+        first.encoder,
+        {
+            axis: {
+                name: nn.Parameter(torch.cat([part.tensors[axis][name].detach() for part in parts])) for name in named
+            }
+            for axis, named in first.tensors.items()
+        },
+    )

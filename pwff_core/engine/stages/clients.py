@@ -1,0 +1,92 @@
+"""Everybody who takes part in a run: whose examples, whose models, whose wishes. All stages work on this."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pwff_core import seeds
+from pwff_core.config import RunConfig
+from pwff_core.data.encoding import Encoded, cut_note, encode
+from pwff_core.data.partition import ClientData
+from pwff_core.engine.models.backbone import Backbone, Sites
+from pwff_core.engine.models.cohort import Cohort
+from pwff_core.engine.models.memory import tokens_of_pass
+from pwff_core.methods import Method
+
+COHORT_SIZE = 10  # clients at most that train in one stack; more run in several: no slower, and memory stays bounded
+
+
+class Splits(NamedTuple):
+    """One client's examples as tokens."""
+
+    train: list[Encoded]
+    held_out: list[Encoded]
+
+
+class Clients(NamedTuple):
+    """The clients of a run over one backbone, in cohorts that train as one stack."""
+
+    config: RunConfig  # as the run started: what can be steered of it, no stage reads
+    method: Method
+    backbone: Backbone
+    cohorts: list[Cohort]
+    splits: list[Splits]  # K
+    weights: list[float]  # K: how much each owner weighs helpfulness, 0 … 1; may change between two rounds
+    cohort_size: int
+    tokens_at_once: int  # of all clients of a cohort, in a pass with gradients
+
+    @property
+    def padding(self) -> int:
+        """The token that fills up shorter rows of a batch."""
+        token: int = self.backbone.tokenizer.eos_token_id
+        return token
+
+    def members(self, cohort: int) -> range:
+        """The clients that a cohort serves; the one model of pooled training serves everybody."""
+        start = cohort * self.cohort_size
+        return range(self.config.clients) if self.method.pooled else range(start, start + self.cohorts[cohort].clients)
+
+
+def tokens_at_once(backbone: Backbone) -> int:
+    """How many tokens a pass with gradients may have, so that what it keeps for the way back stays bounded."""
+    return tokens_of_pass(Sites(backbone.attention, backbone.adapters), backbone.dtype)
+
+
+def fitting_cohort_size(backbone: Backbone, splits: Sequence[Splits]) -> int:
+    """How many clients train in one stack: COHORT_SIZE, or as many as have room for a row each; about equal stacks."""
+    longest = max(len(row.tokens) for mine in splits for row in mine.train)
+    most = min(COHORT_SIZE, max(1, tokens_at_once(backbone) // longest))
+    return math.ceil(len(splits) / math.ceil(len(splits) / most))
+
+
+def new_cohorts(
+    config: RunConfig, method: Method, backbone: Backbone, placed: NDArray[np.bool_], cohort_size: int
+) -> list[Cohort]:
+    """Cohorts of at most `cohort_size` clients, all starting from the same numbers; `placed` (K, blocks, 3)."""
+    rows = torch.from_numpy(placed[:1] if method.pooled else placed)
+    return [
+        Cohort(
+            backbone, part, method.trains, config.adapter, config.lora,
+            torch.Generator().manual_seed(seeds.torch_seed(config.seed, "start")),
+        )
+        for part in rows.split(cohort_size)
+    ]  # fmt: skip
+
+
+def encode_splits(
+    data: Sequence[ClientData], config: RunConfig, backbone: Backbone
+) -> tuple[list[Splits], tuple[str, ...]]:
+    """Every client's examples as tokens, and a note on those that were cut."""
+    most = min(config.data.max_length, backbone.context)
+    splits = []
+    for mine in data:
+        held_out = mine.test if config.data.evaluate_on == "test" else mine.validation
+        parts = ([encode(example, backbone.tokenizer, most) for example in part] for part in (mine.train, held_out))
+        splits.append(Splits(*parts))
+    return splits, cut_note([row for mine in splits for part in mine for row in part], most)

@@ -1,0 +1,209 @@
+"""What strangers may ask of a hosted app (`pwff app --hosted`): limits that keep a run within minutes.
+
+The pages check before they create, resume or fork a run, and the run's worker checks again: what a page says is not
+trusted. Outside a hosted app nothing is limited, and every function here lets everything through.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pwff_core.config import Knob, PreferencesConfig, RunConfig, allowed, knobs, stage_rounds, with_changes
+from pwff_core.errors import ConfigError
+from pwff_core.runs import uploads
+from pwff_core.runs.processes import hosted
+
+DAY_S = 24 * 3600.0
+
+
+class Limits(NamedTuple):
+    """What a hosted app allows."""
+
+    rounds: int  # of all stages of a run
+    work: float  # times the demo's computing
+    going: int  # runs of a visitor that wait or play
+    a_day: int  # runs of a visitor
+    queue: int  # runs of everybody that wait
+    most: Mapping[str, float]  # dotted path of a knob → its largest value
+    only: Mapping[str, tuple[str, ...]]  # dotted path of a knob → what it may say
+
+
+_LIMITS = Limits(
+    rounds=60,
+    work=4.0,
+    going=3,
+    a_day=20,
+    queue=30,
+    most={
+        "clients": 20,
+        "instruction.rounds": 60,
+        "instruction.local_steps": 50,
+        "instruction.batch_size": 16,
+        "reward.rounds": 60,
+        "reward.local_steps": 50,
+        "reward.batch_size": 64,
+        "reward.hidden": 256,
+        "reward.train_pairs": 256,
+        "reward.test_pairs": 128,
+        "alignment.rounds": 60,
+        "alignment.batch_size": 32,
+        "alignment.local_steps": 8,
+        "alignment.minibatches": 16,
+        "alignment.critic_steps": 20,
+        "alignment.critic_warmup": 100,
+        "alignment.max_new_tokens": 96,
+        "alignment.test_prompts": 30,
+        "adapter.bottleneck": 64,
+        "lora.rank": 64,
+        "data.max_rows": 100_000,
+        "data.train_examples": 500,
+        "data.test_examples": 100,
+        "data.topics": 50,
+        "data.max_length": 128,
+    },
+    only={
+        "preset": ("demo",),
+        "backbone": ("demo",),
+        "reward.encoder": ("demo",),
+        "reward.helpful_source": ("demo",),
+        "reward.harmless_source": ("demo",),
+        "data.source": ("demo",),  # or a file that was uploaded here
+    },
+)
+
+
+def limits() -> Limits | None:
+    """The limits of this app; None where it is not hosted."""
+    return _LIMITS if hosted() else None
+
+
+def summary() -> str:
+    """The limits in a sentence, for whoever starts a hosted app."""
+    most = _LIMITS
+    return (
+        f"Hosted: runs of at most {most.most['clients']:.0f} clients, {most.rounds} rounds and {most.work:g} times the "
+        f"demo's computing, on the embedded models; a visitor has {most.going} runs at a time and {most.a_day} a day, "
+        f"the queue {most.queue} places."
+    )
+
+
+def owner_of(browser: str) -> str:
+    """Whose run it is, from the id that a browser keeps: 32 hexadecimal digits, from which the id cannot be told."""
+    return hashlib.sha256(f"pwff-visitor:{browser}".encode()).hexdigest()[:32]
+
+
+def bounded(entry: Knob) -> Knob:
+    """A knob with this app's largest value and choices in the place of its own."""
+    found = limits()
+    if found is None:
+        return entry
+    if entry.path in found.only and entry.choices:
+        return entry._replace(choices=found.only[entry.path])
+    return entry._replace(high=found.most.get(entry.path, entry.high))
+
+
+def offered(path: str) -> bool:
+    """Whether there is anything to choose at a knob."""
+    found = limits()
+    return found is None or len(found.only.get(path, ("", ""))) > 1
+
+
+def check(config: RunConfig) -> None:
+    """ConfigError with a sentence for each limit of this app that a run would pass; nothing where it is not hosted."""
+    if found := problems(config):
+        raise ConfigError(" ".join(found.values()))
+
+
+def problems(config: RunConfig) -> dict[str, str]:
+    """What of a config this app does not allow, a sentence each, by dotted path ("" for the run as a whole)."""
+    found = limits()
+    if found is None:
+        return {}
+    told: dict[str, str] = {}
+    for path, entry in knobs(config).items():
+        if path in found.only and not _is_offered(entry, found.only[path]):
+            told[path] = f"{path}: {_short(entry.default)} is not offered on this hosted app; {_instead(path, found)}."
+        elif path in found.most and entry.default > found.most[path]:
+            told[path] = f"{path}: {entry.default:,} is more than this hosted app allows; {allowed(bounded(entry))}."
+    rounds, times = sum(stage_rounds(config).values()), work(config)
+    if rounds > found.rounds:
+        told[""] = f"The stages have {rounds:,} rounds together; this hosted app allows {found.rounds} in a run."
+    elif not told and times > found.work:
+        told[""] = (
+            f"This run would take about {times:,.1f} times the demo's computing; this hosted app allows {found.work:g} "
+            "times. Choose fewer clients, rounds, steps, examples or prompts."
+        )
+    return told
+
+
+def fitted(config: RunConfig) -> RunConfig:
+    """The config with every knob that this app does not allow at the nearest that it does allow."""
+    found = limits()
+    if found is None:
+        return config
+    entries, changes = knobs(config), dict[str, Any]()
+    for path in problems(config):
+        if path:
+            changes[path] = found.only[path][0] if path in found.only else type(entries[path].default)(found.most[path])
+    if "clients" in changes:
+        config = config.model_copy(update={"preferences": PreferencesConfig()})  # there was one wish a client
+    return with_changes(config, changes)
+
+
+def refusal(*, going: int, today: int | None, waiting: int, more: int = 1) -> str:
+    """Why a visitor cannot have so many runs `more` that wait or play, in a sentence; "" if they can.
+
+    `going` and `today`: the visitor's runs that wait or play, and that were made in the last 24 hours, or None where
+    none is made, because one goes on; `waiting`: everybody's runs in the queue.
+    """
+    found = limits()
+    if found is None:
+        return ""
+    if going + more > found.going:
+        return (
+            f"On this hosted app a visitor may have {found.going} runs that wait or play, and you would have "
+            f"{going + more}; wait until one has ended, or stop one."
+        )
+    if today is not None and today + more > found.a_day:
+        return (
+            f"On this hosted app a visitor may start {found.a_day} runs within 24 hours, and this would be number "
+            f"{today + more}; come back later, or run pwff on your own computer."
+        )
+    if waiting + more > found.queue:
+        return f"The queue of this hosted app is full ({waiting} of {found.queue} places); try again in a few minutes."
+    return ""
+
+
+def work(config: RunConfig) -> float:
+    """A run's computing, in demos: 1.0 for RunConfig(). Counted in tokens that pass through a model."""
+    return _tokens(config) / _tokens(RunConfig())
+
+
+def _tokens(config: RunConfig) -> int:
+    """Tokens through a model, over all clients and rounds; a trained one counts three times (there and back)."""
+    rounds, longest = stage_rounds(config), config.data.max_length
+    taught, learned, aligned = config.instruction, config.reward, config.alignment
+    a_round = {
+        "instruction": (3 * taught.local_steps * taught.batch_size + config.data.test_examples) * longest,
+        # two axes, two answers a pair; a head learns from features that are computed once
+        "reward": 4 * 3 * learned.local_steps * learned.batch_size * longest if learned.trainable == "all" else 0,
+        "alignment": (aligned.batch_size * (1 + 3 * aligned.local_steps) + aligned.test_prompts)
+        * (longest + aligned.max_new_tokens),
+    }
+    features = 4 * (learned.train_pairs + learned.test_pairs) * longest if "reward" in rounds else 0
+    return config.clients * (features + sum(count * a_round[stage] for stage, count in rounds.items()))
+
+
+def _is_offered(entry: Knob, offered_values: tuple[str, ...]) -> bool:
+    return entry.default in offered_values or (entry.path == "data.source" and uploads.is_reference(entry.default))
+
+
+def _instead(path: str, found: Limits) -> str:
+    words = f"give {' or '.join(found.only[path])}"
+    return f"{words}, or upload a file" if path == "data.source" else words
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "…")

@@ -1,0 +1,87 @@
+"""What can go wrong in a run: the rounds before it are kept, and the store says in a sentence what it was."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+from pwff_core.errors import DataError, EngineError, PwffError, TrainingError
+from pwff_core.runs.store import RunRow, RunStatus, Store
+from tests.support.scripted import federation
+from tests.support.workers import CONFIG, kept, play
+
+
+def raising(error: Exception, at: int) -> ModuleType:
+    def before_round(number: int) -> None:
+        if number == at:
+            raise error
+
+    return federation(before_round)
+
+
+def failed(store: Store, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> tuple[PwffError, RunRow]:
+    run_id = store.create_run(CONFIG)
+    with pytest.raises(PwffError) as caught:
+        play(store, module, monkeypatch, run_id)
+    row = store.run(run_id)
+    assert (row.status, row.message) == (RunStatus.FAILED, str(caught.value))
+    return caught.value, row
+
+
+def test_nan_in_training_keeps_the_rounds_before_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "The loss is not a number in instruction round 4; lower instruction.learning_rate."
+    error, row = failed(store, raising(TrainingError(text), at=4), monkeypatch)
+    assert (row.message, kept(store, row.id)) == (text, [1, 2, 3])
+
+
+def test_bad_data_fails_before_the_first_round(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, row = failed(store, federation(prepare_error=DataError("x.json is empty; give rows.")), monkeypatch)
+    assert (row.message, row.rounds_done) == ("x.json is empty; give rows.", 0)
+
+
+OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch calls it on the GPU
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+        UserWarning("mkldnn_matmul failed, switching to BLAS gemm: could not create a primitive"),
+    ],
+)
+def test_lack_of_memory_is_said_plainly(store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    caught, row = failed(store, raising(error, at=2), monkeypatch)
+    assert isinstance(caught, TrainingError)
+    assert row.message.startswith(
+        "The computer has not enough memory for this run; resume it after closing other programs, or"
+    )
+    assert kept(store, row.id) == [1]
+
+
+def test_what_nobody_foresaw_goes_to_the_log(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    caught, row = failed(store, raising(ZeroDivisionError("division\nby zero"), at=3), monkeypatch)
+    log = store.path.parent / "logs" / f"{row.id}.log"
+    assert isinstance(caught, EngineError)
+    assert row.message == f"The engine failed: ZeroDivisionError: division by zero. The full report is in {log}."
+    report = log.read_text(encoding="utf-8")
+    assert report.startswith("Traceback") and "before_round" in report
+    assert kept(store, row.id) == [1, 2]
+
+
+def test_a_report_that_cannot_be_written_is_said_on_stderr_and_makes_no_folder(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (store.path.parent / "logs").write_text("in the way")
+    _, row = failed(store, raising(ZeroDivisionError("division by zero"), at=2), monkeypatch)
+    assert row.message == "The engine failed: ZeroDivisionError: division by zero."
+    assert "in before_round" in capsys.readouterr().err
+
+
+def test_a_run_that_failed_goes_on_once_the_reason_has_gone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, row = failed(store, raising(MemoryError(), at=3), monkeypatch)
+    store.reopen(row.id, waits=False)
+    again = play(store, federation(), monkeypatch, row.id)
+    assert (again.status, again.message, kept(store, row.id)) == (RunStatus.FINISHED, "", [1, 2, 3, 4, 5])

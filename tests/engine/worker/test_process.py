@@ -1,0 +1,164 @@
+"""The worker as a process: how it is launched, how it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pwff_core.config import InstructionConfig, RunConfig
+from pwff_core.engine.worker.__main__ import NICENESS, main
+from pwff_core.errors import EngineError, StoreError
+from pwff_core.paths import log_path
+from pwff_core.runs import launch
+from pwff_core.runs.store import RunStatus, Store
+from tests.support.store_tables import sql
+from tests.support.workers import CONFIG, kept, start, wait_until
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_worker_loses_no_round_and_reads_as_failed_with_its_last_words(store: Store) -> None:
+    run_id = store.create_run(RunConfig(clients=2, instruction=InstructionConfig(rounds=1000)))
+    process = start(store, run_id, 0.02)
+    wait_until(lambda: store.run(run_id).rounds_done >= 5)
+    with log_path(store.path, run_id).open("a") as log:
+        log.write("RuntimeWarning: memory is nearly used up\n")
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # nobody has asked for its exit code yet
+    row = Store(store.path, readonly=True).run(run_id)  # the very next look knows
+    assert row.status is RunStatus.FAILED
+    assert row.message == (
+        f"The engine stopped (process {process.pid} is gone); its {row.rounds_done} rounds are kept. "
+        "Its last words: RuntimeWarning: memory is nearly used up. The run can be resumed."
+    )
+    process.wait()
+    assert kept(store, run_id) == [*range(1, row.rounds_done + 1)]
+    assert row.rounds_done >= 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_paused_worker_that_is_killed_has_failed_too(store: Store) -> None:
+    run_id = store.create_run(CONFIG)
+    store.pause(run_id, "me")
+    process = start(store, run_id, 0.02)
+    wait_until(lambda: store.run(run_id).status is RunStatus.PAUSED)
+    process.kill()
+    process.wait()
+    assert store.run(run_id).status is RunStatus.FAILED
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+def test_a_terminated_worker_stops_at_once_and_cleanly(store: Store) -> None:
+    run_id = store.create_run(CONFIG)
+    process = start(store, run_id, 600.0)  # in the middle of a round that would take ten minutes
+    wait_until(lambda: store.run(run_id).profiles)
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    assert store.run(run_id).message == "Stopped after 0 of 5 rounds."
+
+
+def test_the_process_says_on_stderr_what_it_cannot_do(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nosuchid", "--store", str(store.path)]) == 1
+    assert capsys.readouterr().err.startswith("There is no run 'nosuchid' in")
+
+
+# launch
+
+
+@pytest.fixture
+def launched() -> Iterator[list[subprocess.Popen[bytes]]]:
+    yield launch._started
+    for process in launch._started:
+        process.wait(timeout=60)
+
+
+def test_launch_starts_a_worker_that_logs_beside_the_store(
+    store: Store, launched: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.path.parent
+    (folder / "signal.py").write_text("raise SystemExit('a module of the working folder was taken')")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    launch.launch(Path("runs.sqlite"), "nosuchid")
+    assert launched[-1].wait(timeout=60) == 1
+    log = log_path(store.path, "nosuchid")
+    assert log == folder / "logs" / "nosuchid.log"
+    assert log.read_text().strip() == f"There is no run 'nosuchid' in {store.path}; `pwff runs` lists those there are."
+
+
+def test_launch_into_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("in the way")
+    with pytest.raises(EngineError, match="^The engine cannot be started .* check free memory and the folder"):
+        launch.launch(tmp_path / "runs.sqlite", "abc")
+
+
+def test_importing_the_worker_brings_no_training_in() -> None:
+    code = "import sys, pwff_core.engine.worker; print(*sorted({'torch', 'pandas', 'transformers'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == ""
+
+
+def test_a_store_that_cannot_be_used_is_the_callers_to_hear(tmp_path: Path) -> None:
+    (tmp_path / "runs.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(StoreError, match="not an SQLite file"):
+        Store(tmp_path / "runs.sqlite")
+    assert main(["abc", "--store", str(tmp_path / "runs.sqlite")]) == 1
+
+
+def test_a_worker_makes_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gone" / "runs.sqlite"
+    assert main(["abc", "--store", str(path)]) == 1
+    assert capsys.readouterr().err == f"There is no store {path}; name the one that holds the run with --store.\n"
+    assert not path.parent.exists()
+
+
+def test_a_worker_that_has_ended_is_no_zombie(store: Store) -> None:
+    launch.launch(store.path, "nosuchid")
+    pid = launch._started[-1].pid
+
+    def gone() -> bool:  # asked of the system, which a zombie does not leave before somebody has asked for its end
+        return pid not in [child.pid for child in psutil.Process().children()]
+
+    wait_until(gone)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_resumed_worker_goes_on_where_a_killed_one_was(store: Store) -> None:
+    run_id = store.create_run(RunConfig(clients=2, instruction=InstructionConfig(rounds=20)))
+    killed = start(store, run_id, 0.05)
+    wait_until(lambda: store.run(run_id).rounds_done >= 5)
+    killed.kill()
+    killed.wait()
+    done = store.run(run_id).rounds_done
+    store.reopen(run_id, waits=False)
+    resumed = start(store, run_id, 0.0)
+    assert resumed.wait(timeout=60) == 0
+    row = store.run(run_id)
+    assert (row.status, row.rounds_done, row.pid) == (RunStatus.FINISHED, 20, resumed.pid)
+    assert kept(store, run_id) == [*range(1, 21)]
+    assert f"Resumed after round {done}." in row.notes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot remove what is in use")
+def test_a_worker_whose_run_is_deleted_ends_with_exit_code_1(store: Store) -> None:
+    run_id = store.create_run(CONFIG)
+    process = start(store, run_id, 600.0)
+    wait_until(lambda: store.run(run_id).profiles)
+    sql(store.path, "DELETE FROM runs")
+    assert process.wait(timeout=60) == 1
+    said = log_path(store.path, run_id).read_text(encoding="utf-8").strip().splitlines()
+    assert said[-1].startswith(f"Run {run_id} is not this process's any more: it was deleted, or another worker")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no niceness")
+def test_a_worker_leaves_the_cores_to_those_who_watch() -> None:
+    code = "from pwff_core.engine.worker.__main__ import step_back; step_back(); import os; print(os.nice(0))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(said.stdout) == min(os.nice(0) + NICENESS, 19)

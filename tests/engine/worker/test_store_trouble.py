@@ -1,0 +1,225 @@
+"""A store that cannot be written for a while: the run waits, says why once, and goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from pwff_core.engine.worker import recorded, retry, run_loop
+from pwff_core.engine.worker.signals import Interruption
+from pwff_core.errors import StoreError
+from pwff_core.records import RoundRecord
+from pwff_core.runs.store import RunStatus, Store
+from tests.support.scripted import federation, put
+from tests.support.workers import CONFIG, kept, play
+
+FULL = "The store runs.sqlite has no room left on its disk; make room, or choose another file."
+
+
+pytestmark = pytest.mark.usefixtures("hasty")
+
+
+@pytest.fixture
+def store(store: Store) -> Store:
+    """It gives up on a lock at once: the worker has the patience."""
+    return Store(store.path, patience_s=0.05)
+
+
+@pytest.fixture
+def run_id(store: Store) -> str:
+    return store.create_run(CONFIG)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program writes, and does not come to an end."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield connection
+        connection.execute("ROLLBACK")
+
+
+# what passes
+
+
+def test_a_locked_store_is_waited_for(
+    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held: list[threading.Thread] = []
+    let_go = threading.Event()
+
+    def hold() -> None:
+        with locked(store.path):
+            taken.set()
+            let_go.wait(60)
+
+    taken = threading.Event()
+
+    def before_round(number: int) -> None:
+        if number == 3:
+            held.append(threading.Thread(target=hold))
+            held[0].start()
+            assert taken.wait(60)
+
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        if len(said) == 1:
+            threading.Timer(0.3, let_go.set).start()  # many tries later
+
+    monkeypatch.setattr(retry, "tell", tell)
+    row = play(store, federation(before_round), monkeypatch, run_id)
+    held[0].join()
+    assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
+    assert len(said) == 2  # however often it was tried
+    assert "is locked by another program" in said[0] and said[0].endswith("goes on when that is over.")
+    assert said[1] == "The store can be used again; the run goes on."
+
+
+@pytest.mark.parametrize("write", ["claim", "describe", "append", "take", "beat", "finish", "posted", "rounds"])
+def test_every_call_is_tried_again(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    """One of them that fails three times, whichever it is, changes nothing of a run that is paused and steered."""
+    usual: Callable[..., object] = getattr(Store, write)
+    tries: list[int] = []
+
+    def failing(self: Store, *given: object, **more: object) -> object:
+        tries.append(1)
+        if len(tries) <= 3:
+            raise StoreError(FULL, passing=True)
+        return usual(self, *given, **more)
+
+    def before_round(number: int) -> None:
+        if number == 2:
+            store.steer(run_id, "me", {"channel.snr_db": 9.0})
+            store.pause(run_id, "me")
+            threading.Timer(0.3, lambda: store.resume(run_id, "me")).start()
+
+    put(monkeypatch, federation(before_round))
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, write, failing)
+        stream = recorded(store, run_id)
+        assert [found.round for found in stream] == [1, 2, 3, 4, 5]
+    row = store.run(run_id)
+    assert (row.status, row.message, kept(store, run_id)) == (RunStatus.FINISHED, "", [1, 2, 3, 4, 5])
+    assert [found.position for found in store.steerings(run_id)] == [3]
+    assert len(tries) > 3
+
+
+def waiting(monkeypatch: pytest.MonkeyPatch) -> tuple[retry.Patience, list[float], list[str]]:
+    """A Patience without waiting: how long it would have, and what it says."""
+    pauses: list[float] = []
+    said: list[str] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(retry, "tell", said.append)
+    return retry.Patience(Interruption()), pauses, said
+
+
+def outcomes(*found: object) -> Callable[[], object]:
+    """A call with one outcome after another; errors are raised."""
+    coming = iter(found)
+
+    def call() -> object:
+        one = next(coming)
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    return call
+
+
+def test_pauses_grow_from_one_second_to_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    patient, pauses, _ = waiting(monkeypatch)
+    assert patient(outcomes(*[StoreError(FULL, passing=True)] * 7, "written")) == "written"
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
+
+
+def test_each_reason_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient, _, said = waiting(monkeypatch)
+    full, busy = StoreError(FULL, passing=True), StoreError("It is locked.", passing=True)
+    patient(outcomes(full, full, busy, full, busy, "written"))
+    over = "The run waits, and goes on when that is over."
+    assert said == [f"{FULL} {over}", f"It is locked. {over}", "The store can be used again; the run goes on."]
+    patient(outcomes("written"))
+    assert len(said) == 3
+
+
+def test_what_does_not_pass_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient, pauses, said = waiting(monkeypatch)
+    with pytest.raises(StoreError, match="not a store"):
+        patient(outcomes(StoreError(FULL, passing=True), StoreError("It is not a store.")))
+    with pytest.raises(StoreError, match="no room"):
+        patient(outcomes(*[StoreError(FULL, passing=True)] * 2), within_s=0.0)  # as nobody waits for it any more
+    assert len(pauses) == 1 and len(said) == 1
+
+
+def test_a_log_on_a_full_disk_ends_nothing(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    usual, tries = Store.append, []
+
+    def append(self: Store, run_id: str, one: RoundRecord) -> None:
+        tries.append(one.round)
+        if len(tries) < 4:
+            raise StoreError(FULL, passing=True)
+        usual(self, run_id, one)
+
+    monkeypatch.setattr(Store, "append", append)
+    assert play(store, federation(), monkeypatch, run_id).status is RunStatus.FINISHED
+    assert tries == [1, 1, 1, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="these permissions bind nobody here")
+def test_a_store_that_may_not_be_written_is_waited_for(
+    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def before_round(number: int) -> None:
+        if number == 3:
+            os.chmod(store.path.parent, 0o500)
+            os.chmod(store.path, 0o400)
+            threading.Timer(0.3, lambda: [os.chmod(store.path.parent, 0o700), os.chmod(store.path, 0o600)]).start()
+
+    row = play(store, federation(before_round), monkeypatch, run_id)
+    assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+def test_a_signal_ends_the_waiting_at_once(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 600.0)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE_S", 600.0)
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        if "waits" in text:
+            threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+
+    monkeypatch.setattr(retry, "tell", tell)
+    monkeypatch.setattr(run_loop, "tell", tell)
+
+    def lock(number: int) -> None:
+        if number == 3:
+            store_lock.execute("BEGIN EXCLUSIVE")
+
+    with closing(sqlite3.connect(store.path, isolation_level=None, timeout=60)) as store_lock:
+        with pytest.raises(KeyboardInterrupt):
+            play(store, federation(lock), monkeypatch, run_id)
+        store_lock.execute("ROLLBACK")
+    assert kept(store, run_id) == [1, 2]
+    assert said[-1].startswith("The run was stopped, and its rounds are kept, but that could not be written down")

@@ -1,0 +1,94 @@
+"""How many threads a run's worker has: its share of the cores, and after a resume as many as before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from pwff_core.config import RunConfig
+from pwff_core.engine.worker import catch_up
+from pwff_core.runs import launch, processes
+from pwff_core.runs.checkpoints import HEAD, Mark, checkpoints_folder, folder_of
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Whatever a test sets, the others have what they had."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4, 5}, raising=False)
+    for physical, expected in ((4, 4), (16, 6), (None, 6)):
+        monkeypatch.setattr(psutil, "cpu_count", lambda logical, physical=physical: physical)
+        assert processes.cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("parallel", "chosen", "share"),
+    [
+        (None, None, None),
+        ("1", None, None),  # one run has all cores
+        ("2", None, "4"),
+        ("3", None, "2"),
+        ("20", None, "1"),
+        ("2", "7", None),  # as somebody has chosen
+        ("two", None, None),  # the queue says what is wrong with it
+    ],
+)
+def test_runs_that_play_side_by_side_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, parallel: str | None, chosen: str | None, share: str | None
+) -> None:
+    monkeypatch.setattr(processes, "cores", lambda: 8)
+    for name, value in (("PWFF_PARALLEL", parallel), ("OMP_NUM_THREADS", chosen)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert processes.core_share() == ({} if share is None else {"OMP_NUM_THREADS": share})
+
+
+def test_a_launched_worker_has_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    code = f"import os; open({str(told)!r}, 'w').write(os.environ.get('OMP_NUM_THREADS', 'none'))"
+    monkeypatch.setattr(processes, "module_command", lambda *words: [sys.executable, "-c", code])
+    monkeypatch.setattr(processes, "cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("PWFF_PARALLEL", "4")
+    launch.launch(tmp_path / "runs.sqlite", "abc")
+    process: subprocess.Popen[bytes] = launch._started[-1]
+    assert process.wait(timeout=60) == 0
+    assert told.read_text() == "2"
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(8, 3), (3, 3), (2, 1)])
+def test_a_resumed_run_has_as_many_threads_as_before_where_there_are_the_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, expected: int
+) -> None:
+    path = tmp_path / "runs.sqlite"
+    mark = Mark(
+        position=4, stage="instruction", round=4, stage_end="", config=RunConfig(), size=1, digest="", snapshot_s=0.0,
+        write_s=0.0, written_at=0.0, made_with={"torch": "2", "threads": "3"},
+    )  # fmt: skip
+    folder = folder_of(checkpoints_folder(path, "abc"), 4)
+    folder.mkdir(parents=True)
+    (folder / HEAD).write_text(mark.model_dump_json(), encoding="utf-8")
+    monkeypatch.setattr(catch_up, "cores", lambda: cores)
+    torch.set_num_threads(1)
+    catch_up.take_threads_up(path, "abc")
+    assert torch.get_num_threads() == expected
+
+
+def test_a_run_without_a_checkpoint_has_the_threads_of_its_process(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    catch_up.take_threads_up(tmp_path / "runs.sqlite", "abc")
+    assert torch.get_num_threads() == 1

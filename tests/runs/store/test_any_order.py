@@ -1,0 +1,194 @@
+"""Whatever is done to runs in whatever order: no round is lost, and the store says what was done to it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from pwff_core.config import AlignmentConfig, InstructionConfig, RewardConfig, RunConfig
+from pwff_core.errors import StoreError
+from pwff_core.records import RoundRecord
+from pwff_core.runs.store import RunStatus, Store
+from tests.support.scripted import record
+from tests.support.store_tables import sql
+
+MOST = 5  # rounds
+CONFIG = RunConfig(
+    clients=2,
+    instruction=InstructionConfig(rounds=MOST),
+    reward=RewardConfig(rounds=0),
+    alignment=AlignmentConfig(rounds=0),
+)
+ENDS = ["finished", "stopped", "failed"]
+
+
+class Known:
+    """What is known of a run without asking the store."""
+
+    def __init__(self, status: str, rounds: list[RoundRecord]) -> None:
+        self.status = status  # "waiting", "launched", "running", "abandoned" or an end
+        self.rounds = rounds
+        self.deleted = False
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Runs are made, played, broken off, resumed, forked, deleted; a model of few lines knows what must come of it."""
+
+    runs: Bundle[str] = Bundle("runs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.store = Store(self.folder / "runs.sqlite")
+        self.known: dict[str, Known] = {}
+        self.queue: list[str] = []
+        self.open = sqlite3.connect(self.store.path)  # as a page that reads: the log is not cleared at each write
+        self.open.execute("SELECT count(*) FROM runs").fetchall()
+
+    def teardown(self) -> None:
+        self.open.close()
+        with closing(sqlite3.connect(self.store.path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        shutil.rmtree(self.folder)
+
+    def allowed(self, may: bool, call: Any, *arguments: Any, **named: Any) -> bool:
+        """Does it, and finds that it is refused just where it must be."""
+        try:
+            call(*arguments, **named)
+        except StoreError:
+            assert not may
+            return False
+        assert may
+        return True
+
+    @rule(target=runs, waits=st.booleans())
+    def create(self, waits: bool) -> str:
+        run_id = self.store.create_run(CONFIG, waits=waits)
+        self.known[run_id] = Known("waiting" if waits else "launched", [])
+        self.queue += [run_id] if waits else []
+        return run_id
+
+    @rule(parallel=st.integers(1, 3))
+    def launch(self, parallel: int) -> None:
+        busy = sum(known.status in ("launched", "running") and not known.deleted for known in self.known.values())
+        expected = self.queue[0] if self.queue and busy < parallel else None
+        assert self.store.next_waiting(parallel) == expected
+        if expected:
+            self.known[self.queue.pop(0)].status = "launched"
+
+    @rule(run_id=runs)
+    def claim(self, run_id: str) -> None:
+        known = self.known[run_id]
+        if self.allowed(known.status in ("waiting", "launched") and not known.deleted, self.store.claim, run_id):
+            self.leave_queue(run_id)
+            known.status = "running"
+
+    @rule(run_id=runs)
+    def append(self, run_id: str) -> None:
+        known = self.known[run_id]
+        if len(known.rounds) < MOST:
+            new = record(len(known.rounds) + 1, run_id)
+            if self.allowed(known.status == "running", self.store.append, run_id, new):
+                known.rounds.append(new)
+
+    @rule(run_id=runs, end=st.sampled_from(ENDS))
+    def finish(self, run_id: str, end: str) -> None:
+        known = self.known[run_id]
+        if self.allowed(known.status == "running", self.store.finish, run_id, RunStatus(end)):
+            known.status = end
+
+    @rule(run_id=runs)
+    def die(self, run_id: str) -> None:
+        if self.known[run_id].status == "running":
+            sql(self.store.path, f"UPDATE runs SET pid = 4194305 WHERE id = '{run_id}'")
+            self.known[run_id].status = "abandoned"
+
+    @rule(run_id=runs, waits=st.booleans())
+    def reopen(self, run_id: str, waits: bool) -> None:
+        known = self.known[run_id]
+        may = known.status in ("stopped", "failed", "abandoned") and not known.deleted
+        if self.allowed(may, self.store.reopen, run_id, waits=waits):
+            known.status = "waiting" if waits else "launched"
+            self.queue += [run_id] if waits else []
+
+    @precondition(lambda self: len(self.known) < 12)
+    @rule(target=runs, run_id=runs, position=st.integers(0, MOST), waits=st.booleans())
+    def fork(self, run_id: str, position: int, waits: bool) -> str:
+        known = self.known[run_id]
+        may = 1 <= position <= len(known.rounds) and position < MOST
+        if not self.allowed(may, self.fork_of, run_id, position, waits):
+            return run_id
+        return self.queue[-1] if waits else list(self.known)[-1]
+
+    def fork_of(self, run_id: str, position: int, waits: bool) -> None:
+        child = self.store.fork(run_id, position, {"channel.snr_db": float(position)}, waits=waits)
+        copies = [one.model_copy(update={"run": child}) for one in self.known[run_id].rounds[:position]]
+        self.known[child] = Known("waiting" if waits else "launched", copies)
+        self.queue += [child] if waits else []
+
+    @rule(run_id=runs)
+    def cancel(self, run_id: str) -> None:
+        waited = self.known[run_id].status == "waiting"
+        assert self.store.cancel(run_id) == waited
+        self.leave_queue(run_id)
+        self.known[run_id].status = "stopped" if waited else self.known[run_id].status
+
+    @rule(run_id=runs)
+    def delete(self, run_id: str) -> None:
+        known = self.known[run_id]
+        if self.allowed(known.status != "running", self.store.delete, run_id):
+            self.leave_queue(run_id)
+            known.status = "stopped" if known.status == "waiting" else known.status
+            known.deleted = True
+
+    @rule(run_id=runs)
+    def restore(self, run_id: str) -> None:
+        self.store.restore(run_id)
+        self.known[run_id].deleted = False
+
+    def leave_queue(self, run_id: str) -> None:
+        self.queue[:] = [one for one in self.queue if one != run_id]
+
+    @invariant()
+    def no_round_is_lost(self) -> None:
+        for run_id, known in self.known.items():
+            assert [found for _, found in self.store.rounds(run_id)] == known.rounds
+
+    @invariant()
+    def rows_say_what_was_done(self) -> None:
+        told = {"waiting": "queued", "launched": "queued", "abandoned": "failed"}
+        rows = self.store.runs()
+        expected = {
+            run_id: (told.get(known.status, known.status), len(known.rounds))
+            for run_id, known in self.known.items()
+            if not known.deleted
+        }
+        assert {row.id: (row.status.value, row.rounds_done) for row in rows} == expected
+        assert [row.id for row in self.store.waiting()] == self.queue
+        assert Counter(row.waits for row in rows)[True] == len(self.queue)
+
+
+def play(examples: int, steps: int) -> None:
+    run_state_machine_as_test(
+        AnyOrder, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True)
+    )
+
+
+def test_runs_in_any_order() -> None:
+    play(8, 15)
+
+
+@pytest.mark.slow
+def test_runs_in_any_order_for_long() -> None:
+    play(150, 50)

@@ -1,0 +1,238 @@
+"""Runs that go on after they ended, and which process may write to a run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pwff_core.errors import StoreError, TakenOverError
+from pwff_core.runs import processes
+from pwff_core.runs.store import RunStatus, Store
+from tests.support.played_stores import CONFIG, played, steered_at
+from tests.support.scripted import whole_run
+from tests.support.store_tables import sql
+
+GONE = "pid = 4194305, process_birth = ''"  # above the highest id of a Linux process
+
+
+@pytest.fixture
+def store(path: Path) -> Store:
+    return Store(path)
+
+
+# reopening
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("end", ["stopped", "failed", "abandoned", "never launched"])
+def test_an_ended_run_is_queued_again_with_its_rounds(store: Store, end: str, waits: bool) -> None:
+    run_id = store.create_run(CONFIG) if end == "never launched" else played(store, 4)
+    if end == "never launched":
+        sql(store.path, "UPDATE runs SET launched_uptime_s = launched_uptime_s - 61")
+    elif end == "abandoned":
+        sql(store.path, f"UPDATE runs SET {GONE}")
+    else:
+        store.finish(run_id, RunStatus(end), "Out of memory.")
+    assert store.run(run_id).status.ended
+    rounds = store.rounds(run_id)
+    store.reopen(run_id, waits=waits)
+    row = store.run(run_id)
+    assert (row.status, row.message, row.waits, row.pid) == (RunStatus.QUEUED, "", waits, None)
+    assert row.heartbeat_at is None and row.rounds_done == len(rounds)
+    if waits:
+        assert store.next_waiting() == run_id
+    store.claim(run_id)
+    assert store.run(run_id).status is RunStatus.RUNNING and store.rounds(run_id) == rounds
+    number = len(rounds)
+    store.append(run_id, whole_run(run_id)[number])
+    assert store.run(run_id).rounds_done == number + 1
+
+
+def test_a_reopened_run_stands_behind_those_that_wait(store: Store) -> None:
+    stopped = played(store, 1)
+    store.finish(stopped, RunStatus.STOPPED)
+    waiting = store.create_run(CONFIG, waits=True)
+    sql(store.path, f"UPDATE runs SET created_at = created_at + 9999 WHERE id = '{waiting}'")  # the clock was set back
+    store.reopen(stopped, waits=True)
+    last = store.create_run(CONFIG, waits=True)
+    assert [row.id for row in store.waiting()] == [waiting, stopped, last]
+
+
+def test_what_was_asked_before_the_end_is_done_with_but_for_settings(store: Store) -> None:
+    run_id = played(store, 2)
+    store.steer(run_id, "me", {"channel.snr_db": 1.0})
+    store.take(run_id, store.posted(run_id)[-1].id, steered_at(3, {"channel.snr_db": 1.0}))
+    store.pause(run_id, "me")
+    store.steer(run_id, "me", {"channel.bandwidth_hz": 2e6})
+    store.request_stop(run_id)
+    store.finish(run_id, RunStatus.STOPPED)
+    store.reopen(run_id, waits=True)
+    assert store.pending(run_id) == frozenset()
+    assert store.asked(run_id) == {"channel.bandwidth_hz": 2e6}
+    assert len(store.steerings(run_id)) == 1
+    store.request_stop(run_id)  # a new wish counts
+    assert store.pending(run_id) == {"stop"}
+
+
+def running(store: Store) -> str:
+    return played(store, 1)
+
+
+def paused(store: Store) -> str:
+    run_id = played(store, 1)
+    store.beat(run_id, RunStatus.PAUSED)
+    return run_id
+
+
+def silent(store: Store) -> str:
+    run_id = played(store, 1)
+    sql(store.path, "UPDATE runs SET heartbeat_at = heartbeat_at - 3600")
+    return run_id
+
+
+def waiting(store: Store) -> str:
+    return store.create_run(CONFIG, waits=True)
+
+
+def finished(store: Store) -> str:
+    run_id = played(store)
+    store.finish(run_id, RunStatus.FINISHED)
+    return run_id
+
+
+def deleted(store: Store) -> str:
+    run_id = played(store, 1)
+    store.finish(run_id, RunStatus.STOPPED)
+    store.delete(run_id)
+    return run_id
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (running, "is running already; there is nothing to resume."),
+        (paused, "is paused already"),
+        (silent, "is running already"),  # suspended perhaps, but there
+        (waiting, "waits in the queue already"),
+        (finished, "is finished; fork it to go on from one of its rounds with other settings."),
+        (deleted, "is deleted; restore it first"),
+    ],
+)
+def test_what_is_not_over_or_is_complete_is_not_reopened(
+    store: Store, made: Callable[[Store], str], reason: str
+) -> None:
+    run_id = made(store)
+    before = store.run(run_id)
+    with pytest.raises(StoreError, match=f"^Run {run_id} {reason}"):
+        store.reopen(run_id, waits=True)
+    assert store.run(run_id).model_copy(update={"message": ""}) == before.model_copy(update={"message": ""})
+
+
+# who may write
+
+
+WRITES: list[Callable[[Store, str], object]] = [
+    lambda store, run_id: store.append(run_id, whole_run(run_id)[1]),
+    lambda store, run_id: store.take(run_id, 5, steered_at(2, {"channel.snr_db": 1.0})),
+    lambda store, run_id: store.describe(run_id, [], [], 1),
+    lambda store, run_id: store.beat(run_id, RunStatus.PAUSED),
+    lambda store, run_id: store.finish(run_id, RunStatus.FAILED, "Mine."),
+]
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("pid = pid + 1", "Another worker has taken run {} over \\(process [0-9]+\\); this one ends."),
+        ("process_birth = 'another boot:1', process_started_at = 5", "Another worker has taken run {} over"),
+        ("status = 'queued', pid = NULL, process_birth = ''", "Run {} is queued, and no worker's"),
+        ("status = 'failed'", "Run {} is failed, and no worker's"),
+    ],
+)
+def test_a_run_that_was_taken_over_is_not_written_to(
+    store: Store, write: Callable[[Store, str], object], change: str, reason: str
+) -> None:
+    run_id = played(store, 1)
+    assert store.pulse(run_id)
+    sql(store.path, f"UPDATE runs SET {change}")
+    before = (store.run(run_id), store.rounds(run_id), store.steerings(run_id))
+    with pytest.raises(TakenOverError, match=reason.format(run_id)):
+        write(store, run_id)
+    assert not store.pulse(run_id)
+    assert (store.run(run_id), store.rounds(run_id), store.steerings(run_id)) == before
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_run_that_is_gone_is_not_written_to(store: Store, write: Callable[[Store, str], object]) -> None:
+    with pytest.raises(TakenOverError, match="Run nosuchid is not in the store any more; its worker ends."):
+        write(store, "nosuchid")
+    assert not store.pulse("nosuchid")
+    assert store.rounds("nosuchid") == []
+
+
+def test_a_pulse_is_a_sign_of_life_until_the_run_is_deleted(store: Store) -> None:
+    run_id = silent(store)
+    assert store.run(run_id).status is RunStatus.WAITING
+    assert store.pulse(run_id)
+    assert store.run(run_id).status is RunStatus.RUNNING
+    sql(store.path, "UPDATE runs SET deleted = 1")
+    assert not store.pulse(run_id)
+
+
+CLAIM = """
+import sys
+from pathlib import Path
+from pwff_core.errors import StoreError
+from pwff_core.runs.store import Store
+store = Store(Path(sys.argv[1]), patience_s=60.0)
+print("ready", flush=True)
+input()
+try:
+    store.claim(sys.argv[2])
+    print("mine", flush=True)
+except StoreError as error:
+    print(error, flush=True)
+input()
+"""
+
+
+def test_of_several_processes_one_gets_a_reopened_run_and_loses_it_when_it_ends(store: Store) -> None:
+    run_id = played(store, 2)
+    store.finish(run_id, RunStatus.STOPPED)
+    store.reopen(run_id, waits=False)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIM, str(store.path), run_id],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=processes.environment(), text=True,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    said = []
+    for process in started:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in started:
+        assert process.stdout is not None
+        said.append(process.stdout.readline().strip())
+    (winner,) = [process for process, line in zip(started, said, strict=True) if line == "mine"]
+    assert sum(f"is running already (process {winner.pid})" in line for line in said) == 2
+    with pytest.raises(TakenOverError, match=rf"\(process {winner.pid}\)"):
+        store.append(run_id, whole_run(run_id)[2])
+    with pytest.raises(StoreError, match="is running already; there is nothing to resume"):
+        store.reopen(run_id, waits=True)
+    for process in started:
+        process.kill()
+        process.communicate()
+    assert store.run(run_id).status is RunStatus.FAILED
+    store.reopen(run_id, waits=False)
+    store.claim(run_id)
+    store.append(run_id, whole_run(run_id)[2])
+    assert store.run(run_id).rounds_done == 3

@@ -1,0 +1,119 @@
+"""A page's look: all of it in one call, and the same as asked one by one."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from pwff_core.config import RunConfig
+from pwff_core.errors import StoreError
+from pwff_core.records import Steering
+from pwff_core.runs.store import Look, RunStatus, Store, commands, status, tables
+from tests.support.scripted import record
+from tests.support.store_tables import sql
+
+CONFIG = RunConfig(clients=2)
+
+
+def one_by_one(store: Store, run_id: str, after: int, viewer: str) -> Look:
+    store.keep_lease(run_id, viewer)
+    return Look(
+        store.run(run_id), store.rounds(run_id, after), store.steerings(run_id), store.asked(run_id),
+        store.pending(run_id), store.lease(run_id), store.waiting(),
+    )  # fmt: skip
+
+
+def test_a_look_is_what_the_calls_say_one_by_one(path: Path) -> None:
+    store, page = Store(path), Store(path, readonly=True)
+    run_id = store.create_run(CONFIG)
+    assert page.look(run_id, 0, "ada") == one_by_one(page, run_id, 0, "ada")
+    store.claim(run_id)
+    store.append(run_id, record(1, run_id))
+    page.steer(run_id, "ada", {"channel.snr_db": 1.0})
+    steering = Steering(position=2, stage="instruction", round=2, before={}, changes={"channel.snr_db": 1.0}, at=1.0)
+    store.take(run_id, store.posted(run_id)[-1].id, steering)
+    page.steer(run_id, "ada", {"channel.bandwidth_hz": 2e6})
+    page.pause(run_id, "ada")
+    waiting = [store.create_run(CONFIG, waits=True) for _ in range(2)]
+    first = page.look(run_id, 0, "ada")
+    assert first == one_by_one(page, run_id, 0, "ada")
+    assert [found for _, found in first.rounds] == [record(1, run_id)] and first.steerings == [steering]
+    assert (first.asked, first.pending) == ({"channel.bandwidth_hz": 2e6}, {"pause"})
+    assert first.lease is not None and first.lease.viewer == "ada"
+    assert [row.id for row in first.waiting] == waiting
+    store.append(run_id, record(2, run_id))
+    store.beat(run_id, RunStatus.PAUSED)
+    second = page.look(run_id, first.rounds[-1][0], "bob")
+    assert second == one_by_one(page, run_id, first.rounds[-1][0], "bob")
+    assert [found.round for _, found in second.rounds] == [2] and second.row.rounds_done == 2
+    store.finish(run_id, RunStatus.STOPPED)
+    third = page.look(run_id, second.rounds[-1][0])
+    assert (third.rounds, third.asked, third.pending, third.lease) == ([], {}, frozenset(), None)
+
+
+def test_a_look_opens_each_file_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(path)
+    run_id = store.create_run(CONFIG)
+    store.claim(run_id)
+    store.take_over(run_id, "ada")
+    opened: list[str] = []
+    connected = tables.connected
+
+    def counted(path: Path, mode: str, patience_s: float) -> object:
+        opened.append(f"{path.name} {mode}")
+        return connected(path, mode, patience_s)
+
+    monkeypatch.setattr(tables, "connected", counted)
+    monkeypatch.setattr(commands, "connected", counted)
+    page = Store(path, readonly=True)
+    assert page.look(run_id, 0, "ada").lease is not None
+    assert opened == ["runs.sqlite ro", "runs.commands.sqlite ro"]
+
+
+def test_rounds_and_their_number_are_of_one_moment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, page = Store(path), Store(path, readonly=True)
+    run_id = store.create_run(CONFIG)
+    store.claim(run_id)
+    rounds_of = tables.rounds_of
+
+    def meanwhile(connection: sqlite3.Connection, asked: str, after: int) -> object:
+        store.append(run_id, record(1, run_id))  # between the reading of the row and that of the rounds
+        return rounds_of(connection, asked, after)
+
+    monkeypatch.setattr("pwff_core.runs.store.store.rounds_of", meanwhile)
+    look = page.look(run_id)
+    assert (look.row.rounds_done, look.rounds) == (0, [])
+
+
+def test_a_look_needs_a_run(path: Path) -> None:
+    page = Store(path, readonly=True)
+    for run_id in ("nosuchid", "", "x' OR '1'='1"):
+        with pytest.raises(StoreError, match="^There is no run"):
+            page.look(run_id)
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("SELECT id, record FROM rounds WHERE run_id = 'a' AND id > 5 ORDER BY id", "rounds_of_run"),
+        ("SELECT steering FROM steerings WHERE run_id = 'a' ORDER BY id", "steerings_of_run"),
+        (f"SELECT * FROM runs WHERE {status.QUEUE}", "runs_that_wait"),
+        ("SELECT * FROM runs WHERE NOT waits AND NOT deleted AND status IN ('queued', 'running')", "runs_by_status"),
+    ],
+)
+def test_what_is_asked_each_second_is_found_by_an_index(path: Path, query: str, index: str) -> None:
+    Store(path)
+    with sqlite3.connect(path) as connection:
+        (plan,) = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}") if "TEMP" not in row[3]]
+    connection.close()
+    assert index in plan and "SCAN rounds" not in plan
+
+
+def test_settings_that_are_kept_are_told_apart(path: Path) -> None:
+    store = Store(path)
+    one, other = store.create_run(CONFIG), store.create_run(CONFIG.model_copy(update={"seed": 7}))
+    assert [store.run(run_id).config.seed for run_id in (one, other, one)] == [CONFIG.seed, 7, CONFIG.seed]
+    sql(path, f"UPDATE runs SET config = replace(config, '\"seed\":7', '\"seed\":8') WHERE id = '{other}'")
+    assert store.run(other).config.seed == 8

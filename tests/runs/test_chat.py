@@ -1,0 +1,125 @@
+"""The pipe between a page and the process that talks; the process is a stand-in without models."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from pydantic import ValidationError
+
+from pwff_core.errors import ConfigError, EngineError, ModelError
+from pwff_core.runs import chat
+from pwff_core.runs.chat import Conversation, Question, log_path
+
+FAKE = Path(__file__).parents[1] / "support" / "fake_chat_server.py"
+
+
+def fake_command(store_path: Path, run_id: str) -> list[str]:
+    return [sys.executable, str(FAKE), run_id, "--store", str(store_path)]
+
+
+@pytest.fixture
+def talk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conversation]:
+    monkeypatch.setattr(chat, "command", fake_command)
+    made = Conversation(tmp_path / "runs.sqlite", "abc")
+    yield made
+    made.close()
+
+
+def question(instruction: str, *clients: int) -> Question:
+    return Question(instruction=instruction, clients=clients or (0,))
+
+
+def process_id(talk: Conversation) -> int:
+    return int(talk.ask(question("who are you"))[0].text)
+
+
+def test_every_client_answers_in_the_order_asked(talk: Conversation) -> None:
+    first, second = talk.ask(question("grüß den Ω-Fluss 🙂", 3, 1))
+    assert (first.client, first.text, first.helpfulness, first.refused) == (3, "3 on grüß den Ω-Fluss 🙂", 0.3, True)
+    assert (second.client, second.when, second.reward) == (1, "after", 0.5)
+
+
+def test_one_process_answers_all_questions_until_it_is_closed(talk: Conversation) -> None:
+    pid = process_id(talk)
+    assert process_id(talk) == pid
+    talk.close()
+    assert not psutil.pid_exists(pid)
+    assert process_id(talk) != pid
+
+
+def test_a_question_that_cannot_be_answered_is_told_and_the_process_goes_on(talk: Conversation) -> None:
+    pid = process_id(talk)
+    with pytest.raises(ConfigError, match="^The instruction is empty; type what"):
+        talk.ask(question(""))
+    assert process_id(talk) == pid
+
+
+def test_a_process_that_dies_is_told_with_its_last_words_and_replaced(talk: Conversation, tmp_path: Path) -> None:
+    with pytest.raises(EngineError) as caught:
+        talk.ask(question("die"))
+    assert str(caught.value) == (
+        "The models stopped without an answer (exit code 9): It starts. Nothing is wrong. · Out of memory · Killed. "
+        f"Ask again; the full report is in {tmp_path / 'logs' / 'abc.talk.log'}."
+    )
+    assert talk.ask(question("hello"))[0].text == "0 on hello"
+
+
+def test_an_answer_that_takes_too_long_ends_the_process(talk: Conversation) -> None:
+    pid = process_id(talk)
+    begun = time.monotonic()
+    with pytest.raises(EngineError, match="^The models took too long to answer and were stopped;"):
+        talk.ask(question("sleep"), timeout_s=0.3)
+    assert time.monotonic() - begun < 5
+    assert not psutil.pid_exists(pid)
+    assert talk.ask(question("hello"))[0].text == "0 on hello"  # and not what the other was asked
+
+
+def test_a_process_that_left_after_a_long_silence_is_started_again(talk: Conversation) -> None:
+    pid = process_id(talk)
+    talk.ask(question("leave"))
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert process_id(talk) != pid
+
+
+def test_models_that_cannot_be_loaded_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "command", lambda *where: [*fake_command(*where), "unloadable"])
+    talk = Conversation(tmp_path / "runs.sqlite", "abc")
+    with pytest.raises(ModelError, match=r"^There are no models in this folder\.$"):
+        talk.ask(question("hello"))
+
+
+def test_a_program_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "command", lambda *where: [str(tmp_path / "nothing")])
+    with pytest.raises(EngineError, match=r"^The models cannot be started \(.*No such file"):
+        Conversation(tmp_path / "runs.sqlite", "abc").ask(question("hello"))
+
+
+def test_two_browsers_each_get_their_own_answers(talk: Conversation) -> None:
+    asked = [f"question {number}" for number in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda text: talk.ask(question(text, 5))[0].text, asked))
+    assert answers == [f"5 on {text}" for text in asked]
+
+
+def test_the_log_is_of_the_newest_process(talk: Conversation) -> None:
+    process_id(talk)
+    talk.close()
+    process_id(talk)
+    talk.close()
+    assert log_path(talk.store_path, "abc").read_text() == "It starts. Nothing is wrong.\n"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"clients": ()}, {"when": "during"}, {"temperature": -1}, {"temperature": float("nan")}, {"max_new_tokens": 0}],
+)
+def test_a_question_is_checked_when_it_is_made(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Question.model_validate({"instruction": "hello", "clients": (0,)} | wrong)

@@ -1,0 +1,122 @@
+"""The app as a person meets it: its own server on a store, and Chromium on its pages.
+
+For the browser suite (tests/e2e), the README's pictures (tests/screenshots.py) and benchmarks/page.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
+
+from pwff_core.runs.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 120.0  # for whatever is waited for: a slow, busy machine is no failure
+Scheme = Literal["light", "dark"]
+
+# a page is ready when Streamlit has nothing more to say for now and every chart is drawn
+_SETTLED = """() => {
+  const app = document.querySelector(".stApp");
+  return app?.dataset.testConnectionState === "CONNECTED" && app.dataset.testScriptState === "notRunning"
+    && document.querySelector(".stMain h1") !== null
+    && document.querySelector(".pwff-waiting, [data-testid='stSkeleton'], [data-testid='stSpinner']") === null
+    && [...document.querySelectorAll(".pwff-chart")].every((chart) => chart.querySelector(".main-svg"));
+}"""
+_BROKEN = "[data-testid='stException']"
+# under the address of a page Streamlit asks for these beside it first, and then where they are
+_ASKED_IN_VAIN = ("/_stcore/health", "/_stcore/host-config")
+_NOT_FOUND = "Failed to load resource: the server responded with a status of 404 (Not Found)"
+
+
+class Site(NamedTuple):
+    """An app that is being served."""
+
+    address: str  # http://localhost:PORT
+    store: Store  # what it shows, open for writing
+    process: subprocess.Popen[bytes]
+
+
+def find_chromium() -> Path | None:
+    """$PWFF_CHROMIUM, $BROWSER_PATH, or what a Chromium is called on PATH; None where there is none."""
+    named = [os.environ.get(variable, "") for variable in ("PWFF_CHROMIUM", "BROWSER_PATH")]
+    on_path = [shutil.which(name) or "" for name in ("chromium", "chromium-browser", "google-chrome")]
+    return next((Path(path) for path in [*named, *on_path] if path and Path(path).is_file()), None)
+
+
+def launch_chromium(playwright: Playwright, executable: Path) -> Browser:
+    """A Chromium without a window."""
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return playwright.chromium.launch(
+        executable_path=executable,
+        # a container has little /dev/shm; root cannot have a sandbox
+        args=["--disable-gpu", "--disable-dev-shm-usage", *(["--no-sandbox"] if root else [])],
+        timeout=1000 * PATIENCE_S,
+    )
+
+
+def open_context(
+    browser: Browser, *, width: int = 1400, height: int = 1000, scheme: Scheme = "light"
+) -> BrowserContext:
+    """A visitor: a window of so many pixels, and nothing known of earlier visits. `scheme`: what the system wishes."""
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    context.set_default_timeout(1000 * PATIENCE_S)
+    return context
+
+
+def settle(page: Page) -> None:
+    """Waits until the page is drawn. RuntimeError where it shows that something went wrong inside it."""
+    page.wait_for_function(f"() => document.querySelector({_BROKEN!r}) !== null || ({_SETTLED})()")
+    if page.locator(_BROKEN).count():
+        raise RuntimeError(f"{page.url} is broken: {page.locator(_BROKEN).first.inner_text()}; app.log tells why.")
+
+
+def is_noise(message: ConsoleMessage) -> bool:
+    """Whether an error in the browser's console is one that Streamlit expects, and says nothing of the app."""
+    return message.text == _NOT_FOUND and message.location["url"].endswith(_ASKED_IN_VAIN)
+
+
+@contextmanager
+def serving(store_path: Path, port: int | None = None) -> Iterator[Site]:
+    """`pwff app` on a store, until the block ends. Engines that its pages started go on, as they are meant to."""
+    port = port or _free_port()
+    address = f"http://localhost:{port}"
+    command = [sys.executable, "-m", "pwff_core", "app", "--headless", "--port", f"{port}", "--store", str(store_path)]
+    store = Store(store_path)
+    log = store_path.with_name("app.log")
+    with log.open("ab") as output:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment)
+    try:
+        _wait_for(f"{address}/_stcore/health", process, log)
+        yield Site(address, store, process)
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    give_up_at = time.monotonic() + PATIENCE_S
+    while time.monotonic() < give_up_at and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=PATIENCE_S):
+                return
+        except OSError:  # nobody listens yet
+            time.sleep(0.1)
+    raise RuntimeError(f"The app does not answer at {address}; its last words: {log.read_text()[-2000:]}")

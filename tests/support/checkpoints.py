@@ -1,0 +1,23 @@
+"""Checkpoints on disk, without the tensors."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from pwff_core.config import RunConfig
+from pwff_core.runs.checkpoints import HEAD, STATE, Mark, checkpoints_folder, folder_of
+
+
+def marked(store_path: Path, run_id: str, position: int, config: RunConfig, state: bytes = b"tensors") -> Path:
+    """Writes the checkpoint after a run's instruction round `position`; returns its folder."""
+    folder = folder_of(checkpoints_folder(store_path, run_id), position)
+    folder.mkdir(parents=True)
+    (folder / STATE).write_bytes(state)
+    digest = hashlib.blake2b(state).hexdigest()
+    mark = Mark(
+        position=position, stage="instruction", round=position, stage_end="", config=config, size=len(state),
+        digest=digest, snapshot_s=0.01, write_s=0.1, written_at=1.7e9, made_with={"threads": "1"},
+    )  # fmt: skip
+    (folder / HEAD).write_text(mark.model_dump_json(), encoding="utf-8")
+    return folder
