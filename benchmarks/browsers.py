@@ -4,7 +4,7 @@ What a browser does, and these do too: it opens /_stcore/stream with the subprot
 script (BackMsg.rerun_script) and again whenever a fragment's timer fires (ForwardMsg.auto_rerun); it sends the state of
 its widgets and the hashes of the large messages that it keeps, and takes a message that only names a hash
 (ForwardMsg.ref_hash) from what it keeps; it drops those that it has not used for MAX_AGE runs. One
-component of the app talks back, that of the browser's own id (pages/widgets/viewer.py). A test compares what they get
+component of the app talks back, that of the browser's own id (pages/server/session.py). A test compares what they get
 with what Chromium gets.
 """
 

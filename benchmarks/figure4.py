@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS, MethodId
 
 SHOWN: tuple[MethodId, ...] = ("pwff", "vanilla_fl", "fedada", "fedlora", "local", "centralised")

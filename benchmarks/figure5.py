@@ -24,7 +24,8 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.records import Stage
 

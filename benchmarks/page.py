@@ -22,7 +22,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pwff_core.config import RunConfig, with_changes  # noqa: E402 - tests/ is not installed
+from pwff_core.config import RunConfig  # noqa: E402
+from pwff_core.knobs import with_changes  # noqa: E402
 from pwff_core.records import ClientProfile  # noqa: E402
 from pwff_core.runs.store import RunStatus, Store  # noqa: E402
 from tests.support.browser import Site, find_chromium, launch_chromium, open_context, serving, settle  # noqa: E402

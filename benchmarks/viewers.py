@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.browsers import Arrival, Browser  # noqa: E402 - benchmarks/ and tests/ are not installed
-from pwff_core.config import RunConfig, with_changes  # noqa: E402
+from pwff_core.config import RunConfig  # noqa: E402
+from pwff_core.knobs import with_changes  # noqa: E402
 from pwff_core.records import RoundRecord  # noqa: E402
 from pwff_core.runs.store import RunStatus, Store  # noqa: E402
 from tests.support.browser import Site, serving  # noqa: E402

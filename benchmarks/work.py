@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data.encoding import Encoded
 from pwff_core.engine.aggregation import Server
 from pwff_core.engine.federation import prepare
 from pwff_core.engine.stages.batches import training_rows
 from pwff_core.engine.stages.clients import Clients
 from pwff_core.engine.stages.rollouts import answer
+from pwff_core.knobs import with_changes
 from pwff_core.records import Stage
 
 QUICK: dict[str, object] = {  # the least that is still the same work: what the smoke tests play

@@ -10,20 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pwff_core.config import (
-    ChannelConfig,
-    Knob,
-    RunConfig,
-    allowed,
-    checked,
-    explain,
-    knobs,
-    load_toml,
-    preset_config,
-    stage_rounds,
-    with_changes,
-)
+from pwff_core.config import ChannelConfig, RunConfig, preset_config, stage_rounds
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import Knob, allowed, checked, explain, knobs, load_toml, with_changes
 from pwff_core.symbols import SYMBOLS
 
 KNOBS = knobs()
@@ -46,7 +35,7 @@ def test_every_knob_can_be_shown(knob: Knob) -> None:
     assert knob.help.endswith(".")
     assert knob.kind in ("choice", "switch", "integer", "number", "text", "list")
     assert (knob.kind == "choice") == bool(knob.choices)
-    assert knob.default is None or knob.kind != "choice" or knob.default in knob.choices
+    assert knob.value is None or knob.kind != "choice" or knob.value in knob.choices
     if knob.kind in ("integer", "number"):
         assert knob.low is not None
         assert knob.high is None or knob.low < knob.high
@@ -69,7 +58,7 @@ def test_symbols_are_those_of_the_table() -> None:
 
 def test_knobs_carry_the_values_of_a_config() -> None:
     config = with_changes(RunConfig(), {"channel.snr_db": 12.5, "lora.rank": 3})
-    assert {path: knob.default for path, knob in knobs(config).items() if knob.default != KNOBS[path].default} == {
+    assert {path: knob.value for path, knob in knobs(config).items() if knob.value != KNOBS[path].value} == {
         "channel.snr_db": 12.5,
         "lora.rank": 3,
     }
@@ -189,7 +178,7 @@ def test_bounds_are_the_bounds(knob: Knob) -> None:
     cast = int if knob.kind == "integer" else float
     for bound in (knob.low, knob.high):
         if bound is not None:
-            assert knobs(with_changes(base, {knob.path: cast(bound)}))[knob.path].default == bound
+            assert knobs(with_changes(base, {knob.path: cast(bound)}))[knob.path].value == bound
     step = 1 if knob.kind == "integer" else abs(knob.low) * 1e-6 + 1e-12
     assert knob.path in refused({knob.path: cast(knob.low - step)})
     if knob.high is not None:
@@ -296,7 +285,7 @@ def values_of(knob: Knob) -> st.SearchStrategy[Any]:
         return st.integers(int(knob.low), int(knob.high) if knob.high is not None else 10**9)
     if knob.kind == "number":
         numbers = st.floats(knob.low, knob.high, allow_nan=False)
-        return numbers if knob.default is not None else st.none() | numbers
+        return numbers if knob.value is not None else st.none() | numbers
     return st.text(min_size=1, max_size=12)
 
 
@@ -330,8 +319,8 @@ def test_changes_arrive_and_nothing_else_changes(changes: dict[str, Any]) -> Non
     if changes.get("reward.rounds") == 0:
         changes["alignment.rounds"] = 0
     config = with_changes(RunConfig(), changes)
-    assert {path: knob.default for path, knob in knobs(config).items()} == {
-        path: changes.get(path, knob.default) for path, knob in KNOBS.items()
+    assert {path: knob.value for path, knob in knobs(config).items()} == {
+        path: changes.get(path, knob.value) for path, knob in KNOBS.items()
     }
 
 

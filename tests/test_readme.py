@@ -17,7 +17,7 @@ def test_tables_come_from_the_code() -> None:
     assert spec.loader is not None
     readme = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(readme)
-    assert readme.with_tables(TEXT) == TEXT, f"run: {sys.executable} tests/readme.py"
+    assert readme.with_tables(TEXT) == TEXT, f"run: {sys.executable} tests/support/readme.py"
 
 
 def test_the_tree_names_what_is_there() -> None:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from pwff_core.config import RunConfig, knobs, stage_rounds
+from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.figures import STAGE_NAMES, WEIGHTS, Span, setting_text, value_words
+from pwff_core.knobs import knobs
 from pwff_core.methods import AXES, METHODS, Group
 from pwff_core.records import RoundRecord, Stage, Value
 from pwff_core.runs.store import RunRow, RunStatus

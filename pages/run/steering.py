@@ -20,10 +20,11 @@ from pages.server import visitor
 from pages.server.cache import Shelf
 from pages.settings import fields, preferences
 from pages.settings.panel import ADOPTED, Marker
-from pwff_core.config import STEERABLE, ChannelConfig, RunConfig, steered
-from pwff_core.config import knobs as all_knobs
+from pwff_core.config import STEERABLE, ChannelConfig, RunConfig
 from pwff_core.errors import ConfigError, StoreError
 from pwff_core.figures import WEIGHTS, changes_text, config_at
+from pwff_core.knobs import knobs as all_knobs
+from pwff_core.knobs import steered
 from pwff_core.methods import METHODS
 from pwff_core.records import Value
 from pwff_core.runs.store import Lease, RunRow, Store
@@ -86,7 +87,7 @@ def asked(revision: int, shown: Shown) -> dict[str, Value]:
 def values_of(config: RunConfig) -> dict[str, Value]:
     """What can be steered of a config, by path."""
     entries = all_knobs(config)
-    return {path: entries[path].default for path in STEERABLE}
+    return {path: entries[path].value for path in STEERABLE}
 
 
 def settle(store: Store, shown: Shown, mode: Mode, viewer: str) -> str:

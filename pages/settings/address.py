@@ -14,8 +14,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import streamlit as st
 
-from pwff_core.config import Knob, PresetId, RunConfig, allowed, knobs, preset_config, with_changes
+from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import Knob, allowed, knobs, with_changes
 from pwff_core.runs import limits
 
 RUN, REPLAY, PRESET = "run", "replay", "preset"
@@ -59,7 +60,7 @@ def link(config: RunConfig, run_id: str = "") -> str:
 def settings_of(config: RunConfig) -> dict[str, str]:
     """What an address holds of a config: its preset, and every setting that the preset has otherwise."""
     preset = knobs(preset_config(config.preset))
-    own = {path: entry.default for path, entry in knobs(config).items() if entry.default != preset[path].default}
+    own = {path: entry.value for path, entry in knobs(config).items() if entry.value != preset[path].value}
     return {PRESET: config.preset} | {path: _text(value) for path, value in own.items()}
 
 

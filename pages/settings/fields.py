@@ -18,7 +18,8 @@ import streamlit as st
 from pydantic import ValidationError
 
 from pages.parts.words import plain, sentence, setting_text
-from pwff_core.config import Knob, RunConfig, allowed, explain, knobs
+from pwff_core.config import RunConfig
+from pwff_core.knobs import Knob, allowed, explain, knobs
 from pwff_core.runs import limits
 
 _MANTISSAS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
@@ -51,7 +52,7 @@ def put(config: RunConfig, paths: Iterable[str], scope: str = "") -> None:
     """Set the knobs to a config's values; call before they are drawn, or in a callback."""
     entries = knobs(config)
     for path in paths:
-        value, chosen = entries[path].default, entries[path].kind in ("choice", "switch")
+        value, chosen = entries[path].value, entries[path].kind in ("choice", "switch")
         _replace(key_of(path, scope), value if chosen else text_of(value))
 
 
@@ -60,7 +61,7 @@ def answers(base: RunConfig, paths: Iterable[str], scope: str = "") -> tuple[Run
     tree, entries, empty = base.model_dump(), knobs(base), set()
     for path in paths:
         *section, leaf = path.split(".")
-        answer, held = st.session_state[key_of(path, scope)], entries[path].default
+        answer, held = st.session_state[key_of(path, scope)], entries[path].value
         if answer == "":
             empty.add(path)
         if answer != text_of(held):  # a number with more digits than its text, as 2/3, stays what it is
@@ -126,7 +127,7 @@ def stops(entry: Knob) -> list[float]:
         found = [stop for stop in decades if low <= stop <= high]
         if entry.kind == "integer":
             found = [stop for stop in found if stop == int(stop)]
-    default = [float(entry.default)] if isinstance(entry.default, int | float) else []
+    default = [float(entry.value)] if isinstance(entry.value, int | float) else []
     return sorted({round(stop, 10) for stop in (low, *found, *default, high)})
 
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, get_args
 
 from tyro.conf import arg
 
-from pwff_core.config import STEERABLE, Knob, PresetId, RunConfig, knobs, load_toml, preset_config, with_changes
+from pwff_core.config import STEERABLE, PresetId, RunConfig, preset_config
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import Knob, knobs, load_toml, with_changes
 from pwff_core.tools.rank import settings as ranking
 
 _KIND_WORDS = {"switch": "true|false", "integer": "N", "number": "X", "list": "X X …", "text": "TEXT"}
@@ -26,7 +27,7 @@ def settings_type(left_out: Collection[str], hint: str = "") -> type[Any]:
     for path, entry in knobs().items():
         if path not in left_out:
             section, _, name = path.rpartition(".")
-            flag = _flag(entry, hint or f"(demo: {_written(entry.default)})")
+            flag = _flag(entry, hint or f"(demo: {_written(entry.value)})")
             sections.setdefault(section, []).append((name, flag, dataclasses.field(default=None)))
     outer = sections.pop("")
     for section, fields in sections.items():
@@ -59,7 +60,7 @@ _RANKING_KNOBS = knobs(ranking.RankingConfig())
 RANKING_SETTINGS = dataclasses.make_dataclass(
     "settings",
     [
-        (name, _flag(entry, f"(default: {_written(entry.default)})"), dataclasses.field(default=None))
+        (name, _flag(entry, f"(default: {_written(entry.value)})"), dataclasses.field(default=None))
         for name, entry in _RANKING_KNOBS.items()
     ],
     namespace={"__doc__": "What is ranked, and by whom."},
@@ -98,7 +99,7 @@ def _changes(settings: Mapping[str, Any], known: Mapping[str, Knob], prefix: str
 def _read(entry: Knob, text: str | tuple[str, ...]) -> Any:
     """What the config does not read from text by itself: none, a choice that is a number, a list with commas."""
     parts = tuple(part for piece in text for part in piece.split(",") if part) if isinstance(text, tuple) else (text,)
-    if entry.default is None and [part.lower() for part in parts] == ["none"]:
+    if entry.value is None and [part.lower() for part in parts] == ["none"]:
         return None  # a setting that may be none is none on the demo
     values = tuple(_number(part) for part in parts) if entry.kind in ("integer", "number", "list") else parts
     if isinstance(text, tuple):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pwff_core.cli.flags import Runs
 from pwff_core.cli.opening import opened
-from pwff_core.cli.terminal import table
-from pwff_core.config import steered
 from pwff_core.errors import ConfigError, StoreError
+from pwff_core.knobs import steered
 from pwff_core.runs.store import RunRow, RunStatus, Store
+from pwff_core.tools.text_table import table
 
 _TOLD = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.FAILED)  # whose messages say more than the status
 

@@ -18,6 +18,7 @@ from pwff_core.methods import MethodId
 from pwff_core.records import METRICS, RoundRecord, Stage
 from pwff_core.runs.checkpoints import Mark
 from pwff_core.runs.store import RunStatus, Store
+from pwff_core.tools.text_table import table
 from pwff_core.units import seconds_text, with_prefix
 
 if TYPE_CHECKING:  # pandas, which it needs, takes most of a second to load
@@ -114,15 +115,6 @@ def fork_table(points: Sequence[Mark]) -> str:
         for point in points
     ]
     return table(("after", "round", "size", "written"), rows)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text in columns, two spaces apart, a line under the header."""
-    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
-    lines = [header, ["─" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
 
 
 def compare(store: Store, configs: Sequence[RunConfig], csv_path: Path | None, *, as_json: bool) -> int:

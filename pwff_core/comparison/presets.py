@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from pwff_core.config import RunConfig, stage_rounds, with_changes
+from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS, MethodId
 
 FigureId = Literal["fig4", "fig5"]

@@ -26,11 +26,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pwff_core.config import STEERABLE, RunConfig, knobs
+from pwff_core.config import STEERABLE, RunConfig
 from pwff_core.engine.federation import Federation, steer
 from pwff_core.engine.models.reward_models import RewardModels
 from pwff_core.engine.stages.state import State, fill, policies, prefixed, stacked, under
 from pwff_core.errors import ModelError
+from pwff_core.knobs import knobs
 from pwff_core.paths import sync
 from pwff_core.records import RoundRecord
 from pwff_core.runs.checkpoints import HEAD, STATE, Mark, checkpoints_folder, complete, folder_of, marks, marks_in
@@ -197,9 +198,9 @@ def restored(federation: Federation, store_path: Path, run_id: str, records: Seq
             _remove(folder)  # nobody is to fork from there; it is written again when the round is played again
             continue
         _put_back(federation, state, records[: mark.position])
-        held = {path: entry.default for path, entry in knobs(mark.config).items() if path in STEERABLE}
+        held = {path: entry.value for path, entry in knobs(mark.config).items() if path in STEERABLE}
         now = knobs(federation.config)
-        steer(federation, {path: value for path, value in held.items() if value != now[path].default})
+        steer(federation, {path: value for path, value in held.items() if value != now[path].value})
         if note := _differences(mark.made_with, made_with(federation)):
             federation.notes += (note,)
         return mark.position
@@ -225,7 +226,7 @@ def _fits(mark: Mark, config: RunConfig, records: Sequence[RoundRecord]) -> bool
     ours, theirs = knobs(config), knobs(mark.config)
     free = {*STEERABLE, "preferences.harmlessness_weights", "checkpoint_every"}
     return (last.stage, last.round, last.stage_end) == (mark.stage, mark.round, mark.stage_end) and all(
-        ours[path].default == theirs[path].default for path in ours if path not in free
+        ours[path].value == theirs[path].value for path in ours if path not in free
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pwff_core import seeds
-from pwff_core.config import RunConfig, stage_rounds, steered
+from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.data.client_profiles import device_classes, helpfulness_weights, placement
 from pwff_core.data.partition import ClientData
 from pwff_core.data.preference_files import load_preferences
@@ -41,6 +41,7 @@ from pwff_core.engine.stages.early_stopping import why_ended
 from pwff_core.engine.stages.instruction import InstructionStage, diverged
 from pwff_core.engine.stages.reward import RewardStage, train_judge
 from pwff_core.engine.stages.rollouts import cut_prompts_note
+from pwff_core.knobs import steered
 from pwff_core.methods import METHODS
 from pwff_core.records import ClientProfile, ClientRecord, RoundRecord, Stage, Value
 from pwff_core.wireless.link import Transfer, transfer

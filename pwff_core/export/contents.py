@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pwff_core.config import RunConfig, knobs, stage_rounds
+from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.figures import PRESETS, SizeId, setting_text, steering_words
+from pwff_core.knobs import knobs
 from pwff_core.methods import METHODS
 from pwff_core.runs.recording import Recording
 
@@ -21,7 +22,7 @@ def config_toml(config: RunConfig) -> str:
     for path, entry in knobs(config).items():  # whose defaults are this config's values
         section, _, name = path.rpartition(".")
         unit = f"  # {entry.unit}" if entry.unit else ""
-        sections.setdefault(section, []).append(f"{name} = {_toml(entry.default)}{unit}")
+        sections.setdefault(section, []).append(f"{name} = {_toml(entry.value)}{unit}")
     blocks = ["\n".join([f"[{section}]"] * bool(section) + lines) for section, lines in sections.items()]
     return "\n\n".join(blocks) + "\n"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pwff_core.config import RunConfig, knobs, steered
+from pwff_core.config import RunConfig
 from pwff_core.figures.frames import setting_text
+from pwff_core.knobs import knobs, steered
 from pwff_core.records import Steering, Value
 
 WEIGHTS = "preferences.helpfulness_weights"

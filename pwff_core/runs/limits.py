@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pwff_core.config import Knob, PreferencesConfig, RunConfig, allowed, knobs, stage_rounds, with_changes
+from pwff_core.config import PreferencesConfig, RunConfig, stage_rounds
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import Knob, allowed, knobs, with_changes
 from pwff_core.runs import uploads
 from pwff_core.runs.processes import hosted
 
@@ -124,9 +125,9 @@ def problems(config: RunConfig) -> dict[str, str]:
     told: dict[str, str] = {}
     for path, entry in knobs(config).items():
         if path in found.only and not _is_offered(entry, found.only[path]):
-            told[path] = f"{path}: {_short(entry.default)} is not offered on this hosted app; {_instead(path, found)}."
-        elif path in found.most and entry.default > found.most[path]:
-            told[path] = f"{path}: {entry.default:,} is more than this hosted app allows; {allowed(bounded(entry))}."
+            told[path] = f"{path}: {_short(entry.value)} is not offered on this hosted app; {_instead(path, found)}."
+        elif path in found.most and entry.value > found.most[path]:
+            told[path] = f"{path}: {entry.value:,} is more than this hosted app allows; {allowed(bounded(entry))}."
     rounds, times = sum(stage_rounds(config).values()), work(config)
     if rounds > found.rounds:
         told[""] = f"The stages have {rounds:,} rounds together; this hosted app allows {found.rounds} in a run."
@@ -146,7 +147,7 @@ def fitted(config: RunConfig) -> RunConfig:
     entries, changes = knobs(config), dict[str, Any]()
     for path in problems(config):
         if path:
-            changes[path] = found.only[path][0] if path in found.only else type(entries[path].default)(found.most[path])
+            changes[path] = found.only[path][0] if path in found.only else type(entries[path].value)(found.most[path])
     if "clients" in changes:
         config = config.model_copy(update={"preferences": PreferencesConfig()})  # there was one wish a client
     return with_changes(config, changes)
@@ -197,7 +198,7 @@ def _tokens(config: RunConfig) -> int:
 
 
 def _is_offered(entry: Knob, offered_values: tuple[str, ...]) -> bool:
-    return entry.default in offered_values or (entry.path == "data.source" and uploads.is_reference(entry.default))
+    return entry.value in offered_values or (entry.path == "data.source" and uploads.is_reference(entry.value))
 
 
 def _instead(path: str, found: Limits) -> str:

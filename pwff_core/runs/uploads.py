@@ -15,8 +15,9 @@ import time
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.errors import ConfigError, DataError
+from pwff_core.knobs import with_changes
 
 TYPES = ("json", "jsonl", "csv", "parquet")
 LARGEST_FILE = 20_000_000  # bytes; also server.maxUploadSize in .streamlit/config.toml

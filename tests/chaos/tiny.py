@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.records import RoundRecord, Value
 from pwff_core.runs.chat import models_folder
 from pwff_core.runs.store import Store

@@ -9,17 +9,20 @@ import sqlite3
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from pwff_core import cli
-from pwff_core.cli import flags, run, terminal
-from pwff_core.config import InstructionConfig, RunConfig, knobs
+from pwff_core.cli import flags, terminal
+from pwff_core.config import InstructionConfig, RunConfig
 from pwff_core.errors import ModelError, TrainingError
+from pwff_core.knobs import knobs
 from pwff_core.records import RoundRecord
 from pwff_core.runs.store import RunStatus, Store
+from pwff_core.tools.text_table import table
 from tests.support.cli_output import SHORT, play_with, sentence
 from tests.support.scripted import federation, record
 
@@ -302,7 +305,7 @@ def test_a_damaged_store_names_the_doctor(path: Path, capsys: pytest.CaptureFixt
 
 def test_a_locked_store(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     Store(path)
-    monkeypatch.setattr(run, "Store", lambda path: Store(path, patience_s=0.05))
+    monkeypatch.setattr(import_module("pwff_core.cli.run"), "Store", lambda path: Store(path, patience_s=0.05))
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     assert "is locked by another program; close that program and try again" in sentence(capsys, "run", *SHORT)
@@ -348,7 +351,7 @@ def test_runs_in_a_pipe_that_closes_early(path: Path) -> None:
 
 
 def test_a_table_lines_up() -> None:
-    assert terminal.table(("a", "bb"), [("ccc", "d"), ("", "e")]) == "a    bb\n───  ──\nccc  d\n     e"
+    assert table(("a", "bb"), [("ccc", "d"), ("", "e")]) == "a    bb\n───  ──\nccc  d\n     e"
 
 
 def test_numbers_in_words() -> None:

@@ -19,8 +19,9 @@ from pwff_core.comparison.outcomes import (
 )
 from pwff_core.comparison.presets import FIGURES, MOST_RUNS, figure_config, new_comparison_id, plan, run_label
 from pwff_core.comparison.timing import expected_seconds, same_work
-from pwff_core.config import PreferencesConfig, RunConfig, preset_config, stage_rounds, with_changes
+from pwff_core.config import PreferencesConfig, RunConfig, preset_config, stage_rounds
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.records import METRICS
 from tests.support.scripted import whole_run

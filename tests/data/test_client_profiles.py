@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data.client_profiles import PLACEMENT, device_classes, helpfulness_weights, placement
+from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core import seeds
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data import corpus
 from pwff_core.data.corpus import DELICATE, KNOWLEDGE, Example, Segment
 from pwff_core.data.partition import (
@@ -24,6 +24,7 @@ from pwff_core.data.partition import (
 )
 from pwff_core.data.styles import COMMON, personal_style
 from pwff_core.errors import DataError
+from pwff_core.knobs import with_changes
 
 
 def changed(**values: object) -> RunConfig:

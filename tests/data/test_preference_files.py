@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data import preference_files
 from pwff_core.data.preference_files import file_preferences, load_preferences, read_pairs, spread_pairs
 from pwff_core.data.preferences import Pair, demo_preferences
 from pwff_core.errors import DataError
+from pwff_core.knobs import with_changes
 from tests.support.tables import write_table
 
 ROWS = [{"prompt": f" Question {i}? ", "chosen": f"Answer {i}.", "rejected": f" No idea {i}."} for i in range(40)]

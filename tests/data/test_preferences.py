@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data import corpus
 from pwff_core.data.partition import everyday_items
 from pwff_core.data.preferences import (
@@ -21,6 +21,7 @@ from pwff_core.data.preferences import (
     refuses,
 )
 from pwff_core.data.styles import MARKUP, random_style
+from pwff_core.knobs import with_changes
 from pwff_core.methods import AXES
 from pwff_core.seeds import generator
 

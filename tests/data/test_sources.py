@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data.sources import load_clients
 from pwff_core.errors import DataError
+from pwff_core.knobs import with_changes
 from tests.support.tables import write_table
 
 SUBJECTS = ("soup", "bread", "engine", "wheel", "river", "lake")

@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data import hub, tables
 from pwff_core.data.preference_files import read_pairs
 from pwff_core.data.sources import load_clients
 from pwff_core.data.tables import LONGEST_TEXT, read_table
 from pwff_core.errors import DataError
+from pwff_core.knobs import with_changes
 from tests.support.tables import write_table
 
 ROWS = [{"instruction": f"Explain {i}", "input": "", "output": f"It is {i}."} for i in range(40)]

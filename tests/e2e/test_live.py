@@ -14,7 +14,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from pypdf import PdfReader
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.runs.store import RunStatus
 from tests.e2e.conftest import TINY, Visitor
 from tests.support.accessibility import findings

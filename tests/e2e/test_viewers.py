@@ -13,7 +13,8 @@ from playwright.sync_api import WebSocket
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from benchmarks.browsers import Browser, round_in
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.runs.store import RunStatus
 from tests.support.browser import PATIENCE_S, Site, open_context, settle
 from tests.support.charts import wait_for_round

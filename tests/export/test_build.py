@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pwff_core.config import ChannelConfig, RunConfig, load_toml, with_changes
+from pwff_core.config import ChannelConfig, RunConfig
 from pwff_core.errors import ConfigError, StoreError
 from pwff_core.export import RUN_FIGURES, clients_table, export_run, file_bytes, ordered, run_parcel, write
+from pwff_core.knobs import load_toml, with_changes
 from pwff_core.records import RoundRecord
 from pwff_core.runs.recording import from_json, recording_of
 from pwff_core.runs.store import RunStatus, Store

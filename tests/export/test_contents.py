@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.config import PresetId, RunConfig, load_toml, preset_config, with_changes
+from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.export import config_toml
 from pwff_core.export.contents import _toml, readme_text, run_words
+from pwff_core.knobs import load_toml, with_changes
 from pwff_core.records import Steering
 from pwff_core.runs.recording import Recording
 from pwff_core.runs.store import RunRow, RunStatus

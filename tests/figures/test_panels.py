@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.config import RunConfig, stage_rounds, with_changes
+from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.figures import (
     MAX_CLIENT_LINES,
     PANELS,
@@ -34,6 +34,7 @@ from pwff_core.figures import (
 )
 from pwff_core.figures.panel_figure import MAX_POINTS
 from pwff_core.figures.theme import BLUE, GREY, VERMILLION, between
+from pwff_core.knobs import with_changes
 from pwff_core.paths import root_dir
 from pwff_core.records import METRICS, ClientRecord, RoundRecord, Stage
 from tests.support.scripted import WEIGHTS, whole_run

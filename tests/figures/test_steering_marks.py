@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.config import RunConfig, stage_rounds, with_changes
+from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.figures import (
     PANELS,
     WEIGHTS,
@@ -28,6 +28,7 @@ from pwff_core.figures import (
     steering_words,
 )
 from pwff_core.figures.steering_marks import steering_marks
+from pwff_core.knobs import with_changes
 from pwff_core.records import Stage, Steering, Value
 from tests.support.scripted import whole_run
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pages.settings import address
-from pwff_core.config import RunConfig, knobs
+from pwff_core.config import RunConfig
+from pwff_core.knobs import knobs
 from pwff_core.runs import limits
 from pwff_core.runs.processes import HOSTED_VARIABLE
 from tests.support.fuzz_cases import fuzzed

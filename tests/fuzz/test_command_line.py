@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core import cli
-from pwff_core.config import RunConfig, knobs, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import knobs, with_changes
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
 from tests.support.fuzz_cases import fuzzed

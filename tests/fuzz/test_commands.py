@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.config import STEERABLE, RunConfig, steered, with_changes
+from pwff_core.config import STEERABLE, RunConfig
 from pwff_core.engine.worker import recorded
 from pwff_core.errors import PwffError
+from pwff_core.knobs import steered, with_changes
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
 from tests.support.fuzz_cases import fuzzed

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.config import STEERABLE, RunConfig, checked, knobs, load_toml, steered, with_changes
+from pwff_core.config import STEERABLE, RunConfig
 from pwff_core.errors import ConfigError
 from pwff_core.export.contents import config_toml
+from pwff_core.knobs import checked, knobs, load_toml, steered, with_changes
 from tests.support.fuzz_cases import fuzzed
 from tests.support.fuzz_material import damaged, is_a_sentence, texts, values
 

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data.sources import load_clients
 from pwff_core.data.upload_checks import look_through
 from pwff_core.errors import DataError, PwffError
+from pwff_core.knobs import with_changes
 from pwff_core.runs import uploads
 from tests.support.fuzz_cases import fuzzed
 from tests.support.fuzz_material import damaged, is_a_sentence

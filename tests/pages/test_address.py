@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from pages.settings.address import config_of, link, settings_of
-from pwff_core.config import Knob, PresetId, RunConfig, knobs, preset_config, with_changes
+from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import Knob, knobs, with_changes
 
-OPTIONAL = {path for path, entry in knobs().items() if entry.default is None}
+OPTIONAL = {path for path, entry in knobs().items() if entry.value is None}
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=60)
 
 
@@ -223,8 +224,8 @@ def page(config: str, run_id: str = "") -> AppTest:
     script = (
         "import sys; sys.path.insert(0, {root!r})\n"
         "import streamlit as st\n"
-        "from pages.widgets import address\n"
-        "from pwff_core.config import RunConfig, with_changes\n"
+        "from pages.settings import address\n"
+        "from pwff_core.config import RunConfig\nfrom pwff_core.knobs import with_changes\n"
         "read = address.read()\n"
         "st.session_state['read'] = read\n"
         "address.write(with_changes(read[0] or RunConfig(), {config}))\n"

@@ -11,7 +11,8 @@ from streamlit.testing.v1 import AppTest
 from pages.lab.charts import crossing_table
 from pages.lab.formulas import formulas, tex
 from pages.lab.knobs import DRAWN, SLIDERS
-from pwff_core.config import RunConfig, preset_config, with_changes
+from pwff_core.config import RunConfig, preset_config
+from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.wireless.payload import GPT2_SMALL, geometry_of
 

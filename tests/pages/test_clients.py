@@ -10,7 +10,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.run.chat import conversation, score_words, telling_clients, weight_words
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.records import ClientProfile
 from pwff_core.runs import chat as talking
 from pwff_core.runs.chat import Answer, models_folder

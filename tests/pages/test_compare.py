@@ -14,8 +14,9 @@ from pages.comparison.setup import Setup, setup_words
 from pwff_core.comparison.claims import CLAIMS
 from pwff_core.comparison.presets import FIGURES, plan, run_label
 from pwff_core.comparison.verdicts import Ruling, Verdict, verdict
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.errors import EngineError
+from pwff_core.knobs import with_changes
 from pwff_core.methods import MethodId
 from pwff_core.records import RoundRecord, Steering
 from pwff_core.runs import launch

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pages.parts.words import settings_words
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.errors import EngineError
+from pwff_core.knobs import with_changes
 from pwff_core.paths import log_path
 from pwff_core.runs import launch
 from pwff_core.runs.store import RunStatus, Store

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.live_page import GPT2_PRICE, PAGE, address, going, in_stages, opened, shown, texts, tiles, typed
 

@@ -10,8 +10,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts import run_table
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.figures import WEIGHTS
+from pwff_core.knobs import with_changes
 from pwff_core.runs.checkpoints import forget
 from pwff_core.runs.store import RunStatus, Store
 from pwff_core.runs.store import status as status_module

@@ -11,8 +11,9 @@ from streamlit.testing.v1 import AppTest
 from pages.settings.fields import stops
 from pages.settings.panel import DRAWN, SLIDERS, STAGES
 from pages.settings.preferences import MOST_SLIDERS, start_of, weights_of
-from pwff_core.config import knobs, preset_config, with_changes
+from pwff_core.config import preset_config
 from pwff_core.figures import value_text
+from pwff_core.knobs import knobs, with_changes
 from pwff_core.runs.store import RunStatus, Store
 from pwff_core.units import with_prefix
 from pwff_core.wireless.link import estimate
@@ -81,7 +82,7 @@ def test_every_slider_stands_at_bounds_and_default() -> None:
     for path in (path for group in SLIDERS.values() for path in group):
         entry = entries[path]
         found = stops(entry)
-        assert found == sorted(set(found)) and float(entry.default) in found
+        assert found == sorted(set(found)) and float(entry.value) in found
         assert (found[0], found[-1]) == (entry.low, entry.high)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
 from pwff_core.figures import WEIGHTS
+from pwff_core.knobs import with_changes
 from pwff_core.records import Steering, Value
 from pwff_core.runs.store import RunStatus, Store, commands
 from tests.support.live_page import THREE_STAGES, address, going, in_stages, opened, shown, texts, typed, weight_sliders

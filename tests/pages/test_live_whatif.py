@@ -8,7 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.run import whatif
-from pwff_core.config import ChannelConfig, RunConfig, with_changes
+from pwff_core.config import ChannelConfig, RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.records import RoundRecord, Steering
 from pwff_core.runs.store import RunStatus, Store
 from pwff_core.wireless.repricing import Repriced, reprice

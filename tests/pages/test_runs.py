@@ -12,7 +12,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from pages.parts.run_table import Wanted, short_names, title_of
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.runs.chat import models_folder
 from pwff_core.runs.checkpoints import checkpoints_folder, marks
 from pwff_core.runs.store import RunStatus, Store

@@ -19,9 +19,10 @@ from pages.server import snapshots
 from pages.server.cache import Shelf
 from pages.server.drawings import Drawable, drawings, frame_of
 from pages.server.snapshots import MOST_RUNS, seen
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
 from pwff_core.figures import PANELS, WhatIf, planned_stages, round_frame, spans_of
+from pwff_core.knobs import with_changes
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
 from tests.support.live_page import THREE_STAGES, going, in_stages, opened, round_record, shown, texts, tiles, typed

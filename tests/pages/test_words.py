@@ -11,9 +11,10 @@ from pages.parts.words import (
     settings_words,
     status_words,
 )
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.engine.worker.catch_up import progress
 from pwff_core.figures import spans_of
+from pwff_core.knobs import with_changes
 from pwff_core.records import Stage
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted

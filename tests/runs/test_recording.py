@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.config import RunConfig, stage_rounds, with_changes
+from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.errors import StoreError
+from pwff_core.knobs import with_changes
 from pwff_core.paths import assets_dir
 from pwff_core.records import Steering
 from pwff_core.runs.recording import DEMO_ID, VERSION, from_json, recorded_demo, recording_of, to_json, versions

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.errors import ConfigError, StoreError
+from pwff_core.knobs import with_changes
 from pwff_core.runs import launch, resuming
 from pwff_core.runs.checkpoints import STATE, checkpoints_folder, folder_of, marks
 from pwff_core.runs.store import RunStatus, Store

@@ -113,14 +113,14 @@ def test_a_page_advances_the_queue_with_a_store_for_reading(store: Store, launch
 INTERFACE = """
 import os, sys
 from pathlib import Path
-from pwff_core import launch, queue
+from pwff_core.runs import launch, scheduler
 from pwff_core.config import RunConfig
 from pwff_core.runs.store import Store
 store = Store(Path(sys.argv[1]))
 launch.launch = lambda store_path, run_id: store.claim(run_id)  # this process is the worker too, and ends with it
 for name in sys.argv[2:]:
     store.create_run(RunConfig(clients=2), name, waits=True)
-print(*(store.run(run_id).name for run_id in queue.advance(store)), flush=True)
+print(*(store.run(run_id).name for run_id in scheduler.advance(store)), flush=True)
 os._exit(9)
 """
 
@@ -181,13 +181,13 @@ def test_of_many_threads_one_launches(store: Store, launched: list[str]) -> None
 ADVANCE = """
 import sys
 from pathlib import Path
-from pwff_core import launch, queue
+from pwff_core.runs import launch, scheduler
 from pwff_core.runs.store import Store
 launch.launch = lambda store_path, run_id: None
 store = Store(Path(sys.argv[1]))
 print("ready", flush=True)
 input()
-print(*queue.advance(store))
+print(*scheduler.advance(store))
 """
 
 

@@ -9,9 +9,10 @@ from streamlit.testing.v1 import AppTest
 
 from pages.server import visitor
 from pages.settings import uploads as uploads_widget
-from pwff_core.config import RunConfig, preset_config, with_changes
+from pwff_core.config import RunConfig, preset_config
 from pwff_core.engine.worker import recorded
 from pwff_core.errors import ConfigError, StoreError
+from pwff_core.knobs import with_changes
 from pwff_core.runs import limits, uploads
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.config import RunConfig, knobs, preset_config, with_changes
+from pwff_core.config import RunConfig, preset_config
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import knobs, with_changes
 from pwff_core.runs import limits, processes
 
 UPLOAD = f"upload:{'0' * 64}.csv"
@@ -60,7 +61,7 @@ def test_every_limit_is_of_a_knob_that_there_is_and_narrower_than_its_own(hosted
     for path, most in found.most.items():
         assert (entries[path].low or 0) <= most < (entries[path].high or math.inf)
         assert limits.bounded(entries[path]).high == most
-        assert entries[path].default <= most  # the demo itself is allowed
+        assert entries[path].value <= most  # the demo itself is allowed
     assert {path for path, entry in entries.items() if entry.kind == "text"} - {"data.topic_column"} <= {*found.only}
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data.sources import load_clients
 from pwff_core.engine.models import saved_models
 from pwff_core.errors import DataError, ModelError
+from pwff_core.knobs import with_changes
 from pwff_core.runs import uploads
 from pwff_core.runs.chat import models_folder
 

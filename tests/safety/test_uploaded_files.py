@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data import upload_checks
 from pwff_core.data.sources import load_clients
 from pwff_core.errors import DataError
+from pwff_core.knobs import with_changes
 from pwff_core.runs import uploads
 
 ROWS = [{"instruction": f"Say {word}", "output": f"It is {word}."} for word in ("one", "two", "three", "four") * 5]

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.errors import ConfigError, DataError, PwffError
+from pwff_core.knobs import with_changes
 from pwff_core.runs import uploads
 
 ROWS = b"instruction,output\nsay hello,hello\n"

@@ -17,9 +17,10 @@ SLEEPER = "import sys\nprint('here', flush=True)\nsys.stdin.read()\n"
 def engine(store_path: Path, run_id: str) -> Iterator[subprocess.Popen[str]]:
     """A process with the command line of the worker of a run, until the block ends."""
     with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "pwff_core"
-        package.mkdir()
+        package = Path(folder) / "pwff_core" / "engine"
+        package.mkdir(parents=True)
         (package / "__init__.py").touch()
+        (package.parent / "__init__.py").touch()
         (package / "worker.py").write_text(SLEEPER)
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pwff_core.engine.worker", run_id, "--store", str(store_path)],

@@ -8,7 +8,8 @@ import pandas as pd
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Slider
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.records import ClientProfile, ClientRecord, RoundRecord, Stage
 from pwff_core.runs.checkpoints import HEAD, STATE, Mark, checkpoints_folder, folder_of
 from pwff_core.runs.store import Store

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.records import ClientProfile
 from pwff_core.runs.chat import models_folder
 from pwff_core.runs.store import RunStatus, Store

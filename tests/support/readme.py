@@ -1,4 +1,4 @@
-"""The tables of README.md that come from the code. `python tests/readme.py` writes them; a test checks them."""
+"""The tables of README.md that come from the code. `python tests/support/readme.py` writes them; a test checks them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pwff_core.config import allowed, knobs
+from pwff_core.knobs import allowed, knobs
 from pwff_core.methods import METHODS
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -26,7 +26,7 @@ def knob_table() -> str:
     lines = ["| flag | symbol | default | what it takes | what it is |", "|---|---|---|---|---|"]
     for path, knob in knobs().items():
         flag = "--" + path.replace("_", "-")
-        shown = f"{knob.default:g}" if isinstance(knob.default, float) else str(knob.default).lower()
+        shown = f"{knob.value:g}" if isinstance(knob.value, float) else str(knob.value).lower()
         takes = allowed(knob).removeprefix("give ")
         lines.append(f"| `{flag}` | {knob.symbol} | {shown} | {takes} | {knob.help} |")
     return "\n".join(lines)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import pwff_core
-from pwff_core.config import RunConfig, steered
+import pwff_core.engine
+from pwff_core.config import RunConfig
+from pwff_core.knobs import steered
 from pwff_core.methods import METHODS
 from pwff_core.records import METRICS, ClientProfile, ClientRecord, RoundRecord, Stage, Value
 from pwff_core.runs.checkpoints import checkpoints_folder
@@ -165,16 +166,16 @@ def checkpoint() -> ModuleType:
 
 def put(monkeypatch: pytest.MonkeyPatch, module: ModuleType, keeping: ModuleType | None = None) -> None:
     """From now on the module plays in the federation's place, and what it remembers is kept as scripts do."""
-    for name, stand_in in (("federation", module), ("checkpoint", keeping or checkpoint())):
-        monkeypatch.setitem(sys.modules, f"pwff_core.{name}", stand_in)
-        monkeypatch.setattr(pwff_core, name, stand_in, raising=False)
+    for name, stand_in in (("federation", module), ("checkpointer", keeping or checkpoint())):
+        monkeypatch.setitem(sys.modules, f"pwff_core.engine.{name}", stand_in)
+        monkeypatch.setattr(pwff_core.engine, name, stand_in, raising=False)
 
 
 def install(module: ModuleType) -> None:
     """The same for a process of its own that a test starts."""
-    for name, stand_in in (("federation", module), ("checkpoint", checkpoint())):
-        sys.modules[f"pwff_core.{name}"] = stand_in
-        setattr(pwff_core, name, stand_in)
+    for name, stand_in in (("federation", module), ("checkpointer", checkpoint())):
+        sys.modules[f"pwff_core.engine.{name}"] = stand_in
+        setattr(pwff_core.engine, name, stand_in)
 
 
 def install_slow(seconds: float) -> None:

@@ -47,7 +47,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 # a worker as a process, that plays a script and whose successors do
 
-PLAYER = "import sys; from tests.worker import playing; sys.exit(playing.main(sys.argv[1], sys.argv[2:]))"
+PLAYER = "import sys; from tests.support import workers; sys.exit(workers.main(sys.argv[1], sys.argv[2:]))"
 
 
 def command(seconds_a_round: float, *arguments: str) -> list[str]:

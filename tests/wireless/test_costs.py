@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pwff_core.config import preset_config, with_changes
+from pwff_core.config import preset_config
+from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.wireless.costs import method_costs, rounds_for
 from pwff_core.wireless.payload import GPT2_SMALL

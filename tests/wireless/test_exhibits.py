@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from pwff_core.config import ChannelConfig, preset_config, with_changes
+from pwff_core.config import ChannelConfig, preset_config
+from pwff_core.knobs import with_changes
 from pwff_core.wireless.exhibits import CLAIMED_SAVING, decades, fitting_ranks, paper_rank, reward_uploads, settling
 
 BITS = 580_968 * 32

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.special import exp1
 
-from pwff_core.config import ChannelConfig, RunConfig, preset_config, with_changes
+from pwff_core.config import ChannelConfig, RunConfig, preset_config
+from pwff_core.knobs import with_changes
 from pwff_core.wireless.link import (
     Transfer,
     awgn_rate_bps,

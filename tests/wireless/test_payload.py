@@ -13,7 +13,8 @@ from safetensors import safe_open
 from torch import nn
 from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
 
-from pwff_core.config import RunConfig, preset_config, with_changes
+from pwff_core.config import RunConfig, preset_config
+from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.paths import assets_dir
 from pwff_core.wireless.link import ergodic_rate_bps

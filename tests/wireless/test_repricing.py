@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.config import ChannelConfig, RunConfig, with_changes
+from pwff_core.config import ChannelConfig, RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.records import ClientRecord, RoundRecord
 from pwff_core.wireless.repricing import joined, reprice, round_transfer
 

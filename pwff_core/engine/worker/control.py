@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pwff_core.config import STEERABLE, RunConfig, knobs, next_round, steered
+from pwff_core.config import STEERABLE, RunConfig, next_round
 from pwff_core.engine.worker.retry import Patience, tell
 from pwff_core.engine.worker.signals import Interruption
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import knobs, steered
 from pwff_core.records import ClientProfile, RoundRecord, Steering, Value
 from pwff_core.runs.store import Command, RunStatus, Store
 
@@ -84,7 +85,7 @@ def _wish(posted: Sequence[Command]) -> str:
 def _steerable(config: RunConfig, profiles: Sequence[ClientProfile]) -> dict[str, Value]:
     """What can be steered, as it is; weights that were drawn from the seed are the profiles'."""
     known = knobs(config)
-    values: dict[str, Value] = {path: known[path].default for path in STEERABLE}
+    values: dict[str, Value] = {path: known[path].value for path in STEERABLE}
     if values[WEIGHTS] is None:
         values[WEIGHTS] = tuple(profile.helpfulness_weight for profile in profiles)
     return values

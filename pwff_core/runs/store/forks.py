@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pwff_core.config import knobs, next_round, stage_rounds, steered
+from pwff_core.config import next_round, stage_rounds
 from pwff_core.errors import StoreError
+from pwff_core.knobs import knobs, steered
 from pwff_core.records import ClientProfile, RoundRecord, Steering, Value
 from pwff_core.runs.liveness import this_moment
 from pwff_core.runs.store.rows import RunRow, RunStatus
@@ -115,10 +116,10 @@ def _steering(point: _Point, changes: Mapping[str, Value]) -> Steering | None:
     past = [one.changes for one in point.steerings]
     config = steered(point.row.config, *past, changes)
     held, wanted = knobs(steered(point.row.config, *past)), knobs(config)
-    before: dict[str, Value] = {path: held[path].default for path in changes}
+    before: dict[str, Value] = {path: held[path].value for path in changes}
     if before.get(_WEIGHTS, ()) is None:  # drawn from the seed
         before[_WEIGHTS] = tuple(profile.helpfulness_weight for profile in point.row.profiles)
-    after: dict[str, Value] = {path: wanted[path].default for path in changes if wanted[path].default != before[path]}
+    after: dict[str, Value] = {path: wanted[path].value for path in changes if wanted[path].value != before[path]}
     if not after:
         return None
     stage, number = next_round(config, point.records[-1])

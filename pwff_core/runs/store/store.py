@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pwff_core.config import RunConfig, knobs, stage_rounds, steered
+from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.errors import StoreError
+from pwff_core.knobs import knobs, steered
 from pwff_core.records import ClientProfile, RoundRecord, Steering, Value
 from pwff_core.runs.liveness import this_moment
 from pwff_core.runs.store import forks, work
@@ -192,7 +193,7 @@ class Store:
         past = [steering.changes for steering in self.steerings(run_id)]
         now = steered(row.config, *past, self.asked(run_id))
         known, wanted = knobs(now), knobs(steered(now, changes))
-        new = {path: wanted[path].default for path in changes if wanted[path].default != known[path].default}
+        new = {path: wanted[path].value for path in changes if wanted[path].value != known[path].value}
         if new:
             self._commands.post(run_id, "steer", viewer, new)
 

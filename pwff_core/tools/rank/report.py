@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pwff_core.cli.terminal import table
 from pwff_core.methods import Axis
 from pwff_core.runs.files import deliver
 from pwff_core.tools.rank.estimate import cost
@@ -17,6 +16,7 @@ from pwff_core.tools.rank.pairs import REASONS, Ranked
 from pwff_core.tools.rank.prompt import instruction
 from pwff_core.tools.rank.requests import Asked
 from pwff_core.tools.rank.settings import RankingConfig
+from pwff_core.tools.text_table import table
 
 _PACKAGES = ("pwff", "openai", "torch", "transformers")
 

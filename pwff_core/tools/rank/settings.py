@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError, model_validator
 
-from pwff_core.config import Section, explain, knob, knobs
+from pwff_core.config import Section, knob
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import explain, knobs
 
 
 class RankingConfig(Section):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 
 
 @pytest.fixture

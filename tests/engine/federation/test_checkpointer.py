@@ -13,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.engine import checkpointer
 from pwff_core.engine.checkpointer import Keeper, restored
 from pwff_core.engine.federation import Federation, play, prepare, steer
+from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord
 from pwff_core.runs.checkpoints import HEAD, STATE, checkpoints_folder, folder_of, forget, hand_over, marks
@@ -39,7 +40,7 @@ def whole(whole: RunConfig, small_encoder: str, monkeypatch: pytest.MonkeyPatch)
     """With as little of a judge as can be: it takes the most time, and is no part of what is proved here."""
     few = {"data.preferences.JUDGE_PAIRS": 8, "data.preferences.REFERENCES": 12, "stages.reward.JUDGE_STEPS": 2}
     for name, count in few.items():
-        monkeypatch.setattr(f"pwff_core.{name}", count)
+        monkeypatch.setattr(f"pwff_core.engine.{name}", count)
     return with_changes(whole, {"reward.encoder": small_encoder})
 
 

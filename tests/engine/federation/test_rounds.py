@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data.encoding import KINDS, PROMPT
 from pwff_core.engine.aggregation import Server
 from pwff_core.engine.federation import Federation, play, play_stage, prepare, run
 from pwff_core.engine.stages.instruction import InstructionStage, trained
 from pwff_core.errors import TrainingError
+from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.engine.federation import play, play_stage, prepare, run
 from pwff_core.engine.stages.reward import RewardStage
+from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 
 ANY_METHOD = pytest.mark.parametrize("method", METHODS)

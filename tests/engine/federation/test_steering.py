@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from pwff_core import seeds
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.engine.federation import Federation, play, prepare, run, steer
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import with_changes
 from pwff_core.records import RoundRecord, Value
 from pwff_core.wireless.link import transfer
 

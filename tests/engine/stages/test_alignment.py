@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.engine.federation import Federation, prepare
 from pwff_core.engine.models.cohort import Cohort
 from pwff_core.engine.stages import alignment
 from pwff_core.engine.stages.alignment import AlignmentStage
 from pwff_core.engine.stages.clients import Clients
 from pwff_core.engine.stages.rollouts import Rollouts, answer
+from pwff_core.knobs import with_changes
 
 
 @pytest.fixture

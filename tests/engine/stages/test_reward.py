@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data.preferences import ClientPreferences, Pair, Reference
 from pwff_core.engine.models.encoder import Encoder, load_encoder
 from pwff_core.engine.models.stacked import ENCODER
@@ -19,6 +19,7 @@ from pwff_core.engine.stages import reward
 from pwff_core.engine.stages.instruction import ADAM_BETAS, ADAM_EPSILON
 from pwff_core.engine.stages.reward import RewardStage, bradley_terry, pair_rows, text_of, train_judge
 from pwff_core.errors import TrainingError
+from pwff_core.knobs import with_changes
 from pwff_core.methods import AXES, METHODS
 from tests.support.encoders import wordpiece_folder
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
 from pwff_core.data.encoding import prompt_text
 from pwff_core.data.preferences import ClientPreferences
 from pwff_core.engine.federation import prepare
 from pwff_core.engine.stages.clients import Clients
 from pwff_core.engine.stages.rollouts import answer, cut_prompts_note, log_probs, prompt_room
+from pwff_core.knobs import with_changes
 
 PROMPTS = [["say hello", "say hello there, would you?"], ["hello", "what?"], ["there", "hi hi hi"]]
 

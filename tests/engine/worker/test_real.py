@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pwff_core.config import RunConfig, with_changes
+from pwff_core.config import RunConfig
+from pwff_core.knobs import with_changes
 from pwff_core.runs import processes
 from pwff_core.runs.chat import models_folder
 from pwff_core.runs.checkpoints import checkpoints_folder, marks

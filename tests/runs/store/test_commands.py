@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core.config import STEERABLE, PreferencesConfig, RunConfig, knobs
+from pwff_core.config import STEERABLE, PreferencesConfig, RunConfig
 from pwff_core.errors import ConfigError, StoreError
+from pwff_core.knobs import knobs
 from pwff_core.records import Steering
 from pwff_core.runs.store import LEASE_S, Command, RunStatus, Store
 from pwff_core.runs.store import status as status_module

@@ -142,7 +142,7 @@ else:
             yield from statements[: len(statements) if moment == "all" else int(moment)]
             os.kill(os.getpid(), signal.SIGKILL)
     runs = (*schema.RUNS[:2], Step(schema.RUNS[2]))
-    from pwff_core.runs.store import runs as module
+    from pwff_core.runs.store import store as module
     module.RUNS = runs
 Store(Path(sys.argv[1]))
 """
