@@ -38,9 +38,9 @@ def small_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def whole(whole: RunConfig, small_encoder: str, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     """With as little of a judge as can be: it takes the most time, and is no part of what is proved here."""
-    few = {"data.preferences.JUDGE_PAIRS": 8, "data.preferences.REFERENCES": 12, "stages.reward.JUDGE_STEPS": 2}
+    few = {"data.preferences.JUDGE_PAIRS": 8, "data.preferences.REFERENCES": 12, "engine.stages.reward.JUDGE_STEPS": 2}
     for name, count in few.items():
-        monkeypatch.setattr(f"pwff_core.engine.{name}", count)
+        monkeypatch.setattr(f"pwff_core.{name}", count)
     return with_changes(whole, {"reward.encoder": small_encoder})
 
 
