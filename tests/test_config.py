@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from pwff_core.config import ChannelConfig, RunConfig, preset_config, stage_rounds
 from pwff_core.errors import ConfigError
 from pwff_core.knobs import Knob, allowed, checked, explain, knobs, load_toml, with_changes
-from pwff_core.symbols import SYMBOLS
 
 KNOBS = knobs()
 
@@ -50,10 +49,17 @@ def test_units_are_those_of_the_names() -> None:
             assert knob.unit == unit or not path.endswith(suffix)
 
 
-def test_symbols_are_those_of_the_table() -> None:
-    by_name = {path.split(".")[-1]: knob for path, knob in KNOBS.items()}
-    for name in ("clients", "snr_db", "bandwidth_hz", "transmit_power_w", "coherence_time_s", "bottleneck", "rank"):
-        assert (by_name[name].symbol, by_name[name].unit) == (SYMBOLS[name].symbol, SYMBOLS[name].unit)
+def test_symbols_and_units_are_those_of_the_paper() -> None:
+    expected = {  # arXiv 2404.13238v2, section V; the coherence time is a textbook's
+        "clients": ("K", ""),
+        "channel.snr_db": ("γ̄", "dB"),
+        "channel.transmit_power_w": ("P", "W"),
+        "channel.bandwidth_hz": ("B", "Hz"),
+        "channel.coherence_time_s": ("T_c", "s"),
+        "adapter.bottleneck": ("b", ""),
+        "lora.rank": ("r", ""),
+    }
+    assert {path: (KNOBS[path].symbol, KNOBS[path].unit) for path in expected} == expected
 
 
 def test_knobs_carry_the_values_of_a_config() -> None:
