@@ -19,7 +19,7 @@ from plotly.subplots import make_subplots  # noqa: E402
 
 from benchmarks.rows import RESULTS, Row  # noqa: E402
 from pwff_core.export.chrome import Picture, draw, figure_text  # noqa: E402
-from pwff_core.figures import Preset  # noqa: E402
+from pwff_core.figures.printing import Preset  # noqa: E402
 from pwff_core.figures.theme import BLUE, GREY, TEMPLATES, VERMILLION, Theme  # noqa: E402
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"

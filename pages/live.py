@@ -25,7 +25,7 @@ from pages.server.snapshots import TURN, Seen, seen
 from pages.settings import address, panel
 from pwff_core.config import ChannelConfig, RunConfig
 from pwff_core.errors import StoreError
-from pwff_core.figures import config_at
+from pwff_core.figures.changes import config_at
 from pwff_core.paths import default_store_path
 from pwff_core.runs.recording import DEMO_ID, Recording
 from pwff_core.runs.store import RunRow, RunStatus, Store

@@ -9,8 +9,9 @@ import streamlit as st
 from pages.parts.chart import live_chart
 from pages.parts.run_table import frame_of, short_names
 from pages.parts.words import plain, settings_words
-from pwff_core.figures import PANELS, figure_json
 from pwff_core.figures.overlay import MAX_RUNS, OVERLAID, Overlaid, overlay_figure, overlay_table, overlay_words
+from pwff_core.figures.panel_figure import figure_json
+from pwff_core.figures.panels import PANELS
 from pwff_core.runs.store import RunRow, Store
 
 

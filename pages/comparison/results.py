@@ -16,7 +16,6 @@ from pwff_core.comparison.outcomes import MEASURES, Outcome, method_table, outco
 from pwff_core.comparison.presets import in_order, run_label
 from pwff_core.comparison.verdicts import Verdict, verdicts
 from pwff_core.config import stage_rounds
-from pwff_core.figures import figure_json
 from pwff_core.figures.comparison import (
     CHARTS,
     ChartId,
@@ -28,6 +27,7 @@ from pwff_core.figures.comparison import (
     runs_frame,
 )
 from pwff_core.figures.comparison_figure import chart_figure
+from pwff_core.figures.panel_figure import figure_json
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord, Stage
 from pwff_core.runs.store import RunRow, RunStatus, Store

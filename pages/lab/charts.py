@@ -11,7 +11,6 @@ import streamlit as st
 from pages.parts.chart import live_chart
 from pages.parts.words import plain, setting_text
 from pwff_core.config import ChannelConfig, RunConfig
-from pwff_core.figures import figure_json, value_text
 from pwff_core.figures.channel import (
     cost_figure,
     cost_table,
@@ -25,6 +24,8 @@ from pwff_core.figures.channel import (
     rates_inside,
     sample_snrs_db,
 )
+from pwff_core.figures.frames import value_text
+from pwff_core.figures.panel_figure import figure_json
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.units import db_to_linear, with_prefix
 from pwff_core.wireless.costs import Cost, method_costs, rounds_for

@@ -10,7 +10,6 @@ import streamlit as st
 from pages.parts.chart import live_chart
 from pages.parts.words import plain
 from pwff_core.config import ChannelConfig, RunConfig, preset_config
-from pwff_core.figures import figure_json, value_text
 from pwff_core.figures.exhibits import (
     lost_figure,
     mean_delay_figure,
@@ -20,6 +19,8 @@ from pwff_core.figures.exhibits import (
     upload_figure,
     upload_table,
 )
+from pwff_core.figures.frames import value_text
+from pwff_core.figures.panel_figure import figure_json
 from pwff_core.units import with_prefix
 from pwff_core.wireless.exhibits import (
     BLOCKS_AN_UPLOAD,

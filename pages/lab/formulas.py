@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.words import GROUP_LABELS, count, plain, setting_text
 from pwff_core.config import RunConfig
-from pwff_core.figures import value_text
+from pwff_core.figures.frames import value_text
 from pwff_core.methods import METHODS
 from pwff_core.units import db_to_linear, with_prefix
 from pwff_core.wireless.link import (

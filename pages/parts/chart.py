@@ -15,7 +15,7 @@ import streamlit as st
 from streamlit.components.v1 import declare_component
 from streamlit.components.v2.types import ComponentRenderer
 
-from pwff_core.figures import library_folder, template_tree
+from pwff_core.figures.theme import library_folder, template_tree
 
 # as text, as the figure is: Streamlit walks through what is sent, at every chart and every round
 _TEMPLATES = json.dumps({"light": template_tree("light"), "dark": template_tree("dark")})

@@ -12,7 +12,8 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts.words import count, settings_words
-from pwff_core.figures import cell, round_frame
+from pwff_core.figures.frames import round_frame
+from pwff_core.figures.panel_figure import cell
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.runs.store import RunRow, RunStatus, Store
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from pwff_core.config import RunConfig, stage_rounds
-from pwff_core.figures import STAGE_NAMES, WEIGHTS, Span, setting_text, value_words
+from pwff_core.figures.changes import WEIGHTS, value_words
+from pwff_core.figures.frames import STAGE_NAMES, Span, setting_text
 from pwff_core.knobs import knobs
 from pwff_core.methods import AXES, METHODS, Group
 from pwff_core.records import RoundRecord, Stage, Value

@@ -24,7 +24,7 @@ from pages.server.session import who
 from pages.settings import panel
 from pages.settings.address import REPLAY, RUN, share
 from pwff_core.errors import StoreError
-from pwff_core.figures import config_at
+from pwff_core.figures.changes import config_at
 from pwff_core.runs import chat, resuming
 from pwff_core.runs.checkpoints import forget, marks
 from pwff_core.runs.store import MAX_NAME, RunRow, RunStatus, Store

@@ -10,7 +10,7 @@ import pyarrow as pa
 import streamlit as st
 
 from pages.server.cache import Shelf
-from pwff_core.figures import cell
+from pwff_core.figures.panel_figure import cell
 from pwff_core.records import METRICS, RoundRecord
 from pwff_core.runs.store import RunRow
 

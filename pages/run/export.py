@@ -17,23 +17,12 @@ import streamlit as st
 from pages.parts.words import plain, sentence
 from pwff_core.config import RunConfig
 from pwff_core.errors import PwffError
-from pwff_core.export import (
-    CHROME_FORMATS,
-    FIGURE_FORMATS,
-    TABLE_FORMATS,
-    WEB_PAGE,
-    Look,
-    Order,
-    Parcel,
-    Preparation,
-    comparison_parcel,
-    file_bytes,
-    find_chrome,
-    no_chrome_words,
-    ordered,
-    run_parcel,
-)
-from pwff_core.figures import PRESETS, SizeId
+from pwff_core.export.build import comparison_parcel, run_parcel
+from pwff_core.export.bundle import WEB_PAGE, Parcel, file_bytes
+from pwff_core.export.chrome import find_chrome, no_chrome_words
+from pwff_core.export.job import Look, Preparation
+from pwff_core.export.options import CHROME_FORMATS, FIGURE_FORMATS, TABLE_FORMATS, Order, ordered
+from pwff_core.figures.printing import PRESETS, SizeId
 from pwff_core.runs.recording import recording_of
 from pwff_core.runs.store import Store
 

@@ -19,7 +19,8 @@ from pages.settings import fields, preferences
 from pages.settings.panel import problem_words
 from pwff_core.config import STEERABLE
 from pwff_core.errors import PwffError
-from pwff_core.figures import STAGE_NAMES, WEIGHTS, changes_text
+from pwff_core.figures.changes import WEIGHTS, changes_text
+from pwff_core.figures.frames import STAGE_NAMES
 from pwff_core.methods import METHODS
 from pwff_core.paths import default_store_path
 from pwff_core.records import Value

@@ -9,7 +9,8 @@ import streamlit as st
 from pages.parts.run_table import frame_of, short_names
 from pages.parts.words import plain
 from pwff_core.errors import StoreError
-from pwff_core.figures import WEIGHTS, Parent, value_words
+from pwff_core.figures.changes import WEIGHTS, value_words
+from pwff_core.figures.panels import Parent
 from pwff_core.knobs import knobs
 from pwff_core.records import Steering, Value
 from pwff_core.runs.store import RunRow, Store

@@ -12,7 +12,7 @@ from pages.parts.chart import live_chart
 from pages.parts.words import plain, sentence
 from pwff_core.config import stage_rounds
 from pwff_core.errors import StoreError
-from pwff_core.figures import figure_json
+from pwff_core.figures.panel_figure import figure_json
 from pwff_core.figures.plane import plane_figure, plane_frame, plane_table, plane_words, step_name, steps_of
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord

@@ -17,7 +17,7 @@ import streamlit as st
 
 from pages.parts.words import plain
 from pwff_core.errors import StoreError
-from pwff_core.figures import planned_stages
+from pwff_core.figures.frames import planned_stages
 from pwff_core.records import RoundRecord
 from pwff_core.runs.recording import DEMO_ID, Recording, recorded_demo, recording_of
 from pwff_core.runs.store import RunStatus, Store

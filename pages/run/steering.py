@@ -22,7 +22,7 @@ from pages.settings import fields, preferences
 from pages.settings.panel import ADOPTED, Marker
 from pwff_core.config import STEERABLE, ChannelConfig, RunConfig
 from pwff_core.errors import ConfigError, StoreError
-from pwff_core.figures import WEIGHTS, changes_text, config_at
+from pwff_core.figures.changes import WEIGHTS, changes_text, config_at
 from pwff_core.knobs import knobs as all_knobs
 from pwff_core.knobs import steered
 from pwff_core.methods import METHODS

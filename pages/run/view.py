@@ -19,18 +19,9 @@ from pages.run.client_table import draw_clients
 from pages.server.cache import Shelf
 from pages.server.drawings import Drawable, drawings, frame_of
 from pwff_core.config import ChannelConfig
-from pwff_core.figures import (
-    MAX_CLIENT_LINES,
-    PANELS,
-    Parent,
-    Span,
-    config_at,
-    panel_table,
-    planned_stages,
-    spans_of,
-    steering_words,
-    value_text,
-)
+from pwff_core.figures.changes import config_at, steering_words
+from pwff_core.figures.frames import MAX_CLIENT_LINES, Span, planned_stages, spans_of, value_text
+from pwff_core.figures.panels import PANELS, Parent, panel_table
 from pwff_core.records import METRICS, RoundRecord, Steering, Value
 from pwff_core.runs.store import RunRow, RunStatus
 

@@ -9,7 +9,9 @@ import streamlit as st
 
 from pages.parts.words import count, plain
 from pwff_core.config import ChannelConfig
-from pwff_core.figures import PanelId, WhatIf, value_text, value_words
+from pwff_core.figures.changes import value_words
+from pwff_core.figures.frames import value_text
+from pwff_core.figures.panels import PanelId, WhatIf
 from pwff_core.records import RoundRecord
 from pwff_core.runs.store import RunRow
 from pwff_core.wireless.repricing import Repriced, joined, reprice

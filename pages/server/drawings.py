@@ -14,20 +14,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from pages.server.cache import Shelf
-from pwff_core.figures import (
-    PANELS,
-    PanelId,
-    Parent,
-    Span,
-    WhatIf,
-    client_lines,
-    expected_pieces,
-    figure_json,
-    panel_figure,
-    panel_words,
-    panels_of,
-    round_frame,
-)
+from pwff_core.figures.frames import Span, client_lines, round_frame
+from pwff_core.figures.panel_figure import figure_json, panel_figure
+from pwff_core.figures.panels import PANELS, PanelId, Parent, WhatIf, panel_words, panels_of
+from pwff_core.figures.steering_marks import expected_pieces
 from pwff_core.records import RoundRecord, Steering
 from pwff_core.runs.store import RunRow
 

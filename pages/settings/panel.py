@@ -10,7 +10,7 @@ import streamlit as st
 from pages.parts.words import plain, sentence
 from pages.settings import fields, preferences, uploads
 from pwff_core.config import PresetId, RunConfig, preset_config
-from pwff_core.figures import STAGE_NAMES
+from pwff_core.figures.frames import STAGE_NAMES
 from pwff_core.knobs import knobs as all_knobs
 from pwff_core.methods import METHODS, Method, MethodId
 from pwff_core.records import Stage

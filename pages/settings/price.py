@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.parts.words import GROUP_LABELS, sentence
 from pwff_core.config import RunConfig, stage_rounds
-from pwff_core.figures import value_text
+from pwff_core.figures.frames import value_text
 from pwff_core.methods import METHODS, Group
 from pwff_core.units import with_prefix
 from pwff_core.wireless.link import Estimate, estimate

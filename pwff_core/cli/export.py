@@ -19,7 +19,9 @@ from pwff_core.runs.recording import recording_of
 def export(command: Export, path: Path) -> int:
     """Writes what was asked for and names each file; exit code 1 if a figure that was asked for could not be drawn."""
     client, when = _wanted_model(command)
-    from pwff_core import export  # pandas takes most of a second to load
+    from pwff_core.export.build import run_parcel  # pandas takes most of a second to load
+    from pwff_core.export.bundle import write
+    from pwff_core.export.options import ordered
 
     if client is not None:
         from pwff_core.engine.export_model import export_model  # torch
@@ -30,13 +32,13 @@ def export(command: Export, path: Path) -> int:
         return _told(files)
     formats = None if command.formats is None else listed("formats", command.formats)
     figures = None if command.figures is None else listed("figures", command.figures)
-    order = export.ordered(command.as_, formats, command.size, figures)
+    order = ordered(command.as_, formats, command.size, figures)
     store = opened(path, readonly=True)
     run_id = resolved(store, command.run)
-    parcel = export.run_parcel(recording_of(store, run_id), order)
+    parcel = run_parcel(recording_of(store, run_id), order)
     folder = command.to or Path("." if order.content == "zip" else run_id)
     with drawing() as bar:
-        files, hint = export.write(parcel, order, folder, bar)
+        files, hint = write(parcel, order, folder, bar)
     if hint:
         print(f"pwff: {hint}", file=sys.stderr)
     _told(files)

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from pwff_core.config import RunConfig
 from pwff_core.export.bundle import Parcel, write
-from pwff_core.export.contents import config_toml, run_words
+from pwff_core.export.contents import clients_table, config_toml, rounds_table, run_words
 from pwff_core.export.options import Order, checked_figures, ordered
-from pwff_core.export.tables import clients_table, rounds_table
-from pwff_core.figures import (
-    PANELS,
-    PanelId,
-    Span,
-    expected_pieces,
-    panel_figure,
-    panel_words,
-    panels_of,
-    planned_stages,
-    round_frame,
-    spans_of,
-)
+from pwff_core.figures.frames import Span, planned_stages, round_frame, spans_of
+from pwff_core.figures.panel_figure import panel_figure
+from pwff_core.figures.panels import PANELS, PanelId, panel_words, panels_of
 from pwff_core.figures.plane import plane_figure, plane_frame, plane_words, steps_of
+from pwff_core.figures.steering_marks import expected_pieces
 from pwff_core.methods import METHODS
 from pwff_core.records import METRICS
-from pwff_core.runs.recording import Recording, recording_of, to_json
+from pwff_core.runs.recording import Recording, recording_of, to_json, versions
 from pwff_core.runs.store import Store
 
 PLANE = "plane"
@@ -100,3 +93,34 @@ def _caption(panel_id: PanelId, frame: pd.DataFrame, spans: Sequence[Span]) -> s
     band = next((line for line in panel.measured(frame) if line.band), None)
     reach = f" Around {band.name!r}: from the lowest to the highest client." if band else ""
     return f"{panel_words(panel_id, frame, spans)} {METRICS[panel.metric].help}{reach}"
+
+
+def comparison_parcel(
+    title: str,
+    about: str,
+    figures: Mapping[str, Callable[[], go.Figure]],
+    captions: Mapping[str, str],
+    tables: Mapping[str, pd.DataFrame],
+    config: RunConfig,
+) -> Parcel:
+    """What is taken home of a comparison.
+
+    Args:
+        title: its name for people.
+        about: what all captions need: methods, seeds, settings.
+        figures: file name without its ending → what draws the figure.
+        captions: of these figures.
+        tables: file name without its ending → table.
+        config: the settings of its first run; the others differ in method and seed alone.
+    """
+    short = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40]
+    return Parcel(
+        name=f"pwff-{short or 'comparison'}",
+        title=title,
+        about=about,
+        figures={name: drawn() for name, drawn in figures.items()},
+        captions=captions,
+        tables=tables,
+        texts={"config.toml": config_toml(config)},
+        versions=versions(),
+    )

@@ -11,11 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pwff_core.export.chrome import Picture, draw, figure_text
-from pwff_core.export.contents import caption_text, readme_text
+from pwff_core.export.contents import caption_text, readme_text, table_bytes, web_page
 from pwff_core.export.options import TABLE_FORMATS, Order
-from pwff_core.export.tables import table_bytes
-from pwff_core.export.web import web_page
-from pwff_core.figures import PRESETS, for_print
+from pwff_core.figures.printing import PRESETS, for_print
 from pwff_core.runs.files import deliver
 
 WEB_PAGE = "figures.html"

@@ -24,7 +24,7 @@ from plotly.io.json import to_json_plotly
 
 from pwff_core.errors import EngineError
 from pwff_core.export.options import FigureFormat
-from pwff_core.figures import Preset
+from pwff_core.figures.printing import Preset
 from pwff_core.runs import processes
 
 PATIENCE_S = 60.0  # without a sign of Chrome; on two idle cores a start takes 2 s and a picture 0.4 s

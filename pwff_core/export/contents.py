@@ -1,19 +1,39 @@
-"""What an export says in words: settings as TOML, captions, and the README of a folder."""
+"""What is in the files of an export: settings as TOML, captions, the README, tables, and all figures as a web page."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
+from html import escape
 from typing import Any
 
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.io import to_html
+from plotly.offline import get_plotlyjs
+from pydantic import BaseModel
+
 from pwff_core.config import RunConfig, stage_rounds
-from pwff_core.figures import PRESETS, SizeId, setting_text, steering_words
+from pwff_core.export.options import TableFormat
+from pwff_core.figures.changes import steering_words
+from pwff_core.figures.frames import setting_text
+from pwff_core.figures.panel_figure import cell
+from pwff_core.figures.printing import PRESETS, SizeId
 from pwff_core.knobs import knobs
 from pwff_core.methods import METHODS
+from pwff_core.records import ClientRecord, RoundRecord
 from pwff_core.runs.recording import Recording
 
 _FADING = {"rayleigh": "Rayleigh fading", "awgn": "no fading (AWGN)"}
+_KEYS = ("run", "method", "stage", "round")
+_NUMBERS: tuple[Any, ...] = (float, float | None)  # what a field of a record that is no whole number may be
+_HEIGHT = "460px"
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;color:#1b2733;max-width:1000px;margin:2rem auto;padding:0 1rem}"
+    "figure{margin:2.5rem 0}figcaption{margin-top:.5rem}"
+)
 
 
 def config_toml(config: RunConfig) -> str:
@@ -123,3 +143,70 @@ def _explained(file: str, size: SizeId) -> str:
     said = _EXPLAINED.get(path) or _EXPLAINED.get(stem) or _EXPLAINED.get(form) or "a table"
     preset = PRESETS[size]
     return f"{preset.width_in:.4g} × {preset.height_in:g} in; {said}" if form in ("png", "svg", "pdf") else said
+
+
+def rounds_table(records: Iterable[RoundRecord]) -> pd.DataFrame:
+    """One row a round, one column a field; what a stage does not measure is missing."""
+    rows = [record.model_dump(exclude={"clients"}) for record in records]
+    return _typed(pd.DataFrame(rows, columns=[name for name in RoundRecord.model_fields if name != "clients"]))
+
+
+def clients_table(records: Iterable[RoundRecord]) -> pd.DataFrame:
+    """One row a client and round, with the round's run, method, stage and number in front."""
+    rows = [
+        {key: getattr(record, key) for key in _KEYS} | client.model_dump()
+        for record in records
+        for client in record.clients
+    ]
+    return _typed(pd.DataFrame(rows, columns=[*_KEYS, *ClientRecord.model_fields]))
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as numbers also where none was measured, so that the tables of all runs have the same types."""
+    models: tuple[type[BaseModel], ...] = (RoundRecord, ClientRecord)
+    numbers = {name for model in models for name, field in model.model_fields.items() if field.annotation in _NUMBERS}
+    return table.astype({name: "float64" for name in table.columns if name in numbers})
+
+
+def table_bytes(table: pd.DataFrame, form: TableFormat) -> bytes:
+    """The table as a file: CSV in UTF-8; JSON, a list of objects (missing: null, infinite: "Infinity"); Parquet."""
+    if form == "parquet":
+        packed: bytes = table.to_parquet(index=False)
+        return packed
+    if form == "csv":
+        texts = table.select_dtypes("str").columns  # people's own among them, which no spreadsheet should compute
+        text: str = table.assign(**{name: table[name].map(cell, "ignore") for name in texts}).to_csv(
+            index=False, lineterminator="\n"
+        )
+        return text.encode()
+    rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_dict(orient="records")]
+    return (json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    """A value that strict JSON can hold; infinite numbers as the run's own JSON has them."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def web_page(title: str, about: str, figures: Mapping[str, go.Figure], captions: Mapping[str, str]) -> str:
+    """The figures below each other, each with its caption, as one HTML text of about 5 MB."""
+    drawn = "\n".join(_figure(name, figure, captions.get(name, "")) for name, figure in figures.items())
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n<body>\n"
+        f"<h1>{escape(title)}</h1>\n<p>{escape(about)}</p>\n{drawn}\n</body>\n</html>\n"
+    )
+
+
+def _figure(name: str, figure: go.Figure, caption: str) -> str:
+    config = {"displaylogo": False, "toImageButtonOptions": {"format": "svg", "filename": name}}
+    chart = to_html(
+        figure, config=config, full_html=False, include_plotlyjs=False, default_height=_HEIGHT, div_id=f"figure-{name}"
+    )
+    label = escape(caption or name, quote=True)
+    return (
+        f'<figure><div role="img" aria-label="{label}">{chart}</div><figcaption>{escape(caption)}</figcaption></figure>'
+    )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple, get_args
 
 from pwff_core.errors import ConfigError
-from pwff_core.figures import PRESETS, SizeId
+from pwff_core.figures.printing import PRESETS, SizeId
 
 FigureFormat = Literal["png", "svg", "pdf", "html"]
 TableFormat = Literal["csv", "json", "parquet"]

@@ -1,7 +1,7 @@
 """The charts of several methods as plotly Figures: lines with bands, bars, and accuracy against energy.
 
-A method keeps its colour, dash, marker and pattern everywhere (`LOOKS`). A spread is one sample standard deviation to
-each side: a band around a line, an error bar on a bar or a last point.
+A method keeps its colour, dash, marker and pattern everywhere (`METHOD_STYLES`). A spread is one sample standard
+deviation to each side: a band around a line, an error bar on a bar or on a last point.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import plotly.graph_objects as go
 
 from pwff_core.figures.comparison import CHARTS, Chart, ChartId
 from pwff_core.figures.frames import STAGE_LABELS, value_text
-from pwff_core.figures.methods import LOOKS
-from pwff_core.figures.theme import GREY, TEMPLATES, Theme, see_through
+from pwff_core.figures.theme import GREY, METHOD_STYLES, TEMPLATES, Theme, see_through
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.records import METRICS, Stage
 
@@ -75,7 +74,7 @@ def _x_axis(chart: Chart, planned: Mapping[Stage, int], bars: int) -> dict[str, 
 def _lines(chart: Chart, told: pd.DataFrame) -> list[go.Scatter]:
     """A method's mean over seeds as a line with markers, in a band of one standard deviation to each side."""
     method: MethodId = told["method"].iloc[0]
-    look, name = LOOKS[method], METHODS[method].label
+    look, name = METHOD_STYLES[method], METHODS[method].label
     whole = told.set_index("x").reindex(np.arange(told["x"].min(), told["x"].max() + 1))  # a gap stays a gap
     spread = _spread_text(whole, chart.unit)
     line = go.Scatter(
@@ -107,7 +106,7 @@ def _band(whole: pd.DataFrame, colour: str, group: str) -> list[go.Scatter]:
 def _bars(chart: Chart, told: pd.DataFrame) -> list[go.Bar]:
     """A method's bar with its number below it and an error bar."""
     row = told.iloc[0]
-    look, name = LOOKS[row["method"]], METHODS[row["method"]].label
+    look, name = METHOD_STYLES[row["method"]], METHODS[row["method"]].label
     return [go.Bar(
         x=[f"{name}<br>{value_text(row['mean'], chart.unit)}"], y=[row["mean"]], name=name,
         error_y=_error([row["deviation"]]), customdata=_spread_text(told, chart.unit),
@@ -122,7 +121,7 @@ def _bars(chart: Chart, told: pd.DataFrame) -> list[go.Bar]:
 def _against_energy(chart: Chart, told: pd.DataFrame) -> list[go.Scatter]:
     """A method's path over the rounds, and where it stands now as a large point with the spread of both."""
     method: MethodId = told["method"].iloc[0]
-    look, name = LOOKS[method], METHODS[method].label
+    look, name = METHOD_STYLES[method], METHODS[method].label
     path = go.Scatter(
         x=told["energy"].to_numpy(), y=told["mean"].to_numpy(), name=name, legendgroup=method, mode="lines+markers",
         line={"color": look.colour, "dash": look.dash, "width": 1.5}, marker={"symbol": look.marker, "size": 5},

@@ -1,12 +1,19 @@
-"""Colours and templates. Colours are Okabe and Ito's, those that keep a contrast of 3:1 on white and on dark alike."""
+"""Colours, templates and how each method looks.
+
+Colours are Okabe and Ito's, those that keep a contrast of 3:1 on white and on dark alike. Some methods share one of the
+four; methods in one figure of the paper never do, and no two share a marker, or a colour together with a dash or a
+pattern.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import plotly
 import plotly.graph_objects as go
+
+from pwff_core.methods import MethodId
 
 Theme = Literal["light", "dark"]
 
@@ -14,6 +21,28 @@ BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # 
 GREY = "#7f7f7f"
 CLEAR = "rgba(0,0,0,0)"
 _FONT = "'Source Sans', 'Source Sans 3', 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
+
+
+class MethodStyle(NamedTuple):
+    """How a method is drawn; dash, marker and pattern in plotly's words."""
+
+    colour: str
+    dash: str
+    marker: str
+    pattern: str  # "" is a full bar
+
+
+METHOD_STYLES: dict[MethodId, MethodStyle] = {
+    "pwff": MethodStyle(BLUE, "solid", "circle", ""),
+    "vanilla_fl": MethodStyle(VERMILLION, "dash", "square", "/"),
+    "fedada": MethodStyle(GREEN, "dot", "diamond", "x"),
+    "fedlora": MethodStyle(PURPLE, "dashdot", "triangle-up", "."),
+    "sfl": MethodStyle(VERMILLION, "longdash", "triangle-down", "\\"),
+    "pfl": MethodStyle(GREEN, "longdashdot", "cross", "+"),
+    "shepherd": MethodStyle(PURPLE, "8px 3px 2px 3px 2px 3px", "star", "|"),
+    "local": MethodStyle(GREY, "solid", "hexagon", "-"),
+    "centralised": MethodStyle(GREY, "dash", "x", "/"),
+}
 
 
 def channels(colour: str) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pages.parts.words import status_words
 from pwff_core.errors import StoreError
-from pwff_core.figures import planned_stages, spans_of
+from pwff_core.figures.frames import planned_stages, spans_of
 from pwff_core.runs.store import Store
 
 

@@ -12,8 +12,9 @@ import pytest
 from pwff_core import cli
 from pwff_core.cli import flags
 from pwff_core.config import RunConfig
-from pwff_core.export import RUN_FIGURES, ordered
-from pwff_core.figures import PRESETS
+from pwff_core.export.build import RUN_FIGURES
+from pwff_core.export.options import ordered
+from pwff_core.figures.printing import PRESETS
 from pwff_core.runs.store import Store
 from tests.support import scripted
 from tests.support.cli_output import sentence

@@ -11,7 +11,10 @@ import pytest
 
 from pwff_core.config import ChannelConfig, RunConfig
 from pwff_core.errors import ConfigError, StoreError
-from pwff_core.export import RUN_FIGURES, clients_table, export_run, file_bytes, ordered, run_parcel, write
+from pwff_core.export.build import RUN_FIGURES, export_run, run_parcel
+from pwff_core.export.bundle import file_bytes, write
+from pwff_core.export.contents import clients_table
+from pwff_core.export.options import ordered
 from pwff_core.knobs import load_toml, with_changes
 from pwff_core.records import RoundRecord
 from pwff_core.runs.recording import from_json, recording_of

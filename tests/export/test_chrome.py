@@ -17,11 +17,14 @@ import pypdf
 import pytest
 from PIL import Image
 
-from pwff_core.export import chrome, ordered, write
-from pwff_core.export.bundle import Delivery, Parcel
+from pwff_core.export import chrome
+from pwff_core.export.bundle import Delivery, Parcel, write
 from pwff_core.export.chrome import Picture, draw, figure_text, find_chrome
 from pwff_core.export.chrome_process import _write
-from pwff_core.figures import PRESETS, for_print, panel_figure, round_frame, spans_of
+from pwff_core.export.options import ordered
+from pwff_core.figures.frames import round_frame, spans_of
+from pwff_core.figures.panel_figure import panel_figure
+from pwff_core.figures.printing import PRESETS, for_print
 from tests.support.scripted import whole_run
 
 needs_chrome = pytest.mark.skipif(find_chrome() is None, reason="there is no Chrome or Chromium on this computer")

@@ -1,21 +1,37 @@
 from __future__ import annotations
 
+import io
+import json
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import get_args
 
+import pandas as pd
+import plotly.graph_objects as go
+import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plotly.offline import get_plotlyjs
 
 from pwff_core.config import PresetId, RunConfig, preset_config
-from pwff_core.export import config_toml
-from pwff_core.export.contents import _toml, readme_text, run_words
+from pwff_core.export.contents import (
+    _toml,
+    clients_table,
+    config_toml,
+    readme_text,
+    rounds_table,
+    run_words,
+    table_bytes,
+    web_page,
+)
 from pwff_core.knobs import load_toml, with_changes
-from pwff_core.records import Steering
+from pwff_core.records import ClientRecord, RoundRecord, Steering
 from pwff_core.runs.recording import Recording
 from pwff_core.runs.store import RunRow, RunStatus
+from tests.support.scripted import record, whole_run
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -87,3 +103,86 @@ def test_the_readme_lists_files_sizes_versions_and_how_to_go_on() -> None:
     assert "Made with: Python 3.12.1, pwff 0.1.0" in said
     short = readme_text("A title", "About it.", ["tables/means.csv"], "slide", {})
     assert "--config" not in short and "run.json" not in short and "means.csv" in short
+
+
+# ---- tables ----
+
+RECORDS = [record(1, "abc"), record(2, "abc")]
+TABLE = pd.DataFrame({"text": ["für Ω", "a,b"], "number": [math.inf, math.nan], "count": [1, 2], "yes": [True, False]})
+
+
+def test_the_table_of_rounds_has_a_row_a_round_and_a_column_a_field() -> None:
+    table = rounds_table(RECORDS)
+    assert list(table.columns) == [name for name in RoundRecord.model_fields if name != "clients"]
+    assert table["round"].tolist() == [1, 2]
+    assert table["accuracy"].tolist() == [0.01, 0.02]
+    assert table["energy_j"].sum() == 8.0
+    assert table["reward"].isna().all()
+
+
+def test_the_table_of_clients_has_a_row_a_client_and_round() -> None:
+    table = clients_table(RECORDS)
+    assert list(table.columns) == ["run", "method", "stage", "round", *ClientRecord.model_fields]
+    assert table[["round", "client"]].to_numpy().tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]]
+    assert table["delivered"].tolist() == [True, False, True, False]
+    assert table["delay_s"].tolist() == [2.0, 1.0, 2.0, 1.0]
+
+
+def test_tables_of_no_rounds_keep_their_columns() -> None:
+    assert rounds_table([]).shape == (0, len(RoundRecord.model_fields) - 1)
+    assert clients_table([]).shape == (0, 4 + len(ClientRecord.model_fields))
+
+
+def test_parquet_has_the_same_types_whatever_was_measured() -> None:
+    few, whole = (table_bytes(rounds_table(records), "parquet") for records in (RECORDS, whole_run("abc")))
+    schemas = [parquet.read_schema(io.BytesIO(packed)) for packed in (few, whole)]
+    assert schemas[0].types == schemas[1].types
+    assert str(schemas[0].field("reward").type) == "double" and str(schemas[0].field("round").type) == "int64"
+
+
+def test_every_format_reads_back_as_the_table() -> None:
+    csv = table_bytes(TABLE, "csv")
+    assert csv.decode() == 'text,number,count,yes\nfür Ω,inf,1,True\n"a,b",,2,False\n'
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(table_bytes(TABLE, "parquet"))), TABLE)
+    assert json.loads(table_bytes(TABLE, "json")) == [
+        {"text": "für Ω", "number": "Infinity", "count": 1, "yes": True},
+        {"text": "a,b", "number": None, "count": 2, "yes": False},
+    ]
+
+
+def test_json_is_strict() -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    packed = table_bytes(clients_table(whole_run("abc")), "json")
+    rows = json.loads(packed, parse_constant=refuse)
+    assert len(rows) == 9 * 5 and rows[0]["reward"] is None
+
+
+# ---- the web page ----
+
+EVIL = "</script><script>alert(1)</script>\"'"
+
+
+def page() -> str:
+    figure = go.Figure(go.Scatter(x=[1, 2], y=[3, 4], name=EVIL), {"title": {"text": EVIL}})
+    return web_page(EVIL, EVIL, {"one": figure, "two": figure}, {"one": EVIL, "two": "A caption."})
+
+
+def test_the_page_holds_plotly_once_and_asks_the_network_for_nothing() -> None:
+    text = page().replace(get_plotlyjs(), "THE LIBRARY", 1)
+    assert text.count("THE LIBRARY") == 1 and len(text) < 60_000  # so it is not in it a second time
+    assert not re.search(r'(src|href)\s*=\s*["\']', text)
+
+
+def test_what_people_typed_is_text() -> None:
+    text = page().replace(get_plotlyjs(), "")
+    assert "alert(1)</script>" not in text
+    assert text.count("<script") == text.count("</script>")
+    assert "&lt;/script&gt;" in text
+
+
+def test_every_figure_has_its_caption_and_its_text_for_those_who_do_not_see_it() -> None:
+    text = page()
+    assert text.count("<figure>") == 2
+    assert 'aria-label="A caption."' in text and "<figcaption>A caption.</figcaption>" in text

@@ -13,8 +13,10 @@ import psutil
 import pytest
 
 from pwff_core.config import RunConfig
-from pwff_core.export import Look, Order, Parcel, Preparation, comparison_parcel, ordered
-from pwff_core.export.job import _loaded, _save
+from pwff_core.export.build import comparison_parcel
+from pwff_core.export.bundle import Parcel
+from pwff_core.export.job import Look, Preparation, _loaded, _save
+from pwff_core.export.options import Order, ordered
 
 TABLE = pd.DataFrame({"method": ["pwff", "local"], "accuracy": [0.9, float("inf")]})
 

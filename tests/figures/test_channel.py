@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 import pytest
 
 from pwff_core.config import ChannelConfig, preset_config
-from pwff_core.figures import figure_json
 from pwff_core.figures.channel import (
     cost_figure,
     cost_table,
@@ -32,6 +31,7 @@ from pwff_core.figures.exhibits import (
     upload_figure,
     upload_table,
 )
+from pwff_core.figures.panel_figure import figure_json
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.wireless.costs import method_costs

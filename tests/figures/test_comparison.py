@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pwff_core.figures import figure_json
 from pwff_core.figures.comparison import (
     CHARTS,
     ChartId,
@@ -22,7 +21,8 @@ from pwff_core.figures.comparison import (
     runs_frame,
 )
 from pwff_core.figures.comparison_figure import chart_figure
-from pwff_core.figures.methods import LOOKS
+from pwff_core.figures.panel_figure import figure_json
+from pwff_core.figures.theme import METHOD_STYLES
 from pwff_core.methods import MethodId
 from pwff_core.records import RoundRecord, Stage
 from tests.support.scripted import whole_run
@@ -94,13 +94,13 @@ def test_a_comparison_without_alignment_has_no_charts_of_rewards() -> None:
 
 
 def test_every_method_has_a_look_of_its_own() -> None:
-    assert set(LOOKS) == set(get_args(MethodId))
-    assert len({look.marker for look in LOOKS.values()}) == len(LOOKS)
-    assert len({(look.colour, look.dash) for look in LOOKS.values()}) == len(LOOKS)
-    assert len({(look.colour, look.pattern) for look in LOOKS.values()}) == len(LOOKS)
+    assert set(METHOD_STYLES) == set(get_args(MethodId))
+    assert len({look.marker for look in METHOD_STYLES.values()}) == len(METHOD_STYLES)
+    assert len({(look.colour, look.dash) for look in METHOD_STYLES.values()}) == len(METHOD_STYLES)
+    assert len({(look.colour, look.pattern) for look in METHOD_STYLES.values()}) == len(METHOD_STYLES)
     for shown in (("pwff", "vanilla_fl", "fedada", "fedlora"), ("pwff", "sfl", "pfl", "shepherd")):
         for part in ("colour", "dash", "marker", "pattern"):
-            assert len({getattr(LOOKS[method], part) for method in shown}) == 4
+            assert len({getattr(METHOD_STYLES[method], part) for method in shown}) == 4
 
 
 def test_lines_with_a_band_where_there_are_seeds_enough_and_a_gap_where_nothing_is_measured(

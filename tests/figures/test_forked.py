@@ -7,17 +7,9 @@ import math
 import pandas as pd
 import pytest
 
-from pwff_core.figures import (
-    PANELS,
-    Parent,
-    client_lines,
-    panel_figure,
-    panel_table,
-    panel_words,
-    round_frame,
-    spans_of,
-)
-from pwff_core.figures.panels import PanelId
+from pwff_core.figures.frames import client_lines, round_frame, spans_of
+from pwff_core.figures.panel_figure import panel_figure
+from pwff_core.figures.panels import PANELS, PanelId, Parent, panel_table, panel_words
 from pwff_core.records import Stage
 from tests.support.scripted import whole_run
 

@@ -5,9 +5,10 @@ import math
 import pandas as pd
 import pytest
 
-from pwff_core.figures import PANELS, figure_json, round_frame
+from pwff_core.figures.frames import round_frame
 from pwff_core.figures.overlay import MAX_RUNS, OVERLAID, Overlaid, overlay_figure, overlay_table, overlay_words
-from pwff_core.figures.panel_figure import MAX_POINTS
+from pwff_core.figures.panel_figure import MAX_POINTS, figure_json
+from pwff_core.figures.panels import PANELS
 from tests.support.scripted import record, whole_run
 
 WHOLE = Overlaid("whole", round_frame(whole_run()))  # 3 + 2 + 4 rounds

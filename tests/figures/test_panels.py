@@ -12,28 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core.config import RunConfig, stage_rounds
-from pwff_core.figures import (
+from pwff_core.figures.frames import (
     MAX_CLIENT_LINES,
-    PANELS,
-    TEMPLATES,
-    PanelId,
-    Piece,
     Span,
     client_lines,
-    figure_json,
-    library_folder,
-    panel_figure,
-    panel_table,
-    panel_words,
-    panels_of,
     planned_stages,
     round_frame,
     spans_of,
-    template_tree,
     value_text,
 )
-from pwff_core.figures.panel_figure import MAX_POINTS
-from pwff_core.figures.theme import BLUE, GREY, VERMILLION, between
+from pwff_core.figures.panel_figure import MAX_POINTS, figure_json, panel_figure
+from pwff_core.figures.panels import PANELS, PanelId, panel_table, panel_words, panels_of
+from pwff_core.figures.steering_marks import Piece
+from pwff_core.figures.theme import BLUE, GREY, TEMPLATES, VERMILLION, between, library_folder, template_tree
 from pwff_core.knobs import with_changes
 from pwff_core.paths import root_dir
 from pwff_core.records import METRICS, ClientRecord, RoundRecord, Stage

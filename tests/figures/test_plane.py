@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import pytest
 from plotly.colors import sample_colorscale
 
-from pwff_core.figures import figure_json
+from pwff_core.figures.panel_figure import figure_json
 from pwff_core.figures.plane import plane_figure, plane_frame, plane_table, plane_words, steps_of
 from pwff_core.records import RoundRecord
 from tests.support.scripted import WEIGHTS, whole_run

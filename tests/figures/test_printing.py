@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.figures import PANELS, PRESETS, PanelId, SizeId, for_print, panel_figure, round_frame, spans_of
+from pwff_core.figures.frames import round_frame, spans_of
+from pwff_core.figures.panel_figure import panel_figure
+from pwff_core.figures.panels import PANELS, PanelId
 from pwff_core.figures.plane import plane_figure, plane_frame
-from pwff_core.figures.printing import _labels, _reach, _width
+from pwff_core.figures.printing import PRESETS, SizeId, _labels, _reach, _width, for_print
 from pwff_core.records import Steering, Value
 from tests.support.scripted import whole_run
 

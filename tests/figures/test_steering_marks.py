@@ -12,22 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core.config import RunConfig, stage_rounds
-from pwff_core.figures import (
-    PANELS,
-    WEIGHTS,
-    Piece,
-    WhatIf,
-    changes_text,
-    config_at,
-    expected_pieces,
-    panel_figure,
-    panel_table,
-    panel_words,
-    round_frame,
-    spans_of,
-    steering_words,
-)
-from pwff_core.figures.steering_marks import steering_marks
+from pwff_core.figures.changes import WEIGHTS, changes_text, config_at, steering_words
+from pwff_core.figures.frames import round_frame, spans_of
+from pwff_core.figures.panel_figure import panel_figure
+from pwff_core.figures.panels import PANELS, WhatIf, panel_table, panel_words
+from pwff_core.figures.steering_marks import Piece, expected_pieces, steering_marks
 from pwff_core.knobs import with_changes
 from pwff_core.records import Stage, Steering, Value
 from tests.support.scripted import whole_run

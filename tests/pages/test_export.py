@@ -15,7 +15,9 @@ from streamlit.testing.v1 import AppTest
 from pages.run import export
 from pwff_core.config import RunConfig
 from pwff_core.errors import EngineError
-from pwff_core.export import Look, Order, Parcel
+from pwff_core.export.bundle import Parcel
+from pwff_core.export.job import Look
+from pwff_core.export.options import Order
 from pwff_core.runs.store import Store
 from tests.support import scripted
 

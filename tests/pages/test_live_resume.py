@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.parts import run_table
 from pwff_core.config import RunConfig
-from pwff_core.figures import WEIGHTS
+from pwff_core.figures.changes import WEIGHTS
 from pwff_core.knobs import with_changes
 from pwff_core.runs.checkpoints import forget
 from pwff_core.runs.store import RunStatus, Store

@@ -12,7 +12,7 @@ from pages.settings.fields import stops
 from pages.settings.panel import DRAWN, SLIDERS, STAGES
 from pages.settings.preferences import MOST_SLIDERS, start_of, weights_of
 from pwff_core.config import preset_config
-from pwff_core.figures import value_text
+from pwff_core.figures.frames import value_text
 from pwff_core.knobs import knobs, with_changes
 from pwff_core.runs.store import RunStatus, Store
 from pwff_core.units import with_prefix

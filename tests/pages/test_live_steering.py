@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
-from pwff_core.figures import WEIGHTS
+from pwff_core.figures.changes import WEIGHTS
 from pwff_core.knobs import with_changes
 from pwff_core.records import Steering, Value
 from pwff_core.runs.store import RunStatus, Store, commands

@@ -15,7 +15,7 @@ from pages.run import replay
 from pages.run.replay import SPEEDS, ends_of, fitting_speed, recording_for, so_far
 from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
-from pwff_core.figures import planned_stages, spans_of
+from pwff_core.figures.frames import planned_stages, spans_of
 from pwff_core.knobs import with_changes
 from pwff_core.records import Steering
 from pwff_core.runs.recording import DEMO_ID, Recording, recorded_demo, recording_of, to_json

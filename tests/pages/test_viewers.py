@@ -21,7 +21,8 @@ from pages.server.drawings import Drawable, drawings, frame_of
 from pages.server.snapshots import MOST_RUNS, seen
 from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
-from pwff_core.figures import PANELS, WhatIf, planned_stages, round_frame, spans_of
+from pwff_core.figures.frames import planned_stages, round_frame, spans_of
+from pwff_core.figures.panels import PANELS, WhatIf
 from pwff_core.knobs import with_changes
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted

@@ -13,7 +13,7 @@ from pages.parts.words import (
 )
 from pwff_core.config import RunConfig
 from pwff_core.engine.worker.catch_up import progress
-from pwff_core.figures import spans_of
+from pwff_core.figures.frames import spans_of
 from pwff_core.knobs import with_changes
 from pwff_core.records import Stage
 from pwff_core.runs.store import RunStatus, Store

@@ -16,7 +16,10 @@ from streamlit.testing.v1 import AppTest
 
 from pages.parts.words import plain
 from pages.run.chat import Exchange
-from pwff_core.export import file_bytes, ordered, run_parcel, table_bytes
+from pwff_core.export.build import run_parcel
+from pwff_core.export.bundle import file_bytes
+from pwff_core.export.contents import table_bytes
+from pwff_core.export.options import ordered
 from pwff_core.runs.chat import Answer
 from pwff_core.runs.recording import recording_of
 from pwff_core.runs.store import Store

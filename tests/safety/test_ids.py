@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pwff_core import paths
 from pwff_core.errors import PwffError, StoreError
-from pwff_core.export import comparison_parcel, ordered, run_parcel
+from pwff_core.export.build import comparison_parcel, run_parcel
+from pwff_core.export.options import ordered
 from pwff_core.runs import chat, checkpoints
 from pwff_core.runs.chat import Question
 from pwff_core.runs.recording import from_json, recorded_demo, recording_of, to_json
