@@ -29,7 +29,8 @@ from pwff_core.engine.checkpointer import KEPT, Keeper  # noqa: E402
 from pwff_core.engine.federation import play, prepare  # noqa: E402
 from pwff_core.knobs import with_changes
 from pwff_core.records import RoundRecord, Stage  # noqa: E402
-from pwff_core.runs.checkpoints import Mark, checkpoints_folder, marks  # noqa: E402
+from pwff_core.runs.checkpoints import Mark, marks  # noqa: E402
+from pwff_core.runs.run_files import RunFiles  # noqa: E402
 
 ROUNDS = (8, 400, 8)  # of the three stages, so that each has a few seconds at least
 _WARM_UP = 1  # rounds of a stage that are left out
@@ -57,7 +58,7 @@ class Side:
         self._last: tuple[RoundRecord, int] | None = None  # what is to be kept, and its position
         self._position = 0
         self.rounds = dict(self._running.rounds)
-        self.keeper = Keeper(checkpoints_folder(store, "bench"), every=1, clock=self._clock) if store else None
+        self.keeper = Keeper(RunFiles(store).checkpoints("bench"), every=1, clock=self._clock) if store else None
 
     def turn(self) -> tuple[RoundRecord, float]:
         """Plays a round; with the seconds that count."""

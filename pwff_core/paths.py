@@ -33,11 +33,6 @@ def default_store_path() -> Path:
     return Path(override) if override else platformdirs.user_data_path("pwff", appauthor=False) / "runs.sqlite"
 
 
-def log_path(store_path: Path, run_id: str) -> Path:
-    """Where a run's worker writes what it has to say, and the report of a failure: logs/RUN_ID.log beside the store."""
-    return store_path.absolute().parent / "logs" / f"{checked_id(run_id)}.log"
-
-
 def checked_id(run_id: str) -> str:
     """A run's id that may be part of a path: lower-case letters and digits. StoreError for any other text."""
     if not _ID.fullmatch(run_id):

@@ -30,7 +30,8 @@ from pwff_core.engine.models.saved_models import SavedModels, cohort_of, load
 from pwff_core.errors import ConfigError, PwffError
 from pwff_core.methods import AXES, Axis
 from pwff_core.paths import default_store_path
-from pwff_core.runs.chat import Answer, Question, models_folder
+from pwff_core.runs.chat import Answer, Question
+from pwff_core.runs.run_files import RunFiles
 
 IDLE_S = 900.0
 
@@ -157,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # what a library prints is no answer
         try:
-            talker = Talker(load(models_folder(options.store, options.run_id)))
+            talker = Talker(load(RunFiles(options.store).models(options.run_id)))
         except PwffError as error:
             _say(out, {"error": str(error)})
             return 1

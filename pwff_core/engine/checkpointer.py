@@ -34,8 +34,9 @@ from pwff_core.errors import ModelError
 from pwff_core.knobs import knobs
 from pwff_core.paths import sync
 from pwff_core.records import RoundRecord
-from pwff_core.runs.checkpoints import HEAD, STATE, Mark, checkpoints_folder, complete, folder_of, marks, marks_in
+from pwff_core.runs.checkpoints import HEAD, STATE, Mark, complete, folder_of, marks, marks_in
 from pwff_core.runs.recording import versions
+from pwff_core.runs.run_files import RunFiles
 
 KEPT = 2  # the last ones; beside them, those at the stages' ends
 RESERVE = 64 * 2**20  # bytes of the disk that are left to the rounds, which matter more
@@ -190,7 +191,7 @@ def restored(federation: Federation, store_path: Path, run_id: str, records: Seq
     for mark in reversed(marks(store_path, run_id)):
         if not _fits(mark, federation.config, records):
             continue
-        folder = folder_of(checkpoints_folder(store_path, run_id), mark.position)
+        folder = folder_of(RunFiles(store_path).checkpoints(run_id), mark.position)
         try:
             state = _read(folder, mark)
         except ModelError as error:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pwff_core.methods import METHODS
 from pwff_core.records import METRICS, RoundRecord, When
-from pwff_core.runs.chat import models_folder
 from pwff_core.runs.files import deliver
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunRow, Store
 
 _ON_THE_CARD = ("accuracy", "helpfulness", "harmlessness", "reward", "refusal_rate", "kl")
@@ -25,7 +25,7 @@ def export_model(store: Store, run_id: str, client: int, when: When, folder: Pat
     from pwff_core.engine.models import saved_models  # torch, which the pages do without
 
     row = store.run(run_id)
-    models = saved_models.load(models_folder(store.path, run_id))
+    models = saved_models.load(RunFiles(store.path).models(run_id))
     measured = _measured([record for _, record in store.rounds(run_id)], client, when)
 
     def write(inside: Path) -> list[Path]:

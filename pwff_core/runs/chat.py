@@ -20,9 +20,9 @@ from typing import IO, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from pwff_core.errors import ConfigError, EngineError, ModelError
-from pwff_core.paths import checked_id
 from pwff_core.records import When
 from pwff_core.runs import processes
+from pwff_core.runs.run_files import RunFiles
 
 _TAIL_LINES = 3  # of the process's last words in an error
 _ENDING_S = 5.0  # a process that is asked to end has this long to do so
@@ -65,20 +65,10 @@ class Kept(NamedTuple):
     ordinary: tuple[str, ...]
 
 
-def models_folder(store_path: Path, run_id: str) -> Path:
-    """Where a run's models are kept: models/RUN_ID beside the store."""
-    return store_path.absolute().parent / "models" / checked_id(run_id)
-
-
-def log_path(store_path: Path, run_id: str) -> Path:
-    """Where the process that talks writes what it has to say: logs/RUN_ID.talk.log beside the store."""
-    return store_path.absolute().parent / "logs" / f"{checked_id(run_id)}.talk.log"
-
-
 def kept(store_path: Path, run_id: str) -> Kept | None:
     """What there is to talk to; None where a run's models are not kept."""
     try:
-        head = json.loads((models_folder(store_path, run_id) / "saved.json").read_text(encoding="utf-8"))
+        head = json.loads((RunFiles(store_path).models(run_id) / "saved.json").read_text(encoding="utf-8"))
         prompts = head["prompts"]
         return Kept(tuple(head["moments"]), tuple(prompts["delicate"]), tuple(prompts["ordinary"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -87,7 +77,7 @@ def kept(store_path: Path, run_id: str) -> Kept | None:
 
 def forget(store_path: Path, run_id: str) -> None:
     """Frees the disk of a run's models, if any are kept; its clients cannot be asked any more."""
-    shutil.rmtree(models_folder(store_path, run_id), ignore_errors=True)
+    shutil.rmtree(RunFiles(store_path).models(run_id), ignore_errors=True)
 
 
 def command(store_path: Path, run_id: str) -> list[str]:
@@ -143,7 +133,7 @@ class Conversation:
         return process
 
     def _started(self) -> subprocess.Popen[str]:
-        log = log_path(self.store_path, self.run_id)
+        log = RunFiles(self.store_path).chat_log(self.run_id)
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("w", encoding="utf-8") as report:
@@ -178,7 +168,7 @@ class Conversation:
         return reply
 
     def _last_words(self) -> str:
-        log = log_path(self.store_path, self.run_id)
+        log = RunFiles(self.store_path).chat_log(self.run_id)
         tail = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         said = f": {' · '.join(tail[-_TAIL_LINES:])}" if tail else ""
         return f"{said.rstrip('.')}. Ask again; the full report is in {log}."

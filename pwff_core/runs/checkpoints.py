@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
-from pwff_core.paths import checked_id
 from pwff_core.records import Stage
+from pwff_core.runs.run_files import RunFiles
 
 FORMAT: Literal[1] = 1
 STATE, HEAD = "state.safetensors", "mark.json"
@@ -45,11 +45,6 @@ class Mark(BaseModel):
     made_with: dict[str, str]  # what decides the last digits: versions, processor, threads
 
 
-def checkpoints_folder(store_path: Path, run_id: str) -> Path:
-    """Where a run's checkpoints are: checkpoints/RUN_ID beside the store."""
-    return store_path.absolute().parent / "checkpoints" / checked_id(run_id)
-
-
 def folder_of(checkpoints: Path, position: int) -> Path:
     """Where the checkpoint after so many rounds lies, or would."""
     return checkpoints / f"{position:05d}"
@@ -57,7 +52,7 @@ def folder_of(checkpoints: Path, position: int) -> Path:
 
 def marks(store_path: Path, run_id: str) -> list[Mark]:
     """A run's complete checkpoints, the oldest first; those that cannot be read are left out."""
-    return marks_in(checkpoints_folder(store_path, run_id))
+    return marks_in(RunFiles(store_path).checkpoints(run_id))
 
 
 def marks_in(checkpoints: Path) -> list[Mark]:
@@ -86,8 +81,8 @@ def hand_over(store_path: Path, parent: str, position: int, child: str) -> None:
 
     StoreError if there is none or it cannot be written.
     """
-    source = folder_of(checkpoints_folder(store_path, parent), position)
-    target = folder_of(checkpoints_folder(store_path, child), position)
+    source = folder_of(RunFiles(store_path).checkpoints(parent), position)
+    target = folder_of(RunFiles(store_path).checkpoints(child), position)
     fresh = target.with_name(f"{target.name}.new")
     try:
         fresh.mkdir(parents=True)
@@ -104,7 +99,7 @@ def hand_over(store_path: Path, parent: str, position: int, child: str) -> None:
 
 def forget(store_path: Path, run_id: str) -> int:
     """Removes all checkpoints of a run; returns the bytes that they took."""
-    folder = checkpoints_folder(store_path, run_id)
+    folder = RunFiles(store_path).checkpoints(run_id)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     shutil.rmtree(folder, ignore_errors=True)
     return size

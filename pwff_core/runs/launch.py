@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 
 from pwff_core.errors import EngineError
-from pwff_core.paths import log_path
 from pwff_core.runs import processes
+from pwff_core.runs.run_files import RunFiles
 
 _started: list[subprocess.Popen[bytes]] = []  # those that have not ended
 
@@ -26,7 +26,7 @@ def launch(store_path: Path, run_id: str) -> None:
     """
     _started[:] = [process for process in _started if process.poll() is None]
     command = processes.module_command("pwff_core.engine.worker", run_id, "--store", str(store_path.absolute()))
-    log = log_path(store_path, run_id)
+    log = RunFiles(store_path).log(run_id)
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:

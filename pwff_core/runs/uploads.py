@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from pwff_core.config import RunConfig
 from pwff_core.errors import ConfigError, DataError
 from pwff_core.knobs import with_changes
+from pwff_core.runs.run_files import RunFiles
 
 TYPES = ("json", "jsonl", "csv", "parquet")
 LARGEST_FILE = 20_000_000  # bytes; also server.maxUploadSize in .streamlit/config.toml
@@ -25,11 +26,6 @@ LARGEST_TOTAL = 500_000_000  # bytes of all uploads of a store
 UNUSED_AFTER_S = 24 * 3600.0  # an upload that no run names is kept so long, and longer where there is room
 _REFERENCE = re.compile(rf"upload:([0-9a-f]{{64}}\.(?:{'|'.join(TYPES)}))")
 _FILE = re.compile(rf"[0-9a-f]{{64}}\.(?:{'|'.join(TYPES)})")
-
-
-def uploads_folder(store_path: Path) -> Path:
-    """Where a store's uploads lie: uploads beside it."""
-    return store_path.absolute().parent / "uploads"
 
 
 def is_reference(source: str) -> bool:
@@ -55,7 +51,7 @@ def keep(store_path: Path, name: str, content: bytes, used: Collection[str] = ()
             f"The file has {len(content) / 1e6:,.1f} MB; at most {LARGEST_FILE / 1e6:.0f} MB can be uploaded. Leave "
             "rows out, or give its path on this computer as the data source."
         )
-    folder = uploads_folder(store_path)
+    folder = RunFiles(store_path).uploads
     path = folder / f"{hashlib.sha256(content).hexdigest()}.{ending}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +79,7 @@ def resolved(config: RunConfig, store_path: Path) -> RunConfig:
         raise ConfigError(
             "data.source: this is not the name of an upload; upload the file on the Live page, which fills it in."
         )
-    path = uploads_folder(store_path) / found[1]
+    path = RunFiles(store_path).uploads / found[1]
     if not path.is_file():
         raise DataError(
             f"The file {shown(config.data.source)} is not kept here; upload it again on the Live page and start anew."

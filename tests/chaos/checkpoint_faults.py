@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pwff_core.runs.checkpoints import HEAD, STATE, checkpoints_folder, folder_of, marks
+from pwff_core.runs.checkpoints import HEAD, STATE, folder_of, marks
+from pwff_core.runs.run_files import RunFiles
 from tests.chaos.scene import Row, Scene
 
 _PLAYED = 5  # rounds before the worker is killed: within reward learning
@@ -68,7 +69,7 @@ def all_harmed(scene: Scene) -> Row:
 def all_removed(scene: Scene) -> Row:
     """There are no checkpoints any more."""
     scene.play(_PLAYED).kill()
-    shutil.rmtree(checkpoints_folder(scene.store.path, scene.run_id))
+    shutil.rmtree(RunFiles(scene.store.path).checkpoints(scene.run_id))
     return _row(scene, "kill −9, and all checkpoints are removed")
 
 
@@ -80,7 +81,7 @@ def _row(scene: Scene, fault: str) -> Row:
 
 
 def _folders(scene: Scene) -> list[Path]:
-    folder = checkpoints_folder(scene.store.path, scene.run_id)
+    folder = RunFiles(scene.store.path).checkpoints(scene.run_id)
     return [folder_of(folder, mark.position) for mark in marks(scene.store.path, scene.run_id)]
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pwff_core.config import next_round
-from pwff_core.paths import log_path
 from pwff_core.records import Stage
 from pwff_core.runs import processes
-from pwff_core.runs.chat import models_folder
-from pwff_core.runs.checkpoints import STATE, checkpoints_folder, folder_of, marks
+from pwff_core.runs.checkpoints import STATE, folder_of, marks
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 
 PATIENCE_S = 300.0  # for what must come; a busy computer takes its time
@@ -42,7 +41,7 @@ class Worker:
         self.watch: Callable[[], None] = lambda: None  # is called now and then while something is waited for
         self.begun, self._begun_at = time.monotonic(), time.time()
         self.before = self.look().rounds
-        log = log_path(store.path, run_id)
+        log = RunFiles(store.path).log(run_id)
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -94,12 +93,12 @@ class Worker:
     @property
     def unfinished(self) -> list[Path]:
         """Checkpoints that this process is writing at this moment."""
-        return self._fresh(checkpoints_folder(self.store.path, self.run_id).glob("*.new"))
+        return self._fresh(RunFiles(self.store.path).checkpoints(self.run_id).glob("*.new"))
 
     @property
     def saving(self) -> bool:
         """Whether this process is writing the final models."""
-        folder = models_folder(self.store.path, self.run_id)
+        folder = RunFiles(self.store.path).models(self.run_id)
         return bool(self._fresh(path for path in folder.parent.glob(f"{folder.name}*") if path != folder))
 
     def _fresh(self, folders: Iterable[Path]) -> list[Path]:
@@ -136,7 +135,7 @@ class Worker:
 
     def log(self) -> str:
         """All that the run's workers have written."""
-        return log_path(self.store.path, self.run_id).read_text(encoding="utf-8", errors="replace")
+        return RunFiles(self.store.path).log(self.run_id).read_text(encoding="utf-8", errors="replace")
 
 
 def again(store: Store, run_id: str, extra: Mapping[str, str] | None = None) -> Worker:
@@ -156,7 +155,7 @@ def stored(store: Store, run_id: str) -> list[str]:
 def damage(path: Path) -> list[str]:
     """What SQLite finds wrong with the store's two files; nothing if they are whole."""
     found = []
-    for file in (path, path.with_name(f"{path.stem}.commands{path.suffix}")):
+    for file in (path, RunFiles(path).commands):
         with closing(sqlite3.connect(file, timeout=60)) as connection:
             found += [f"{file.name}: {row[0]}" for row in connection.execute("PRAGMA integrity_check")]
             found += [f"{file.name}: {row}" for row in connection.execute("PRAGMA foreign_key_check")]
@@ -165,7 +164,7 @@ def damage(path: Path) -> list[str]:
 
 def false_checkpoints(store_path: Path, run_id: str) -> list[str]:
     """Checkpoints that are listed as complete and are not what was written."""
-    folder, found = checkpoints_folder(store_path, run_id), []
+    folder, found = RunFiles(store_path).checkpoints(run_id), []
     for mark in marks(store_path, run_id):
         state = folder_of(folder, mark.position) / STATE
         if not state.is_file() or hashlib.blake2b(state.read_bytes()).hexdigest() != mark.digest:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from pwff_core.config import RunConfig
-from pwff_core.runs.checkpoints import HEAD, STATE, Mark, checkpoints_folder, folder_of
+from pwff_core.runs.checkpoints import HEAD, STATE, Mark, folder_of
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 from tests.chaos import aims, kills, tiny
 from tests.chaos.aims import Aim, Pace
@@ -99,7 +100,7 @@ def test_a_torn_store_is_noticed(store: Store) -> None:
 
 
 def test_a_checkpoint_that_is_listed_and_not_whole_is_noticed(tmp_path: Path) -> None:
-    folder = folder_of(checkpoints_folder(tmp_path / "runs.sqlite", "abc"), 1)
+    folder = folder_of(RunFiles(tmp_path / "runs.sqlite").checkpoints("abc"), 1)
     folder.mkdir(parents=True)
     (folder / STATE).write_bytes(b"tensors")
     digest = "a65a85a9b8b4a5a0"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
 from pwff_core.records import RoundRecord, Value
-from pwff_core.runs.chat import models_folder
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come: the order of a sum must not depend on who is idle
@@ -53,7 +53,7 @@ def config(**changes: object) -> RunConfig:
 def outcome(store: Store, run_id: str) -> Outcome:
     """Of a run that is over."""
     records = (bare(record) for _, record in store.rounds(run_id))
-    return Outcome(tuple(records), weights(models_folder(store.path, run_id)))
+    return Outcome(tuple(records), weights(RunFiles(store.path).models(run_id)))
 
 
 def bare(record: RoundRecord) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from pwff_core.runs import uploads
+from pwff_core.runs.run_files import RunFiles
 from tests.e2e.conftest import Visitor
 from tests.support.accessibility import findings
 from tests.support.browser import Site, settle
@@ -21,7 +21,7 @@ def test_a_file_goes_up_and_back(visit: Visitor, site: Site) -> None:
     )
     expect(page.get_by_text(f"The next run learns from {NAME}.")).to_be_visible()
     settle(page)
-    (kept,) = uploads.uploads_folder(site.store.path).iterdir()
+    (kept,) = RunFiles(site.store.path).uploads.iterdir()
     assert kept.read_bytes() == ROWS and f"data.source=upload%3A{kept.name}" in page.url
     assert findings(page) == []
     page.get_by_role("button", name="Use the embedded texts").click()

@@ -18,7 +18,7 @@ from pwff_core.engine.models.saved_models import SavedModels, cohort_of, load, s
 from pwff_core.errors import ModelError, StoreError
 from pwff_core.methods import METHODS
 from pwff_core.records import ClientRecord, RoundRecord, When
-from pwff_core.runs.chat import models_folder
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.scripted import profile, record
 
@@ -55,7 +55,7 @@ def kept_run(store: Store, tiny_backbone: Path, method: str = "pwff", aligned: b
             tensor.data.normal_(std=0.2, generator=generator)
         moments.append(stacked([cohort]))
     before, after = moments
-    save(models_folder(store.path, run_id), SavedModels(config, PLACED, before if aligned else None, after, {}))
+    save(RunFiles(store.path).models(run_id), SavedModels(config, PLACED, before if aligned else None, after, {}))
     return run_id
 
 
@@ -84,7 +84,7 @@ def logits_of(model: torch.nn.Module) -> torch.Tensor:
 
 def own_logits(store: Store, run_id: str, client: int, when: When, *groups: str) -> torch.Tensor:
     """The same by our own code, of some groups of the client's tensors."""
-    saved = load(models_folder(store.path, run_id))
+    saved = load(RunFiles(store.path).models(run_id))
     backbone = load_backbone(saved.config.backbone, "cpu")
     cohort = cohort_of(backbone, saved, [client], when)
     cohort.tensors = {group: named for group, named in cohort.tensors.items() if group in groups}

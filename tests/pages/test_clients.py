@@ -14,7 +14,8 @@ from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
 from pwff_core.records import ClientProfile
 from pwff_core.runs import chat as talking
-from pwff_core.runs.chat import Answer, models_folder
+from pwff_core.runs.chat import Answer
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.scripted import WEIGHTS, whole_run
 
@@ -55,7 +56,7 @@ def played(store: Store, config: RunConfig = CONFIG, rounds: int = 9, head: str 
     for record in whole_run(run_id)[:rounds]:
         store.append(run_id, record)
     if head is not None:
-        folder = models_folder(store.path, run_id)
+        folder = RunFiles(store.path).models(run_id)
         folder.mkdir(parents=True)
         (folder / "saved.json").write_text(head, encoding="utf-8")
     return run_id

@@ -12,8 +12,8 @@ from pages.parts.words import settings_words
 from pwff_core.config import RunConfig
 from pwff_core.errors import EngineError
 from pwff_core.knobs import with_changes
-from pwff_core.paths import log_path
 from pwff_core.runs import launch
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
 from tests.support.live_page import (
@@ -222,7 +222,7 @@ def test_a_worker_that_died_is_shown_as_failed_with_its_last_words(store: Store)
     path = str(store.path)
     claim = f"from pathlib import Path; from pwff_core.runs.store import Store; Store(Path({path!r})).claim('{run_id}')"
     subprocess.run([sys.executable, "-c", claim], cwd=ROOT, check=True)  # a worker that ends at once
-    log = log_path(store.path, run_id)
+    log = RunFiles(store.path).log(run_id)
     log.parent.mkdir()
     log.write_text("loading\nKilled: out of *memory*\n")
     page = opened(run_id)

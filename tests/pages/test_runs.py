@@ -14,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 from pages.parts.run_table import Wanted, short_names, title_of
 from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
-from pwff_core.runs.chat import models_folder
-from pwff_core.runs.checkpoints import checkpoints_folder, marks
+from pwff_core.runs.checkpoints import marks
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from pwff_core.runs.store import status as status_module
 from tests.support.live_page import marked
@@ -272,16 +272,16 @@ def test_the_last_run_comes_back_too_and_after_other_looks(store: Store) -> None
 def test_the_way_back_is_gone_once_the_page_is_left_and_models_and_checkpoints_with_it(store: Store) -> None:
     run_id, other = played(store), played(store)
     for one in (run_id, other):
-        models_folder(store.path, one).mkdir(parents=True)
+        RunFiles(store.path).models(one).mkdir(parents=True)
         marked(store, one, 3)
     page = clicked(ticked(opened(), run_id), "runs:delete")
     page = shown(page.run())
-    assert "Deleted:" in texts(page) and models_folder(store.path, run_id).exists() and marks(store.path, run_id)
+    assert "Deleted:" in texts(page) and RunFiles(store.path).models(run_id).exists() and marks(store.path, run_id)
     back = AppTest.from_file(PAGE, default_timeout=30)  # where a page's widgets have no answers yet
     back.session_state["runs:deleted"] = dict(page.session_state["runs:deleted"])
     assert "Deleted:" not in texts(shown(back.run()))
-    assert not models_folder(store.path, run_id).exists() and models_folder(store.path, other).exists()
-    assert not checkpoints_folder(store.path, run_id).exists() and len(marks(store.path, other)) == 1
+    assert not RunFiles(store.path).models(run_id).exists() and RunFiles(store.path).models(other).exists()
+    assert not RunFiles(store.path).checkpoints(run_id).exists() and len(marks(store.path, other)) == 1
     assert store.run(run_id).deleted
 
 

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from pwff_core.errors import ConfigError, EngineError, ModelError
 from pwff_core.runs import chat
-from pwff_core.runs.chat import Conversation, Question, log_path
+from pwff_core.runs.chat import Conversation, Question
+from pwff_core.runs.run_files import RunFiles
 
 FAKE = Path(__file__).parents[1] / "support" / "fake_chat_server.py"
 
@@ -113,7 +114,7 @@ def test_the_log_is_of_the_newest_process(talk: Conversation) -> None:
     talk.close()
     process_id(talk)
     talk.close()
-    assert log_path(talk.store_path, "abc").read_text() == "It starts. Nothing is wrong.\n"
+    assert RunFiles(talk.store_path).chat_log("abc").read_text() == "It starts. Nothing is wrong.\n"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pwff_core.config import RunConfig
 from pwff_core.errors import ConfigError, StoreError
 from pwff_core.knobs import with_changes
 from pwff_core.runs import launch, resuming
-from pwff_core.runs.checkpoints import STATE, checkpoints_folder, folder_of, marks
+from pwff_core.runs.checkpoints import STATE, folder_of, marks
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.checkpoints import marked
 from tests.support.scripted import profile, record
@@ -100,7 +101,7 @@ def test_no_fork_after_the_last_round_nor_without_a_checkpoint(store: Store, lau
 
 def test_a_fork_that_cannot_have_the_checkpoint_is_taken_back(store: Store, launched: list[str]) -> None:
     parent = interrupted(store, 2)
-    (folder_of(checkpoints_folder(store.path, parent), 2) / STATE).unlink()
+    (folder_of(RunFiles(store.path).checkpoints(parent), 2) / STATE).unlink()
     with pytest.raises(StoreError, match="cannot be taken over"):
         resuming.fork(store, parent, 2, {})
     assert [row.id for row in store.runs()] == [parent]

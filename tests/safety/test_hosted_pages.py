@@ -14,6 +14,7 @@ from pwff_core.engine.worker import recorded
 from pwff_core.errors import ConfigError, StoreError
 from pwff_core.knobs import with_changes
 from pwff_core.runs import limits, uploads
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
 from tests.support.live_page import opened, shown, texts, typed
@@ -218,7 +219,7 @@ def test_an_upload_becomes_the_data_source(hosted: None, store: Store, name: str
     assert not page.exception
     source = page.code[0].value
     assert uploads.is_reference(source)
-    assert [path.name for path in uploads.uploads_folder(store.path).iterdir()] == [source.removeprefix("upload:")]
+    assert [path.name for path in RunFiles(store.path).uploads.iterdir()] == [source.removeprefix("upload:")]
     said = page.caption[0].value
     assert said.startswith("The next run learns from") and said.replace("\\<img", "").count("<img") == 0
     limits.check(with_changes(RunConfig(), {"data.source": source}))

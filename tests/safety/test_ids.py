@@ -10,23 +10,23 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from pwff_core import paths
 from pwff_core.errors import PwffError, StoreError
 from pwff_core.export.build import comparison_parcel, run_parcel
 from pwff_core.export.options import ordered
 from pwff_core.runs import chat, checkpoints
 from pwff_core.runs.chat import Question
 from pwff_core.runs.recording import from_json, recorded_demo, recording_of, to_json
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 from tests.support import scripted
 from tests.support.live_page import GPT2_PRICE
 
 STORE = Path("/somewhere/runs.sqlite")
 INTO_PATHS: dict[str, Callable[[str], object]] = {
-    "models": lambda run_id: chat.models_folder(STORE, run_id),
-    "talk": lambda run_id: chat.log_path(STORE, run_id),
-    "log": lambda run_id: paths.log_path(STORE, run_id),
-    "checkpoints": lambda run_id: checkpoints.checkpoints_folder(STORE, run_id),
+    "models": lambda run_id: RunFiles(STORE).models(run_id),
+    "talk": lambda run_id: RunFiles(STORE).chat_log(run_id),
+    "log": lambda run_id: RunFiles(STORE).log(run_id),
+    "checkpoints": lambda run_id: RunFiles(STORE).checkpoints(run_id),
     "marks": lambda run_id: checkpoints.marks(STORE, run_id),
     "kept": lambda run_id: chat.kept(STORE, run_id),
     "forget": lambda run_id: chat.forget(STORE, run_id),

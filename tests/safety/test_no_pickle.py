@@ -17,7 +17,7 @@ from pwff_core.engine.models import saved_models
 from pwff_core.errors import DataError, ModelError
 from pwff_core.knobs import with_changes
 from pwff_core.runs import uploads
-from pwff_core.runs.chat import models_folder
+from pwff_core.runs.run_files import RunFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "app.py", *ROOT.glob("pages/**/*.py"), *ROOT.glob("pwff_core/**/*.py"), *ROOT.glob("benchmarks/*.py")]
@@ -111,7 +111,7 @@ def test_a_pickle_in_the_place_of_weights_or_of_data_does_nothing(tmp_path: Path
     """For folders of pickled backbones and encoders see tests/models."""
     went_off = tmp_path / "went-off"
     bomb = pickle.dumps(Bomb(went_off))
-    models = models_folder(tmp_path / "runs.sqlite", "abc")
+    models = RunFiles(tmp_path / "runs.sqlite").models("abc")
     models.mkdir(parents=True)
     (models / "after.safetensors").write_bytes(bomb)
     config = RunConfig()

@@ -15,6 +15,7 @@ from pwff_core.config import RunConfig
 from pwff_core.errors import ConfigError, DataError, PwffError
 from pwff_core.knobs import with_changes
 from pwff_core.runs import uploads
+from pwff_core.runs.run_files import RunFiles
 
 ROWS = b"instruction,output\nsay hello,hello\n"
 HASH = hashlib.sha256(ROWS).hexdigest()
@@ -26,7 +27,7 @@ def store_path(tmp_path: Path) -> Path:
 
 
 def kept_in(store_path: Path) -> list[str]:
-    return sorted(path.name for path in uploads.uploads_folder(store_path).iterdir())
+    return sorted(path.name for path in RunFiles(store_path).uploads.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def kept_in(store_path: Path) -> list[str]:
 def test_a_file_is_kept_under_its_hash(store_path: Path, name: str) -> None:
     assert uploads.keep(store_path, name, ROWS) == f"upload:{HASH}.csv"
     assert kept_in(store_path) == [f"{HASH}.csv"]
-    assert (uploads.uploads_folder(store_path) / f"{HASH}.csv").read_bytes() == ROWS
+    assert (RunFiles(store_path).uploads / f"{HASH}.csv").read_bytes() == ROWS
     uploads.keep(store_path, "again.csv", ROWS)
     assert kept_in(store_path) == [f"{HASH}.csv"]  # the same bytes once
 
@@ -44,7 +45,7 @@ def test_a_file_is_kept_under_its_hash(store_path: Path, name: str) -> None:
 def test_another_type_is_refused(store_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"ends in \.json, \.jsonl, \.csv, \.parquet; this one does not"):
         uploads.keep(store_path, name, ROWS)
-    assert not uploads.uploads_folder(store_path).exists()
+    assert not RunFiles(store_path).uploads.exists()
 
 
 def test_an_empty_or_too_large_file_is_refused(store_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_a_full_folder_refuses_until_what_is_old_and_unused_can_go(
     monkeypatch.setattr(uploads, "LARGEST_TOTAL", 30)
     old, used, new = (uploads.keep(store_path, "a.csv", letter * 10) for letter in (b"o", b"u", b"n"))
     long_ago = time.time() - uploads.UNUSED_AFTER_S - 60
-    folder = uploads.uploads_folder(store_path)
+    folder = RunFiles(store_path).uploads
     os.utime(folder / used.removeprefix("upload:"), (long_ago, long_ago))
     with pytest.raises(DataError, match=r"no room .* are taken\. Delete runs that use some, or try again tomorrow"):
         uploads.keep(store_path, "a.csv", b"x" * 10, {used})
@@ -71,7 +72,7 @@ def test_a_full_folder_refuses_until_what_is_old_and_unused_can_go(
 
 
 def test_a_folder_that_cannot_be_written_is_told(store_path: Path) -> None:
-    uploads.uploads_folder(store_path).write_text("a file in its place")
+    RunFiles(store_path).uploads.write_text("a file in its place")
     with pytest.raises(DataError, match="cannot be kept in"):
         uploads.keep(store_path, "a.csv", ROWS)
 

@@ -6,12 +6,13 @@ import hashlib
 from pathlib import Path
 
 from pwff_core.config import RunConfig
-from pwff_core.runs.checkpoints import HEAD, STATE, Mark, checkpoints_folder, folder_of
+from pwff_core.runs.checkpoints import HEAD, STATE, Mark, folder_of
+from pwff_core.runs.run_files import RunFiles
 
 
 def marked(store_path: Path, run_id: str, position: int, config: RunConfig, state: bytes = b"tensors") -> Path:
     """Writes the checkpoint after a run's instruction round `position`; returns its folder."""
-    folder = folder_of(checkpoints_folder(store_path, run_id), position)
+    folder = folder_of(RunFiles(store_path).checkpoints(run_id), position)
     folder.mkdir(parents=True)
     (folder / STATE).write_bytes(state)
     digest = hashlib.blake2b(state).hexdigest()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pwff_core.config import RunConfig
 from pwff_core.records import Steering
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import schema
 from tests.support.scripted import profile, record
 
@@ -42,7 +43,7 @@ def older(path: Path, version: int) -> None:
             connection.execute("UPDATE runs SET waits = 1 WHERE id = 'forgotten'")
             line = ("finished", STEERING.model_dump_json())
             connection.execute("INSERT INTO steerings (run_id, steering) VALUES (?, ?)", line)
-    with _file(path.with_name(f"{path.stem}.commands{path.suffix}"), schema.COMMANDS[:version]) as connection:
+    with _file(RunFiles(path).commands, schema.COMMANDS[:version]) as connection:
         connection.execute("INSERT INTO commands (run_id, command, created_at) VALUES ('forgotten', 'stop', 1001.0)")
 
 

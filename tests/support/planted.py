@@ -7,7 +7,7 @@ import json
 from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
 from pwff_core.records import ClientProfile
-from pwff_core.runs.chat import models_folder
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
 
@@ -42,7 +42,7 @@ def plant(store: Store) -> dict[str, str]:
         if kind != "going":
             store.finish(run_id, RunStatus(kind), LONG)
     found["waiting"] = store.create_run(CONFIG, NASTY, waits=True, comparison="abc")
-    folder = models_folder(store.path, found["finished"])
+    folder = RunFiles(store.path).models(found["finished"])
     folder.mkdir(parents=True)
     prompts = {"delicate": [LONG], "ordinary": [LONG]}
     (folder / "saved.json").write_text(

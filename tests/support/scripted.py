@@ -17,7 +17,7 @@ from pwff_core.config import RunConfig
 from pwff_core.knobs import steered
 from pwff_core.methods import METHODS
 from pwff_core.records import METRICS, ClientProfile, ClientRecord, RoundRecord, Stage, Value
-from pwff_core.runs.checkpoints import checkpoints_folder
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 
 if TYPE_CHECKING:  # tests of the pages play scripts too, and need no torch for it
@@ -145,7 +145,7 @@ class Keeper:
 def restored(script: Script, store_path: Path, run_id: str, records: Sequence[RoundRecord]) -> int:
     """Brings a script to its newest checkpoint within the records."""
     for position in range(len(records), 0, -1):
-        kept = checkpoints_folder(store_path, run_id) / f"{position:05d}.json"
+        kept = RunFiles(store_path).checkpoints(run_id) / f"{position:05d}.json"
         if kept.is_file():
             was = RunConfig.model_validate_json(kept.read_text(encoding="utf-8"))
             weights = was.preferences.helpfulness_weights

@@ -14,8 +14,8 @@ import pytest
 from pwff_core.config import InstructionConfig, RunConfig
 from pwff_core.engine.worker import recorded
 from pwff_core.engine.worker.__main__ import main as main_of_worker
-from pwff_core.paths import log_path
 from pwff_core.runs import processes
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunRow, Store
 from tests.support import scripted
 
@@ -69,7 +69,7 @@ def install(seconds_a_round: float) -> None:
 
 def start(store: Store, run_id: str, seconds_a_round: float) -> subprocess.Popen[bytes]:
     """Starts such a worker, which logs as a launched one does."""
-    log = log_path(store.path, run_id)
+    log = RunFiles(store.path).log(run_id)
     log.parent.mkdir(exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(

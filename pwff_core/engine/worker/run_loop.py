@@ -16,9 +16,8 @@ from pwff_core.engine.worker.signals import Interruption
 from pwff_core.errors import ModelError, PwffError, StoreError, TakenOverError
 from pwff_core.records import ClientProfile, RoundRecord, Steering
 from pwff_core.runs import limits, uploads
-from pwff_core.runs.chat import models_folder
-from pwff_core.runs.checkpoints import checkpoints_folder
 from pwff_core.runs.recording import Recording, versions
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunRow, RunStatus, Store
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ class Life:
             warnings.filterwarnings("error", NO_ROOM)
             running = federation.prepare(uploads.resolved(row.config, store.path), run_id, force=force)
             running.config = row.config  # what is kept names an upload, not where it lies on this computer
-            self._keeper = checkpointer.Keeper(checkpoints_folder(store.path, run_id), row.config.checkpoint_every)
+            self._keeper = checkpointer.Keeper(RunFiles(store.path).checkpoints(run_id), row.config.checkpoint_every)
         return running, self._keeper
 
     def _caught_up(self, running: Federation, keeper: Keeper) -> Iterator[RoundRecord] | None:
@@ -197,7 +196,7 @@ class Life:
 
         with self._interruption.window():
             try:
-                saved_models.save(models_folder(self._store.path, self._run_id), running.saved_models())
+                saved_models.save(RunFiles(self._store.path).models(self._run_id), running.saved_models())
                 trouble = ""
             except ModelError as error:  # the run is none the worse for it
                 trouble = str(error)

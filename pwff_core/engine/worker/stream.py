@@ -10,8 +10,8 @@ from pwff_core.engine.worker.retry import Patience
 from pwff_core.engine.worker.run_loop import Life
 from pwff_core.engine.worker.signals import Interruption
 from pwff_core.errors import TakenOverError
-from pwff_core.paths import log_path
 from pwff_core.records import RoundRecord
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import CLAIM_WITHIN_S, Store
 
 
@@ -59,4 +59,4 @@ def _failing_in_words(
     except Exception as error:
         if interruption.pending:  # the code that was broken off has made another error of it
             raise KeyboardInterrupt from error
-        raise life.fail(as_failure(error, log_path(store.path, run_id))) from error
+        raise life.fail(as_failure(error, RunFiles(store.path).log(run_id))) from error

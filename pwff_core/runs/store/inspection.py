@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store.connections import connected, transaction
 from pwff_core.runs.store.copies import copies
 from pwff_core.runs.store.rows import RunStatus
@@ -95,7 +96,7 @@ def health(path: Path, steps: Sequence[str], patience_s: float = 2.0, *, budget_
 
 def was_store(path: Path, found: Health) -> bool:
     """Whether a file is a damaged store. One that has lost its beginning is believed if there are signs beside it."""
-    signs = is_store(path.with_name(f"{path.stem}.commands{path.suffix}")) or bool(copies(path))
+    signs = is_store(RunFiles(path).commands) or bool(copies(path))
     return found.condition is Condition.DAMAGED or (found.condition is Condition.UNREADABLE and signs)
 
 

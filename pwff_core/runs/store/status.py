@@ -13,9 +13,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from pwff_core.config import RunConfig
-from pwff_core.paths import log_path
 from pwff_core.records import ClientProfile
 from pwff_core.runs.liveness import Moment, Process, alive, passed_s, suspended
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store.rows import RunRow, RunStatus
 from pwff_core.units import seconds_text
 
@@ -105,7 +105,7 @@ def _obituary(row: RunRow, store_path: Path) -> str:
 
 
 def _said(row: RunRow, store_path: Path) -> str:
-    words = _last_words(log_path(store_path, row.id))
+    words = _last_words(RunFiles(store_path).log(row.id))
     return f" Its last words: {words}{'' if words[-1] in '.!?…' else '.'}" if words else ""
 
 

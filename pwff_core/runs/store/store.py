@@ -13,6 +13,7 @@ from pwff_core.errors import StoreError
 from pwff_core.knobs import knobs, steered
 from pwff_core.records import ClientProfile, RoundRecord, Steering, Value
 from pwff_core.runs.liveness import this_moment
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import forks, work
 from pwff_core.runs.store.commands import Commands, asked_in, pending_in
 from pwff_core.runs.store.connections import log_kept
@@ -35,7 +36,7 @@ class Store:
     def __init__(self, path: Path, *, readonly: bool = False, patience_s: float = 5.0) -> None:
         self.path = path.absolute()
         self.readonly = readonly
-        self.commands_path = self.path.with_name(f"{self.path.stem}.commands{self.path.suffix}")
+        self.commands_path = RunFiles(self.path).commands
         self._tables = Tables(self.path, patience_s, readonly=readonly)
         self._commands = Commands(self.commands_path, patience_s)
         new = missing(self.path)

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pwff_core.runs.chat import models_folder
-from pwff_core.runs.checkpoints import HEAD, STATE, Mark, checkpoints_folder, complete, folder_of, marks_in
+from pwff_core.runs.checkpoints import HEAD, STATE, Mark, complete, folder_of, marks_in
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.tools.doctor.findings import Finding, Level, counted
 from pwff_core.tools.doctor.snapshot import Patient
 from pwff_core.units import with_prefix
@@ -87,9 +87,9 @@ def leftovers(patient: Patient) -> list[Leftover]:
 
 def _half_written(path: Path, run_ids: Sequence[str]) -> Iterator[Leftover]:
     for run_id in run_ids:
-        folder = models_folder(path, run_id)
+        folder = RunFiles(path).models(run_id)
         beside = [folder.with_name(f"{run_id}.{end}") for end in (("new", "old") if folder.exists() else ("new",))]
-        for half in (*checkpoints_folder(path, run_id).glob("*.new"), *(one for one in beside if one.exists())):
+        for half in (*RunFiles(path).checkpoints(run_id).glob("*.new"), *(one for one in beside if one.exists())):
             yield Leftover(half, "half-written", size_of(half))
 
 
@@ -97,7 +97,7 @@ def _damaged(path: Path, run_ids: Sequence[str]) -> Iterator[Leftover]:
     """Checkpoints that are not what was written. One with the mark of another version is left alone."""
     give_up_at = time.monotonic() + _BUDGET_S
     for run_id in run_ids:
-        folder = checkpoints_folder(path, run_id)
+        folder = RunFiles(path).checkpoints(run_id)
         known = {folder_of(folder, mark.position): mark for mark in marks_in(folder)}
         for place in sorted(complete(folder), reverse=True):
             mark = known.get(place)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import psutil
 
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunRow, Store, inspection
 from pwff_core.runs.store.inspection import Condition, Disorder, Entry, Health
 from pwff_core.runs.store.schema import COMMANDS, RUNS
@@ -45,19 +46,14 @@ class Patient(NamedTuple):
     @property
     def commands_path(self) -> Path:
         """The store's second file."""
-        return commands_path(self.path)
-
-
-def commands_path(path: Path) -> Path:
-    """Where a store's second file lies."""
-    return path.with_name(f"{path.stem}.commands{path.suffix}")
+        return RunFiles(self.path).commands
 
 
 def looked_at(path: Path) -> Patient:
     """Looks everything up; nothing is changed, and an older store is not renewed."""
     path = path.absolute()
     workers = list(_workers(path))  # before the rows: a run's row is there before its worker is
-    found, second = inspection.health(path, RUNS), inspection.health(commands_path(path), COMMANDS, budget_s=0.2)
+    found, second = inspection.health(path, RUNS), inspection.health(RunFiles(path).commands, COMMANDS, budget_s=0.2)
     unknown = Patient(path, found, second, workers, {}, [], Disorder({}, {}), None)
     if not unknown.sound:
         return unknown
@@ -94,7 +90,7 @@ def _elsewhere(path: Path) -> set[str] | None:
     """Models, logs and checkpoints lie beside a store, so other stores in its folder have theirs in the same place."""
     found: set[str] = set()
     for file in path.parent.iterdir():
-        if file in (path, commands_path(path)) or file.name.endswith(("-wal", "-shm")) or not file.is_file():
+        if file in (path, RunFiles(path).commands) or file.name.endswith(("-wal", "-shm")) or not file.is_file():
             continue
         if _ASIDE.search(file.name) or inspection.is_store(file):
             known = inspection.ids(file)

@@ -20,7 +20,8 @@ from pwff_core.engine.federation import Federation, play, prepare, steer
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord
-from pwff_core.runs.checkpoints import HEAD, STATE, checkpoints_folder, folder_of, forget, hand_over, marks
+from pwff_core.runs.checkpoints import HEAD, STATE, folder_of, forget, hand_over, marks
+from pwff_core.runs.run_files import RunFiles
 from tests.support.encoders import family_folder
 
 Kept: TypeAlias = tuple[RunConfig, Path, list[RoundRecord]]
@@ -90,7 +91,7 @@ def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool
 def broken_off(config: RunConfig, store: Path, cohort_size: int | None = None) -> tuple[list[RoundRecord], Federation]:
     """A whole run whose checkpoints are all kept, in the folder of that name."""
     federation = Federation(config, RUN, cohort_size)
-    keeper = Keeper(checkpoints_folder(store, RUN), config.checkpoint_every, share=ALL)
+    keeper = Keeper(RunFiles(store).checkpoints(RUN), config.checkpoint_every, share=ALL)
     records = []
     with mock.patch.object(checkpointer, "KEPT", 100):
         for record in rounds(federation):
@@ -159,11 +160,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(kept: Kept) -> None:
     config, store, records = kept
     damages = {4: lambda path: path.write_bytes(path.read_bytes()[:-9]), 3: _flip_a_bit, 2: lambda path: path.unlink()}
     for position, damage in damages.items():
-        damage(folder_of(checkpoints_folder(store, RUN), position) / STATE)
+        damage(folder_of(RunFiles(store).checkpoints(RUN), position) / STATE)
         again = prepare(config, RUN)
         assert restored(again, store, RUN, records) == position - 1
         assert f"after round {position}" in again.notes[-1]
-    (folder_of(checkpoints_folder(store, RUN), 1) / HEAD).write_text("{}", encoding="utf-8")
+    (folder_of(RunFiles(store).checkpoints(RUN), 1) / HEAD).write_text("{}", encoding="utf-8")
     assert restored(prepare(config, RUN), store, RUN, records) == 0  # from the start, then
     assert marks(store, RUN) == []  # what is damaged was taken away: nobody is to fork from there
 
@@ -203,7 +204,7 @@ def test_another_computer_is_told_of(kept: Kept) -> None:
 def test_the_last_two_and_the_stages_ends_stay(whole: RunConfig, tmp_path: Path) -> None:
     config = with_changes(whole, {"instruction.rounds": 3, "reward.rounds": 3, "alignment.rounds": 3})
     store, federation, position = tmp_path / "runs.sqlite", prepare(config, RUN), 0
-    keeper = Keeper(checkpoints_folder(store, RUN), 1, share=ALL)
+    keeper = Keeper(RunFiles(store).checkpoints(RUN), 1, share=ALL)
     found = []
     for position, record in enumerate(rounds(federation), start=1):
         keeper.keep(federation, record, position)
@@ -211,7 +212,7 @@ def test_the_last_two_and_the_stages_ends_stay(whole: RunConfig, tmp_path: Path)
         found.append([mark.position for mark in marks(store, RUN)])
     assert found == [[1], [1, 2], [2, 3], [3, 4], [3, 4, 5], [3, 5, 6], [3, 6, 7], [3, 6, 7, 8], [3, 6, 8, 9]]
     sizes = {mark.position: mark.size for mark in marks(store, RUN)}
-    assert all((folder_of(checkpoints_folder(store, RUN), at) / STATE).stat().st_size == sizes[at] for at in sizes)
+    assert all((folder_of(RunFiles(store).checkpoints(RUN), at) / STATE).stat().st_size == sizes[at] for at in sizes)
     assert sizes[3] < sizes[8] / 2  # no moments
     keeper.finish(finished=True)
     assert [mark.position for mark in marks(store, RUN)] == [3, 6]
@@ -235,7 +236,7 @@ def test_within_a_stage_they_take_a_25th_of_the_time_however_short_rounds_are(
         Clock(monkeypatch),
     )
     federation, records = prepare(config, RUN), []
-    keeper = Keeper(checkpoints_folder(store, RUN), 1, clock=clock)
+    keeper = Keeper(RunFiles(store).checkpoints(RUN), 1, clock=clock)
     for position, record in enumerate(rounds(federation), start=1):
         records.append(record)
         clock.now = 5.0 * position
@@ -255,7 +256,7 @@ def test_training_does_not_wait_for_a_slow_disk_within_a_stage(
     config, store, clock = with_changes(config, {"instruction.rounds": 6}), tmp_path / "runs.sqlite", Clock(monkeypatch)
     federation, begun, goes_on = prepare(config, RUN), Event(), Event()
     monkeypatch.setattr(checkpointer, "sync", lambda path: begun.set() or goes_on.wait())
-    keeper, following = Keeper(checkpoints_folder(store, RUN), 1, clock=clock), rounds(federation)
+    keeper, following = Keeper(RunFiles(store).checkpoints(RUN), 1, clock=clock), rounds(federation)
 
     def keep(position: int, now: float) -> None:
         clock.now = now
@@ -275,7 +276,7 @@ def test_training_does_not_wait_for_a_slow_disk_within_a_stage(
 
 
 def test_a_full_disk_ends_no_run(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    federation, folder = prepare(config, RUN), checkpoints_folder(tmp_path / "runs.sqlite", RUN)
+    federation, folder = prepare(config, RUN), RunFiles(tmp_path / "runs.sqlite").checkpoints(RUN)
     keeper = Keeper(folder, 1, share=ALL)
     records = rounds(federation)
     keeper.keep(federation, next(records), 1)
@@ -298,7 +299,7 @@ def _megabytes(federation: Federation) -> str:
 
 def test_what_a_killed_writer_left_is_no_checkpoint(kept: Kept) -> None:
     config, store, records = kept
-    folder = checkpoints_folder(store, RUN)
+    folder = RunFiles(store).checkpoints(RUN)
     folder_of(folder, 4).rename(folder / "00004.new")
     assert [mark.position for mark in marks(store, RUN)] == [1, 2, 3]
     assert restored(prepare(config, RUN), store, RUN, records) == 3

@@ -13,7 +13,7 @@ import pytest
 from pwff_core.engine.models.saved_models import load
 from pwff_core.engine.worker import heartbeat
 from pwff_core.records import Value
-from pwff_core.runs.chat import models_folder
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.scripted import federation
 from tests.support.workers import CONFIG, kept, play, wait_until
@@ -58,7 +58,7 @@ def test_a_change_holds_from_the_round_after_the_one_it_was_asked_in(
     assert still_asked == [{}]
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
     assert row.config.channel.snr_db == 5.0  # as it started
-    assert load(models_folder(store.path, run_id)).config.channel.snr_db == 10.0  # as it ended
+    assert load(RunFiles(store.path).models(run_id)).config.channel.snr_db == 10.0  # as it ended
 
 
 def test_several_changes_between_two_rounds_are_one(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_steered_preferences_are_the_profiles_(store: Store, run_id: str, monkey
     assert [one.helpfulness_weight for one in row.profiles] == [1.0, 0.0]
     (steering,) = store.steerings(run_id)
     assert steering.before == {WEIGHTS: (0.25, 0.75)}  # as drawn from the seed: the settings say nothing
-    assert load(models_folder(store.path, run_id)).config.preferences.helpfulness_weights == (1.0, 0.0)
+    assert load(RunFiles(store.path).models(run_id)).config.preferences.helpfulness_weights == (1.0, 0.0)
 
 
 def test_the_weights_that_were_drawn_are_no_change(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ import pytest
 from pwff_core.config import InstructionConfig, RunConfig
 from pwff_core.engine.worker.__main__ import NICENESS, main
 from pwff_core.errors import EngineError, StoreError
-from pwff_core.paths import log_path
 from pwff_core.runs import launch
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.store_tables import sql
 from tests.support.workers import CONFIG, kept, start, wait_until
@@ -28,7 +28,7 @@ def test_a_killed_worker_loses_no_round_and_reads_as_failed_with_its_last_words(
     run_id = store.create_run(RunConfig(clients=2, instruction=InstructionConfig(rounds=1000)))
     process = start(store, run_id, 0.02)
     wait_until(lambda: store.run(run_id).rounds_done >= 5)
-    with log_path(store.path, run_id).open("a") as log:
+    with RunFiles(store.path).log(run_id).open("a") as log:
         log.write("RuntimeWarning: memory is nearly used up\n")
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # nobody has asked for its exit code yet
@@ -88,7 +88,7 @@ def test_launch_starts_a_worker_that_logs_beside_the_store(
     monkeypatch.delenv("PYTHONPATH", raising=False)
     launch.launch(Path("runs.sqlite"), "nosuchid")
     assert launched[-1].wait(timeout=60) == 1
-    log = log_path(store.path, "nosuchid")
+    log = RunFiles(store.path).log("nosuchid")
     assert log == folder / "logs" / "nosuchid.log"
     assert log.read_text().strip() == f"There is no run 'nosuchid' in {store.path}; `pwff runs` lists those there are."
 
@@ -153,7 +153,7 @@ def test_a_worker_whose_run_is_deleted_ends_with_exit_code_1(store: Store) -> No
     wait_until(lambda: store.run(run_id).profiles)
     sql(store.path, "DELETE FROM runs")
     assert process.wait(timeout=60) == 1
-    said = log_path(store.path, run_id).read_text(encoding="utf-8").strip().splitlines()
+    said = RunFiles(store.path).log(run_id).read_text(encoding="utf-8").strip().splitlines()
     assert said[-1].startswith(f"Run {run_id} is not this process's any more: it was deleted, or another worker")
 
 

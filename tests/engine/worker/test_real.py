@@ -16,8 +16,8 @@ import pytest
 from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
 from pwff_core.runs import processes
-from pwff_core.runs.chat import models_folder
-from pwff_core.runs.checkpoints import checkpoints_folder, marks
+from pwff_core.runs.checkpoints import marks
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.workers import wait_until
 
@@ -63,7 +63,7 @@ def test_a_killed_run_plays_the_rounds_that_it_would_have_played(store: Store, c
     killed.wait()
     before = store.rounds(row.id)
     if checkpoints == "removed":
-        shutil.rmtree(checkpoints_folder(store.path, row.id))
+        shutil.rmtree(RunFiles(store.path).checkpoints(row.id))
     else:
         assert marks(store.path, row.id)
     assert store.run(row.id).status is RunStatus.FAILED
@@ -90,7 +90,7 @@ def test_a_worker_that_is_told_to_end_while_it_loads_does_so_at_once(store: Stor
     row = store.run(run_id)
     assert row.status is RunStatus.STOPPED
     assert row.message == f"Stopped after {row.rounds_done} of {row.rounds_total} rounds."
-    assert not models_folder(store.path, run_id).exists()
+    assert not RunFiles(store.path).models(run_id).exists()
     print(f"told to end {seconds} s after its claim, it ended after {ended_s:.2f} s")
     store.reopen(run_id, waits=False)
     assert store.run(run_id).status is RunStatus.QUEUED

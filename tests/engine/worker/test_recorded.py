@@ -10,7 +10,7 @@ import pytest
 from pwff_core.engine.models.saved_models import load
 from pwff_core.engine.worker import recorded
 from pwff_core.runs.chat import kept as kept_models
-from pwff_core.runs.chat import models_folder
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunRow, RunStatus, Store
 from tests.support.scripted import CONVERGED, federation, profile, put, record
 from tests.support.workers import CONFIG, kept, play
@@ -109,7 +109,7 @@ def test_a_run_plays_outside_the_main_thread(store: Store, monkeypatch: pytest.M
 
 def rounds_of_the_models(store: Store, run_id: str) -> float:
     """How many rounds the run's models have been through, as they are kept."""
-    (number,) = load(models_folder(store.path, run_id)).after["lora"]["rounds"].unique().tolist()
+    (number,) = load(RunFiles(store.path).models(run_id)).after["lora"]["rounds"].unique().tolist()
     return float(number)
 
 
@@ -152,7 +152,7 @@ def test_models_that_cannot_be_kept_leave_the_run_as_it_is_and_are_told(
     row = play(
         store, federation(lambda number: store.request_stop(run_id) if number == stop_in else None), monkeypatch, run_id
     )
-    folder = models_folder(store.path, run_id)
+    folder = RunFiles(store.path).models(run_id)
     assert row.status is status
     assert row.message.startswith(f"{begin}The models cannot be written to {folder} (")
     assert row.message.endswith("); make room or allow writing there.")

@@ -16,7 +16,7 @@ from pwff_core.engine.worker import recorded
 from pwff_core.engine.worker.catch_up import RESUMING, difference_note, progress
 from pwff_core.errors import StoreError, TrainingError
 from pwff_core.records import RoundRecord, Value
-from pwff_core.runs.chat import models_folder
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
 from tests.support.scripted import federation, put, record
@@ -60,7 +60,7 @@ def test_a_stopped_run_goes_on_after_its_last_round(store: Store, run_id: str, m
     assert (played, new, kept(store, run_id)) == ([4, 5], [4, 5], [1, 2, 3, 4, 5])
     assert (row.status, row.message, row.rounds_done, row.rounds_total) == (RunStatus.FINISHED, "", 5, 5)
     assert row.notes == ("A remark — with a dash.", "Resumed after round 3.")
-    assert load(models_folder(store.path, run_id)).after["lora"]["rounds"].unique().tolist() == [5.0]
+    assert load(RunFiles(store.path).models(run_id)).after["lora"]["rounds"].unique().tolist() == [5.0]
 
 
 def test_a_run_that_never_played_a_round_is_not_said_to_be_resumed(
@@ -346,7 +346,7 @@ def test_a_stop_is_heard_while_rounds_are_played_again(
     row = play(store, federation(stopping), monkeypatch, run_id)
     assert (played, row.status, row.message) == ([1, 2], RunStatus.STOPPED, "Stopped after 4 of 5 rounds.")
     assert kept(store, run_id) == [1, 2, 3, 4]
-    assert not models_folder(store.path, run_id).exists()  # those of round 2 are not the run's
+    assert not RunFiles(store.path).models(run_id).exists()  # those of round 2 are not the run's
     store.reopen(run_id, waits=False)
     assert play(store, federation(), monkeypatch, run_id).status is RunStatus.FINISHED
 

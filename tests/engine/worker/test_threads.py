@@ -15,7 +15,8 @@ import torch
 from pwff_core.config import RunConfig
 from pwff_core.engine.worker import catch_up
 from pwff_core.runs import launch, processes
-from pwff_core.runs.checkpoints import HEAD, Mark, checkpoints_folder, folder_of
+from pwff_core.runs.checkpoints import HEAD, Mark, folder_of
+from pwff_core.runs.run_files import RunFiles
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +80,7 @@ def test_a_resumed_run_has_as_many_threads_as_before_where_there_are_the_cores(
         position=4, stage="instruction", round=4, stage_end="", config=RunConfig(), size=1, digest="", snapshot_s=0.0,
         write_s=0.0, written_at=0.0, made_with={"torch": "2", "threads": "3"},
     )  # fmt: skip
-    folder = folder_of(checkpoints_folder(path, "abc"), 4)
+    folder = folder_of(RunFiles(path).checkpoints("abc"), 4)
     folder.mkdir(parents=True)
     (folder / HEAD).write_text(mark.model_dump_json(), encoding="utf-8")
     monkeypatch.setattr(catch_up, "cores", lambda: cores)

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from pwff_core.config import RunConfig
-from pwff_core.paths import log_path
 from pwff_core.runs import liveness
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import LEASE_S, STALE_S, RunStatus, Store
 from tests.support.scripted import record
 from tests.support.store_tables import sql
@@ -147,8 +147,8 @@ def test_an_engine_without_a_sign_of_life_is_waited_for(
     assert [found.status for found in store.runs()] == [RunStatus.WAITING]
     assert store.look(run_id).row == row
     assert store.next_waiting() is None  # it has its slot still
-    log_path(store.path, run_id).parent.mkdir()
-    log_path(store.path, run_id).write_text("The store is locked\n")
+    RunFiles(store.path).log(run_id).parent.mkdir()
+    RunFiles(store.path).log(run_id).write_text("The store is locked\n")
     assert store.run(run_id).message == f"{row.message} Its last words: The store is locked."
     store.pulse(run_id)
     assert (store.run(run_id).status, store.run(run_id).message) == (status, "")

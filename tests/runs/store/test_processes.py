@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from pwff_core.config import RunConfig
-from pwff_core.paths import log_path
 from pwff_core.runs import liveness
 from pwff_core.runs.liveness import Process
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunRow, RunStatus, Store
 from tests.support.scripted import record
 from tests.support.store_tables import sql
@@ -66,7 +66,7 @@ def test_its_last_words_are_told(path: Path, written: bytes, words: str) -> None
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     row = running(path, Process(child.pid, time.time()), 1)
-    log = log_path(path, row.id)
+    log = RunFiles(path).log(row.id)
     log.parent.mkdir()
     log.write_bytes(written)
     told = Store(path, readonly=True).run(row.id)
@@ -79,8 +79,8 @@ def test_a_blank_log_is_no_words(path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     row = running(path, Process(child.pid, time.time()), 0)
-    log_path(path, row.id).parent.mkdir()
-    log_path(path, row.id).write_text(" \n\n")
+    RunFiles(path).log(row.id).parent.mkdir()
+    RunFiles(path).log(row.id).write_text(" \n\n")
     assert "stopped without a word" in Store(path).run(row.id).message
 
 
@@ -118,8 +118,8 @@ def test_a_queued_run_that_nobody_takes_has_failed_after_a_minute(path: Path) ->
     row = engine.run(run_id)
     said = "The engine did not start within 60 s."
     assert (row.status, row.message) == (RunStatus.FAILED, f"{said} The run can be resumed.")
-    log_path(path, run_id).parent.mkdir()
-    log_path(path, run_id).write_text("Traceback\nModuleNotFoundError: No module named 'torch'\n")
+    RunFiles(path).log(run_id).parent.mkdir()
+    RunFiles(path).log(run_id).write_text("Traceback\nModuleNotFoundError: No module named 'torch'\n")
     words = "Its last words: ModuleNotFoundError: No module named 'torch'."
     assert engine.run(run_id).message == f"{said} {words} The run can be resumed."
     engine.claim(run_id)  # a worker that was only slow may still take it

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core.paths import log_path
-from pwff_core.runs.chat import models_folder
-from pwff_core.runs.checkpoints import HEAD, STATE, checkpoints_folder, marks
+from pwff_core.runs.checkpoints import HEAD, STATE, marks
+from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 from tests.support.checkpoints import marked
 from tests.support.doctor_output import CONFIG, doctor, files
@@ -23,11 +22,11 @@ def kept(path: Path, run_id: str) -> set[str]:
     """Writes all that lies beside a store for a run; returns the files' names."""
     before = files(path.parent)
     marked(path, run_id, 2, CONFIG)
-    models = models_folder(path, run_id)
+    models = RunFiles(path).models(run_id)
     models.mkdir(parents=True)
     (models / "saved.json").write_text("{}")
     (models / "after.safetensors").write_bytes(b"x" * 3000)
-    log = log_path(path, run_id)
+    log = RunFiles(path).log(run_id)
     log.parent.mkdir(exist_ok=True)
     log.write_text("hello\n")
     log.with_name(f"{run_id}.talk.log").write_text("hello\n")
@@ -89,7 +88,7 @@ def test_beside_a_store_that_cannot_be_read_nothing_is_taken_for_gone(
     found = doctor(capsys, "--mend")
     assert (found.code, found.mended) == (0, [])
     assert "cannot be read in full" in " ".join(found.texts["note Files"])
-    assert models_folder(path, GONE).is_dir()
+    assert RunFiles(path).models(GONE).is_dir()
 
 
 def test_ids_that_lead_elsewhere_lead_nowhere(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,13 +109,13 @@ def test_half_written_files_of_a_run_at_rest_go(path: Path, capsys: pytest.Captu
     whole = kept(path, mine)
     for run_id in (mine, playing):
         for half in (
-            checkpoints_folder(path, run_id) / "00003.new",
-            models_folder(path, run_id).with_name(f"{run_id}.new"),
+            RunFiles(path).checkpoints(run_id) / "00003.new",
+            RunFiles(path).models(run_id).with_name(f"{run_id}.new"),
         ):
             half.mkdir(parents=True)
             (half / "state.safetensors").write_bytes(b"half")
-    models_folder(path, mine).with_name(f"{mine}.old").mkdir()
-    only_copy = models_folder(path, playing).with_name(f"{playing}.old")
+    RunFiles(path).models(mine).with_name(f"{mine}.old").mkdir()
+    only_copy = RunFiles(path).models(playing).with_name(f"{playing}.old")
     only_copy.mkdir()
     found = doctor(capsys, "--mend")
     assert found.code == 0
@@ -130,7 +129,7 @@ def test_half_written_files_of_a_run_at_rest_go(path: Path, capsys: pytest.Captu
 
 def test_models_that_were_moved_and_not_replaced_stay(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = played(Store(path), CONFIG)
-    old = models_folder(path, mine).with_name(f"{mine}.old")
+    old = RunFiles(path).models(mine).with_name(f"{mine}.old")
     old.mkdir(parents=True)
     assert doctor(capsys, "--mend").mended == []
     assert old.is_dir()
