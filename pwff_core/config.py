@@ -1,7 +1,7 @@
 """RunConfig: everything a run depends on, frozen and checked.
 
-One definition of a knob gives its validation, its command-line flag, its slider and its row in the README:
-the bounds and help live in the field, symbol and unit beside it (`knob`).
+A knob is defined once (`knob`). Its validation, its command-line flag, its slider and its row in the documentation
+all follow from that definition.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pwff_core.records import RoundRecord, Stage
 
 PresetId = Literal["demo", "paper", "paper-as-printed"]
 MAX_CLIENTS = 200
-STEERABLE: tuple[str, ...] = (  # what may be changed while a run is going
+STEERABLE: tuple[str, ...] = (  # paths of the knobs that may change while a run is going
     "channel.snr_db",
     "channel.bandwidth_hz",
     "channel.transmit_power_w",
@@ -37,26 +37,26 @@ def knob(
     scale: Literal["linear", "log"] = "linear",
     label: str = "",
 ) -> Any:
-    """A config field with what a person needs to set it: help, paper symbol, unit, bounds, label and slider scale."""
+    """A config field with all that its forms need: help text, paper symbol, unit, bounds, slider scale and label."""
     extra: dict[str, Any] = {"symbol": symbol, "unit": unit, "scale": scale, "label": label}
     return Field(default, ge=ge, le=le, description=text, json_schema_extra=extra)
 
 
 class Section(BaseModel):
-    """A group of knobs: frozen, and unknown names are errors. In JSON an infinite number is the text "Infinity"."""
+    """A frozen group of knobs. Unknown names are errors, and JSON has the text "Infinity" for an infinite number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # pydantic would read true as 1 in a number's place
+    def _reject_true_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic would read true as the number 1
         if isinstance(value, bool) and info.field_name and cls.model_fields[info.field_name].annotation is not bool:
             raise PydanticCustomError("bool_for_other", "true and false are not allowed here")
         return value
 
 
-# from here to RunConfig's last field a knob is a row
+# One knob a row, down to RunConfig's last field.
 # fmt: off
 class ChannelConfig(Section):
     """The radio link from a client to the server."""
@@ -234,7 +234,7 @@ class RunConfig(Section):
 
 
 def stage_rounds(config: RunConfig) -> dict[Stage, int]:
-    """The stages that a run goes through, in order, with their rounds at the most."""
+    """The stages of a run in order, each with the most rounds that it may have."""
     rounds: dict[Stage, int] = {"instruction": config.instruction.rounds}
     if METHODS[config.method].rewards:
         rounds |= {"reward": config.reward.rounds, "alignment": config.alignment.rounds}
@@ -242,7 +242,7 @@ def stage_rounds(config: RunConfig) -> dict[Stage, int]:
 
 
 def next_round(config: RunConfig, last: RoundRecord | None) -> tuple[Stage, int]:
-    """Stage and number of the round after the last one. ValueError if that was the last of all."""
+    """Stage and number of the round that follows `last`, or of the first round. ValueError if there is no next round."""
     stages = list(stage_rounds(config))
     if last is None:
         return stages[0], 1

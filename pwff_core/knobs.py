@@ -1,4 +1,4 @@
-"""Knobs: the fields of a config as rows, for flags, sliders and tables; settings read from a person and checked.
+"""Knobs: the fields of a config as rows, for flags, sliders and tables. What a person sets is read and checked here.
 
 A knob is a leaf of `RunConfig` by its dotted path, "channel.snr_db". Changes are dicts from paths to values.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -30,7 +30,7 @@ class Knob(NamedTuple):
     symbol: str
     unit: str
     help: str
-    value: Any  # as the config has it
+    value: Any  # the config's value now
     low: float | None
     high: float | None
     choices: tuple[Any, ...]
@@ -45,8 +45,8 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 def _kind(annotation: Any) -> Kind:
     if _choices(annotation):
         return "choice"
-    plain = next((part for part in get_args(annotation) if part is not type(None)), annotation)  # of `T | None`
-    return _KINDS.get(plain, "list")
+    required = next((part for part in get_args(annotation) if part is not type(None)), annotation)  # T of `T | None`
+    return _KINDS.get(required, "list")
 
 
 _KINDS: dict[Any, Kind] = {bool: "switch", int: "integer", float: "number", str: "text"}
@@ -59,7 +59,7 @@ def _bounds(info: FieldInfo) -> tuple[float | None, float | None]:
 
 
 def knobs(config: Section | None = None) -> dict[str, Knob]:
-    """Every leaf of a config by dotted path, in the order of definition, with its value; the demo's by default."""
+    """Every knob of a config by dotted path, in the order of definition, with its value. The default is the demo."""
 
     def walk(section: BaseModel, prefix: str) -> dict[str, Knob]:
         leaves: dict[str, Knob] = {}
@@ -80,7 +80,7 @@ def knobs(config: Section | None = None) -> dict[str, Knob]:
     return walk(config or RunConfig(), "")
 
 
-def _set(tree: dict[str, Any], path: str, value: Any) -> None:
+def _set_path(tree: dict[str, Any], path: str, value: Any) -> None:
     *parents, leaf = path.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
@@ -88,20 +88,20 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 def with_changes(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
-    """A config with some dotted paths set anew and everything checked again; ConfigError if it cannot be."""
+    """A config with new values at some dotted paths, all checked again. ConfigError if a path or a value is wrong."""
     tree = config.model_dump()
-    known = knobs(config)
+    paths = knobs(config)
     for path, value in changes.items():
-        if path not in known:
-            raise ConfigError(f"unknown setting {path!r}.{_nearest(path, known)} `pwff run --help` lists all.")
-        _set(tree, path, value)
-    return checked(tree)
+        if path not in paths:
+            raise ConfigError(f"unknown setting {path!r}.{_did_you_mean(path, paths)} `pwff run --help` lists all.")
+        _set_path(tree, path, value)
+    return parse_config(tree)
 
 
 def steered(config: RunConfig, *changes: Mapping[str, Value]) -> RunConfig:
-    """A run's settings after changes while it was going, the later over the earlier, all checked together.
+    """A run's settings after the changes made while it went on; a later change wins. All are checked together.
 
-    ConfigError for a setting that is not STEERABLE, and for a value that is not allowed.
+    ConfigError if a setting is not STEERABLE or a value is not allowed.
     """
     merged: dict[str, Any] = {path: value for change in changes for path, value in change.items()}
     for path, value in merged.items():
@@ -109,14 +109,14 @@ def steered(config: RunConfig, *changes: Mapping[str, Value]) -> RunConfig:
             names = ", ".join(STEERABLE)
             raise ConfigError(f"{path[:60]!r} cannot be changed while a run is going; what can be is {names}.")
         if value is None:
-            raise ConfigError(f"{path}: nothing is given; {allowed(knobs(config)[path])}.")
+            raise ConfigError(f"{path}: nothing is given; {allowed_values(knobs(config)[path])}.")
     if "preferences.helpfulness_weights" in merged:
-        merged["preferences.harmlessness_weights"] = None  # the other way to say the same, which no longer holds
+        merged["preferences.harmlessness_weights"] = None  # they say the same in another way, and no longer hold
     return with_changes(config, merged)
 
 
-def checked(tree: dict[str, Any]) -> RunConfig:
-    """A RunConfig from nested dicts; ConfigError with one sentence a problem if it cannot be."""
+def parse_config(tree: dict[str, Any]) -> RunConfig:
+    """A RunConfig from nested dicts. ConfigError, with one sentence for each problem, if something is not allowed."""
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
@@ -131,9 +131,10 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def load_toml(path: Path, base: RunConfig) -> RunConfig:
-    """The base config with a TOML file laid over it: sections as tables, fields as keys.
+    """The base config with a TOML file laid over it: sections are tables, fields are keys.
 
     A file that names a preset starts from that preset's settings instead of the base.
+    ConfigError if the file cannot be read or something in it is not allowed.
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -141,66 +142,64 @@ def load_toml(path: Path, base: RunConfig) -> RunConfig:
         raise ConfigError(f"cannot read the config file {path}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-    # TOML has no none: where a setting may be none, the word means it, as it does after a flag
-    may_be_none = {name for name, entry in knobs().items() if entry.value is None}
-    changes = {
-        name: None if value == "none" and name in may_be_none else value for name, value in _flatten(tree).items()
-    }
+    # TOML has no none, so the word "none" stands for it where a setting may be none, as after a flag
+    optional = {path for path, knob in knobs().items() if knob.value is None}
+    changes = {path: None if value == "none" and path in optional else value for path, value in _flatten(tree).items()}
     for preset in get_args(PresetId):
         if changes.get("preset") == preset:
             base = preset_config(preset)
     return with_changes(base, changes)
 
 
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, [str(name) for name in known], n=1, cutoff=0.5)
+def _did_you_mean(word: str, names: Iterable[Any]) -> str:
+    close = difflib.get_close_matches(word, [str(name) for name in names], n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close and close[0] != word else ""
 
 
-def explain(error: ValidationError, known: dict[str, Knob] | None = None) -> dict[str, str]:
+def explain(error: ValidationError, table: Mapping[str, Knob] | None = None) -> dict[str, str]:
     """Each problem of a ValidationError as one sentence, by dotted path: what was wrong, what is allowed.
 
-    `known` are the knobs of what was checked, of a RunConfig unless they are given.
+    `table` holds the knobs of the config that was checked; the default is RunConfig's.
     """
-    known = known or knobs()
+    table = table or knobs()
     problems: dict[str, str] = {}
     for item in error.errors():
         path = ".".join(part for part in item["loc"] if isinstance(part, str))
         # a list may hold many bad elements: the first one says enough
-        problems.setdefault(path, _sentence(path, item["type"], item["input"], item["msg"], known))
+        problems.setdefault(path, _problem(path, item["type"], item["input"], item["msg"], table))
     return problems
 
 
-def _sentence(path: str, kind: str, value: Any, message: str, known: dict[str, Knob]) -> str:
+def _problem(path: str, kind: str, value: Any, message: str, table: Mapping[str, Knob]) -> str:
     if kind == "extra_forbidden":
-        return f"unknown setting {path!r}.{_nearest(path, known)}"
-    entry = known.get(path)
+        return f"unknown setting {path!r}.{_did_you_mean(path, table)}"
+    knob = table.get(path)
     lead = f"{path}: " if path else ""
     if kind == "value_error":
         return f"{lead}{message.removeprefix('Value error, ')}."
-    if entry is None:
-        settings = ", ".join(name.removeprefix(f"{path}.") for name in known if name.startswith(f"{path}."))
+    if knob is None:
+        settings = ", ".join(name.removeprefix(f"{path}.") for name in table if name.startswith(f"{path}."))
         names = settings or "see the help"
         return f"{lead}{_literal(value)} is not allowed; give a table of this section's settings: {names}."
-    if entry.kind == "choice":
-        options = ", ".join(str(choice) for choice in entry.choices)
-        return f"{path}: {_literal(value)} is not one of {options}.{_nearest(str(value), entry.choices)}"
-    return f"{path}: {_literal(value)} is not allowed; {allowed(entry)}."
+    if knob.kind == "choice":
+        options = ", ".join(str(choice) for choice in knob.choices)
+        return f"{path}: {_literal(value)} is not one of {options}.{_did_you_mean(str(value), knob.choices)}"
+    return f"{path}: {_literal(value)} is not allowed; {allowed_values(knob)}."
 
 
-def allowed(entry: Knob) -> str:
+def allowed_values(knob: Knob) -> str:
     """What a knob takes, in words: 'give a number from -30 to 60 dB'."""
-    if entry.kind == "choice":
-        return "give one of " + ", ".join(str(choice) for choice in entry.choices)
-    if entry.kind == "list":
+    if knob.kind == "choice":
+        return "give one of " + ", ".join(str(choice) for choice in knob.choices)
+    if knob.kind == "list":
         return "give a list of numbers from 0 to 1, one a client"
-    if entry.kind not in ("integer", "number"):
-        return "give true or false" if entry.kind == "switch" else "give a text"
-    words = "give a whole number" if entry.kind == "integer" else "give a number"
-    unit = f" {entry.unit}" if entry.unit else ""
-    if entry.low is not None and entry.high is not None:
-        return f"{words} from {_number(entry.low)} to {_number(entry.high)}{unit}"
-    return f"{words} of at least {_number(entry.low)}{unit}, or inf" if entry.low is not None else words
+    if knob.kind not in ("integer", "number"):
+        return "give true or false" if knob.kind == "switch" else "give a text"
+    words = "give a whole number" if knob.kind == "integer" else "give a number"
+    unit = f" {knob.unit}" if knob.unit else ""
+    if knob.low is not None and knob.high is not None:
+        return f"{words} from {_number(knob.low)} to {_number(knob.high)}{unit}"
+    return f"{words} of at least {_number(knob.low)}{unit}, or inf" if knob.low is not None else words
 
 
 def _number(value: float) -> str:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from pwff_core.config import ChannelConfig, RunConfig, preset_config, stage_rounds
 from pwff_core.errors import ConfigError
-from pwff_core.knobs import Knob, allowed, checked, explain, knobs, load_toml, with_changes
+from pwff_core.knobs import Knob, allowed_values, explain, knobs, load_toml, parse_config, with_changes
 
 KNOBS = knobs()
 
@@ -39,7 +39,7 @@ def test_every_knob_can_be_shown(knob: Knob) -> None:
         assert knob.low is not None
         assert knob.high is None or knob.low < knob.high
         assert knob.scale == "linear" or knob.low > 0  # a logarithmic slider has no zero
-    assert allowed(knob).startswith("give ")
+    assert allowed_values(knob).startswith("give ")
 
 
 def test_units_are_those_of_the_names() -> None:
@@ -83,7 +83,7 @@ def test_what_a_knob_takes_in_words() -> None:
         "data.topic_column": "give a text",
         "preferences.helpfulness_weights": "give a list of numbers from 0 to 1, one a client",
     }
-    assert {path: allowed(KNOBS[path]) for path in expected} == expected
+    assert {path: allowed_values(KNOBS[path]) for path in expected} == expected
 
 
 # ---- bad values -------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def test_two_problems_are_two_sentences() -> None:
 )
 def test_a_tree_of_the_wrong_shape(tree: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        checked(tree)
+        parse_config(tree)
     assert str(caught.value).startswith(text)
 
 
@@ -314,8 +314,8 @@ def test_a_config_survives_json(changes: dict[str, Any], data: st.DataObject) ->
     text = config.model_dump_json()
     json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     assert RunConfig.model_validate_json(text) == config
-    assert checked(json.loads(text)) == config
-    assert checked(config.model_dump()) == config
+    assert parse_config(json.loads(text)) == config
+    assert parse_config(config.model_dump()) == config
 
 
 @given(CHANGES)

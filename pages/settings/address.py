@@ -16,7 +16,7 @@ import streamlit as st
 
 from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.errors import ConfigError
-from pwff_core.knobs import Knob, allowed, knobs, with_changes
+from pwff_core.knobs import Knob, allowed_values, knobs, with_changes
 from pwff_core.runs import limits
 
 RUN, REPLAY, PRESET = "run", "replay", "preset"
@@ -156,7 +156,7 @@ def _allowed(base: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
 
 
 def _refused(entry: Knob, text: str) -> str:
-    return f"{entry.label} cannot be {_short(text)}: {allowed(limits.bounded(entry))}. {_FALL_BACK}"
+    return f"{entry.label} cannot be {_short(text)}: {allowed_values(limits.bounded(entry))}. {_FALL_BACK}"
 
 
 def _short(text: str) -> str:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from pages.parts.words import plain, sentence, setting_text
 from pwff_core.config import RunConfig
-from pwff_core.knobs import Knob, allowed, explain, knobs
+from pwff_core.knobs import Knob, allowed_values, explain, knobs
 from pwff_core.runs import limits
 
 _MANTISSAS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
@@ -72,7 +72,9 @@ def answers(base: RunConfig, paths: Iterable[str], scope: str = "") -> tuple[Run
         return (None, problems) if problems else (config, {})
     except ValidationError as error:
         problems = explain(error)
-        return None, problems | {path: f"{path}: {_EMPTY}; {allowed(entries[path])}." for path in empty & set(problems)}
+        return None, problems | {
+            path: f"{path}: {_EMPTY}; {allowed_values(entries[path])}." for path in empty & set(problems)
+        }
 
 
 def whole_number(path: str) -> int | None:
@@ -227,5 +229,5 @@ def _label(entry: Knob) -> str:
 
 def _help(entry: Knob) -> str:
     symbol = f" Symbol {entry.symbol}." if entry.symbol else ""
-    bounds = f" {sentence(allowed(entry))}." if entry.kind in ("integer", "number") else ""
+    bounds = f" {sentence(allowed_values(entry))}." if entry.kind in ("integer", "number") else ""
     return plain(f"{entry.help}{symbol}{bounds}")

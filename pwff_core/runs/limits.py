@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pwff_core.config import PreferencesConfig, RunConfig, stage_rounds
 from pwff_core.errors import ConfigError
-from pwff_core.knobs import Knob, allowed, knobs, with_changes
+from pwff_core.knobs import Knob, allowed_values, knobs, with_changes
 from pwff_core.runs import uploads
 from pwff_core.runs.processes import hosted
 
@@ -127,7 +127,9 @@ def problems(config: RunConfig) -> dict[str, str]:
         if path in found.only and not _is_offered(entry, found.only[path]):
             told[path] = f"{path}: {_short(entry.value)} is not offered on this hosted app; {_instead(path, found)}."
         elif path in found.most and entry.value > found.most[path]:
-            told[path] = f"{path}: {entry.value:,} is more than this hosted app allows; {allowed(bounded(entry))}."
+            told[path] = (
+                f"{path}: {entry.value:,} is more than this hosted app allows; {allowed_values(bounded(entry))}."
+            )
     rounds, times = sum(stage_rounds(config).values()), work(config)
     if rounds > found.rounds:
         told[""] = f"The stages have {rounds:,} rounds together; this hosted app allows {found.rounds} in a run."

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pwff_core.config import STEERABLE, RunConfig
 from pwff_core.errors import ConfigError
 from pwff_core.export.contents import config_toml
-from pwff_core.knobs import checked, knobs, load_toml, steered, with_changes
+from pwff_core.knobs import knobs, load_toml, parse_config, steered, with_changes
 from tests.support.fuzz_cases import fuzzed
 from tests.support.fuzz_material import damaged, is_a_sentence, texts, values
 
@@ -38,7 +38,7 @@ def trees(draw: st.DrawFn) -> dict[Any, Any]:
 @fuzzed(0.22)
 def test_a_tree(tree: dict[Any, Any]) -> None:
     try:
-        config = checked(tree)
+        config = parse_config(tree)
     except ConfigError as error:
         assert is_a_sentence(str(error), 40_000)
         return

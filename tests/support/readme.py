@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pwff_core.knobs import allowed, knobs
+from pwff_core.knobs import allowed_values, knobs
 from pwff_core.methods import METHODS
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -27,7 +27,7 @@ def knob_table() -> str:
     for path, knob in knobs().items():
         flag = "--" + path.replace("_", "-")
         shown = f"{knob.value:g}" if isinstance(knob.value, float) else str(knob.value).lower()
-        takes = allowed(knob).removeprefix("give ")
+        takes = allowed_values(knob).removeprefix("give ")
         lines.append(f"| `{flag}` | {knob.symbol} | {shown} | {takes} | {knob.help} |")
     return "\n".join(lines)
 
