@@ -12,7 +12,7 @@ from pages.comparison.export import draw_comparison_export
 from pages.comparison.results import comparison_words, draw_comparison
 from pages.comparison.setup import Setup, draw_setup, seconds_of, setup_words
 from pages.parts.words import plain, sentence
-from pages.server import clicks, session, visitor
+from pages.server import session
 from pages.server.router import through_the_router
 from pwff_core.comparison.presets import new_comparison_id, run_label
 from pwff_core.errors import PwffError, StoreError
@@ -54,12 +54,12 @@ def chosen(found: dict[str, list[RunRow]], store: Store) -> str:
 
 def start(setup: Setup, me: str, click: int) -> None:
     """Callback of Start: all runs into the queue, the first one launched, their comparison into the address."""
-    if not clicks.first("compare-start", click):
+    if not session.is_first_call("compare-start", click):
         return
     try:
         store = Store(default_store_path())
         comparison = new_comparison_id()
-        with visitor.admitted(store, me, *setup.runs):
+        with session.within_limits(store, me, *setup.runs):
             for config in setup.runs:
                 name = f"{setup.label}: {run_label(config)}"
                 store.create_run(config, name, waits=True, comparison=comparison, owner=me)
@@ -83,7 +83,7 @@ def new_comparison(store: Store, me: str) -> None:
         icon=":material/play_arrow:",
         key="compare-start",
         on_click=start,
-        args=(setup, me, clicks.number("compare-start")),
+        args=(setup, me, session.click_number("compare-start")),
         disabled=bool(setup.problem),
     )
 
@@ -109,7 +109,7 @@ def states(rows: Sequence[RunRow]) -> tuple[str, ...]:
 
 def page() -> None:
     st.title("Compare methods, and with the paper", anchor=False)
-    me = session.this_browser()
+    me = session.identify_viewer()
     try:
         store = Store(default_store_path(), readonly=True)
         found = comparisons(store.runs())

@@ -128,7 +128,7 @@ def draw(run_id: str, drawn: Look, me: str, what_if: ChannelConfig | None) -> No
         with TURN:
             found = look(path, run_id, drawn, me)
             with st.container(key="waiting"):  # there even when it is empty: what is below it stays in its place
-                controls.waiting_list(found.waiting, run_id, session.who())
+                controls.waiting_list(found.waiting, run_id, session.viewer_name())
             draw_run(found.shown, what_if=what_if)
         st.session_state[_DRAWN] = found.revision
         ring_for(_RUN, path, run_id, found.revision)
@@ -163,7 +163,7 @@ def look(path: Path, run_id: str, drawn: Look, me: str) -> Seen:
 
 def page() -> None:
     st.title("Federated fine-tuning, live", anchor=False)
-    me = session.this_browser()
+    me = session.identify_viewer()
     draw_toasts()
     store = open_store()
     try:

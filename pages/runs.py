@@ -102,7 +102,7 @@ def draw_runs(store: Store, rows: list[RunRow], me: str) -> None:
 
 def page() -> None:
     st.title("Runs: what was played, and what came out", anchor=False)
-    me = session.this_browser()
+    me = session.identify_viewer()
     draw_toasts()
     with st.container(key="notices"):
         draw_notices()

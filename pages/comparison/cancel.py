@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages.parts.words import count, plain
-from pages.server import visitor
+from pages.server import session
 from pwff_core.comparison.presets import run_label
 from pwff_core.errors import StoreError
 from pwff_core.paths import default_store_path
@@ -20,7 +20,7 @@ _ONE, _ASKED = "compare:one", "compare:asked"
 
 def draw_cancelling(rows: Sequence[RunRow], me: str) -> None:
     """Buttons to cancel one run or all of a comparison, while some have not ended; and the question before a stop."""
-    going = {row.id: row for row in rows if not row.status.ended and visitor.own(row, me)}
+    going = {row.id: row for row in rows if not row.status.ended and session.may_change(row, me)}
     if not going:
         st.session_state.pop(_ASKED, None)
         return
@@ -45,7 +45,7 @@ def _wish(wanted: str, rows: Sequence[RunRow], me: str) -> None:
     """Callback: takes back what waits; what has started is asked about first."""
     try:
         store = Store(default_store_path())
-        mine = [row for row in rows if not row.status.ended and visitor.own(row, me)]
+        mine = [row for row in rows if not row.status.ended and session.may_change(row, me)]
         chosen = [row for row in mine if wanted in (ALL, row.id)]
         cancelled = [row for row in reversed(chosen) if store.cancel(row.id)]  # the last first: none of them starts yet
         started = [row.id for row in chosen if row not in cancelled and not store.run(row.id).status.ended]

@@ -19,8 +19,7 @@ from pages.parts.words import (
 )
 from pages.run import fork, origin, resume
 from pages.run.export import draw_export
-from pages.server import visitor
-from pages.server.session import who
+from pages.server import session
 from pages.settings import panel
 from pages.settings.address import REPLAY, RUN, share
 from pwff_core.errors import StoreError
@@ -51,7 +50,7 @@ def draw_actions(store: Store, row: RunRow, position: int, viewer: str) -> None:
         _standing(store, row)
         with st.container(horizontal=True, key="run-buttons"):
             _ways_out(store, row, viewer)
-            mine = visitor.own(row, viewer)
+            mine = session.may_change(row, viewer)
             if mine:
                 _rename(store, row)
             share(row.config, row.id)
@@ -102,7 +101,7 @@ def _ways_out(store: Store, row: RunRow, viewer: str) -> None:
         "Open", type="secondary" if interrupted else "primary", icon=":material/open_in_new:", key="runs:open"
     ):
         live_page(run=row.id)
-    if visitor.own(row, viewer) and resuming.fork_points(store, row.id) and st.button(
+    if session.may_change(row, viewer) and resuming.fork_points(store, row.id) and st.button(
         "Fork", icon=":material/fork_right:", key="runs:fork",
         help="Go on from one of its rounds with another channel or other preferences, as a run of its own.",
     ):  # fmt: skip
@@ -156,7 +155,7 @@ def _draw_problem(where: str) -> None:
 
 def _writable(store: Store, row: RunRow) -> Store:
     """The same store, to change one's own run in it; pages look at it read-only. StoreError for another visitor's."""
-    visitor.require_own(row, who())
+    session.require_may_change(row, session.viewer_name())
     return Store(store.path)
 
 

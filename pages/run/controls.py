@@ -11,7 +11,7 @@ from pages.parts.words import plain, settings_words
 from pages.run import resume as going_on
 from pages.run.steering import Mode
 from pages.run.view import Shown
-from pages.server import clicks, visitor
+from pages.server import session
 from pages.settings import address, panel
 from pages.settings.price import at_once
 from pwff_core.config import RunConfig
@@ -32,11 +32,11 @@ def show(run_id: str) -> None:
 
 def start(config: RunConfig, viewer: str, click: int) -> None:
     """Callback of Start and Queue: a new run in the queue, whose engine starts at once where no other run is going."""
-    if not clicks.first("start", click):
+    if not session.is_first_call("start", click):
         return
     try:
         store = Store(default_store_path())
-        with visitor.admitted(store, viewer, config):
+        with session.within_limits(store, viewer, config):
             run_id = store.create_run(config, waits=True, owner=viewer)
         scheduler.advance(store)
         store.take_over(run_id, viewer)
@@ -52,7 +52,7 @@ def _asked(run_id: str, viewer: str, what: str, act: Callable[[Store], object]) 
     """Asks something of a run's engine, or says why it could not be."""
     try:
         store = Store(default_store_path(), readonly=True)
-        visitor.require_own(store.run(run_id), viewer)
+        session.require_may_change(store.run(run_id), viewer)
         act(store)
     except PwffError as error:
         say(f"The run could not be {what}: {error}")
@@ -82,7 +82,7 @@ def cancel(run_id: str, viewer: str) -> None:
     """Callback of Cancel: take a run out of the queue."""
     try:
         store = Store(default_store_path())
-        visitor.require_own(store.run(run_id), viewer)
+        session.require_may_change(store.run(run_id), viewer)
         if not store.cancel(run_id) and not store.run(run_id).status.ended:
             say("The run has started meanwhile; stop it instead.")
     except PwffError as error:
@@ -118,7 +118,7 @@ def draw(
                 icon=":material/playlist_add:" if busy else ":material/play_arrow:",
                 key="start",
                 on_click=start,
-                args=(config, viewer, clicks.number("start")),
+                args=(config, viewer, session.click_number("start")),
                 disabled=config is None or not usable,
                 help=going_on.WAITS_ITS_TURN if busy else None,
             )
@@ -147,7 +147,7 @@ def _is_mine(shown: Shown | None, mode: Mode, viewer: str) -> bool:
         and _going(shown)
         and mode is not Mode.WATCH
         and "stop" not in shown.pending
-        and visitor.own(shown.row, viewer)
+        and session.may_change(shown.row, viewer)
     )
 
 
@@ -186,7 +186,7 @@ def _stop_button(shown: Shown | None, mode: Mode, viewer: str) -> None:
 
 def _other_browser(row: RunRow, viewer: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="other-browser"):
-        mine = visitor.own(row, viewer)
+        mine = session.may_change(row, viewer)
         who = "Another browser steers this run." if mine else "This run is another visitor's."
         st.info(f"{who} Here you watch, and the sliders only ask *what if*.", icon=":material/visibility:")
         if mine:
@@ -211,6 +211,7 @@ def waiting_list(waiting: Sequence[RunRow], shown_id: str, viewer: str) -> None:
     with st.expander(f"Queue: {len(waiting)} waiting", expanded=True, icon=":material/queue:", key="queue"):
         for place, row in enumerate(waiting[:_MOST_LISTED], start=1):
             with st.container(horizontal=True, vertical_alignment="center", key=f"waiting:{row.id}"):
+                allowed = session.may_change(row, viewer)
                 mark = " (shown here)" if row.id == shown_id else ""
                 st.markdown(f"{place}\\. {plain(row.name or settings_words(row.config))}{mark}")
                 st.button(
@@ -219,8 +220,8 @@ def waiting_list(waiting: Sequence[RunRow], shown_id: str, viewer: str) -> None:
                     key=f"cancel:{row.id}",
                     on_click=cancel,
                     args=(row.id, viewer),
-                    disabled=not visitor.own(row, viewer),
-                    help="Takes this run out of the queue." if visitor.own(row, viewer) else visitor.OTHERS,
+                    disabled=not allowed,
+                    help="Takes this run out of the queue." if allowed else session.ANOTHER_S_RUN,
                 )
         if len(waiting) > _MOST_LISTED:
             st.caption(f"… and {len(waiting) - _MOST_LISTED} more.")

@@ -14,7 +14,7 @@ from pages.run.origin import setting_words
 from pages.run.resume import tell_place
 from pages.run.steering import Mode
 from pages.run.view import Shown
-from pages.server import clicks, visitor
+from pages.server import session
 from pages.settings import fields, preferences
 from pages.settings.panel import problem_words
 from pwff_core.config import STEERABLE
@@ -42,13 +42,13 @@ def point_words(mark: Mark) -> str:
 
 def fork(run_id: str, position: int, changes: Mapping[str, Value], viewer: str, click: int) -> None:
     """Callback of Fork: a new run in the queue, which is shown."""
-    if not clicks.first("fork", click):
+    if not session.is_first_call("fork", click):
         return
     try:
         store = Store(default_store_path())
         row = store.run(run_id)
-        visitor.require_own(row, viewer)
-        with visitor.admitted(store, viewer, row.config):
+        session.require_may_change(row, viewer)
+        with session.within_limits(store, viewer, row.config):
             child = resuming.fork(store, run_id, position, changes, st.session_state[_NAME], owner=viewer)
         store.take_over(child, viewer)
         tell_place(store, child)
@@ -88,7 +88,7 @@ def suggested_name(row: RunRow, changes: Mapping[str, Value], taken: Sequence[st
 def draw(store: Store, shown: Shown, mode: Mode, *, viewer: str, busy: bool) -> None:
     """The panel of a run that has checkpoints. `busy`: a run is going, so that the fork has to wait."""
     found = [mark for mark in resuming.fork_points(store, shown.row.id) if mark.position <= len(shown.records)]
-    if not found or not visitor.own(shown.row, viewer):
+    if not found or not session.may_change(shown.row, viewer):
         return
     lead = "This run is finished. Fork it:" if shown.row.status is RunStatus.FINISHED else "Fork this run:"
     label = f"{lead} go on from one of its rounds with other settings"
@@ -141,7 +141,7 @@ def _form(store: Store, shown: Shown, found: Sequence[Mark], *, viewer: str, bus
         icon=":material/fork_right:",
         key="fork:start",
         on_click=fork,
-        args=(shown.row.id, position, changes, viewer, clicks.number("fork")),
+        args=(shown.row.id, position, changes, viewer, session.click_number("fork")),
         disabled=bool(problems),
         help="A run is going; the fork waits in the queue until its turn has come." if busy else None,
     )

@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.parts.notices import announce, say
 from pages.parts.words import count, plain, resume_words
-from pages.server import clicks, visitor
+from pages.server import session
 from pwff_core.errors import PwffError
 from pwff_core.paths import default_store_path
 from pwff_core.runs import resuming
@@ -30,7 +30,7 @@ def outlook(row: RunRow, store_path: Path) -> str:
 
 def resume(run_id: str, viewer: str, click: int) -> None:
     """Callback of Resume where a run has ended: it goes into the queue, and on at once where no other run is going."""
-    if not clicks.first("go-on", click):
+    if not session.is_first_call("go-on", click):
         return
     try:
         store = Store(default_store_path())
@@ -38,8 +38,8 @@ def resume(run_id: str, viewer: str, click: int) -> None:
         if not possible(row):  # another browser was faster
             say(f"The run is {row.status.value} already: there is nothing to resume.")
             return
-        visitor.require_own(row, viewer)
-        with visitor.admitted(store, viewer, row.config, new=False):
+        session.require_may_change(row, viewer)
+        with session.within_limits(store, viewer, row.config, new=False):
             resuming.resume(store, run_id)
         store.take_over(run_id, viewer)
         tell_place(store, run_id)
@@ -67,14 +67,14 @@ def tell(row: RunRow) -> None:
 
 def button(row: RunRow, viewer: str, *, busy: bool) -> None:
     """Resume of a run that has ended before its time."""
-    mine = visitor.own(row, viewer)
+    mine = session.may_change(row, viewer)
     st.button(
         "Resume",
         type="primary",
         icon=":material/resume:",
         key="go-on",
         on_click=resume,
-        args=(row.id, viewer, clicks.number("go-on")),
+        args=(row.id, viewer, session.click_number("go-on")),
         disabled=not mine,
-        help=visitor.OTHERS if not mine else WAITS_ITS_TURN if busy else outlook(row, default_store_path()),
+        help=session.ANOTHER_S_RUN if not mine else WAITS_ITS_TURN if busy else outlook(row, default_store_path()),
     )

@@ -16,7 +16,7 @@ import streamlit as st
 from pages.parts.notices import announce
 from pages.parts.words import asked_words, sentence
 from pages.run.view import Shown
-from pages.server import visitor
+from pages.server import session
 from pages.server.cache import Shelf
 from pages.settings import fields, preferences
 from pages.settings.panel import ADOPTED, Marker
@@ -58,7 +58,7 @@ def mode_of(store: Store, row: RunRow, lease: Lease | None, viewer: str) -> Mode
     """What the knobs do now; a lease of this viewer's own is renewed."""
     if row.status.ended or row.waits:
         return Mode.NEXT
-    if (lease and lease.viewer != viewer) or not visitor.own(row, viewer):
+    if (lease and lease.viewer != viewer) or not session.may_change(row, viewer):
         return Mode.WATCH
     if lease:
         store.keep_lease(row.id, viewer)

@@ -1,4 +1,8 @@
-"""The way to a page by its own address."""
+"""The way to a page by its own address.
+
+It is not in app.py, as a page cannot import that without running it; and it changes a value inside Streamlit, as this
+folder alone may do.
+"""
 
 from __future__ import annotations
 

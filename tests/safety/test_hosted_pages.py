@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.server import visitor
+from pages.server import session
 from pages.settings import uploads as uploads_widget
 from pwff_core.config import RunConfig, preset_config
 from pwff_core.engine.worker import recorded
@@ -99,12 +99,12 @@ def test_a_day_s_runs_are_counted_with_those_that_were_deleted(
     hosted: None, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(20):
-        with visitor.admitted(store, ME, RunConfig()):
+        with session.within_limits(store, ME, RunConfig()):
             run_id = store.create_run(RunConfig(), waits=True, owner=ME)
         store.delete(run_id)
-    with pytest.raises(ConfigError, match="this would be number 21"), visitor.admitted(store, ME, RunConfig()):
+    with pytest.raises(ConfigError, match="this would be number 21"), session.within_limits(store, ME, RunConfig()):
         pass
-    with visitor.admitted(store, OTHER, RunConfig()):
+    with session.within_limits(store, OTHER, RunConfig()):
         pass
 
 
@@ -123,7 +123,7 @@ def test_a_resume_is_no_run_more_of_the_day_but_one_more_at_a_time(
     assert store.run(mine.id).status is RunStatus.QUEUED and launched == [(store.path, mine.id)] * 2
     with (
         pytest.raises(ConfigError, match="a visitor may have 3 runs"),
-        visitor.admitted(store, mine.owner, *[RunConfig()] * 3, new=False),
+        session.within_limits(store, mine.owner, *[RunConfig()] * 3, new=False),
     ):
         pass
 
@@ -131,13 +131,14 @@ def test_a_resume_is_no_run_more_of_the_day_but_one_more_at_a_time(
 def test_the_queue_is_full_for_everybody(hosted: None, store: Store) -> None:
     for number in range(30):
         store.create_run(RunConfig(), waits=True, owner=limits.owner_of(str(number)))
-    with pytest.raises(ConfigError, match=r"is full \(30 of 30 places\)"), visitor.admitted(store, ME, RunConfig()):
+    full = r"is full \(30 of 30 places\)"
+    with pytest.raises(ConfigError, match=full), session.within_limits(store, ME, RunConfig()):
         pass
 
 
 def test_what_a_browser_sends_past_the_knobs_is_refused_before_a_run_is_there(hosted: None, store: Store) -> None:
     wanted = with_changes(RunConfig(), {"backbone": "/etc"})
-    with pytest.raises(ConfigError, match="not offered"), visitor.admitted(store, ME, wanted):
+    with pytest.raises(ConfigError, match="not offered"), session.within_limits(store, ME, wanted):
         store.create_run(wanted, owner=ME)
     assert store.runs() == []
 
@@ -154,12 +155,12 @@ def test_the_worker_of_a_hosted_app_checks_again(hosted: None, store: Store, mon
 
 def test_only_one_s_own_runs_can_be_changed(hosted: None, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     row = store.run(store.create_run(RunConfig(), owner=ME))
-    assert visitor.own(row, ME) and not visitor.own(row, OTHER)
-    visitor.require_own(row, ME)
+    assert session.may_change(row, ME) and not session.may_change(row, OTHER)
+    session.require_may_change(row, ME)
     with pytest.raises(StoreError, match="another visitor's; here it can be watched"):
-        visitor.require_own(row, OTHER)
+        session.require_may_change(row, OTHER)
     monkeypatch.delenv("PWFF_HOSTED")
-    visitor.require_own(row, OTHER)  # at home whoever sits there may
+    session.require_may_change(row, OTHER)  # at home whoever sits there may
 
 
 # ---- another visitor's run, on the pages ------------------------------------------------------------------------
