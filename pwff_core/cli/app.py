@@ -6,45 +6,50 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from pwff_core.cli.flags import App
-from pwff_core.cli.opening import opened
+from pwff_core.cli.arguments import App
+from pwff_core.cli.runs import open_store
 from pwff_core.errors import ConfigError
 from pwff_core.paths import STORE_VARIABLE, root_dir
 from pwff_core.runs import limits, processes, scheduler, uploads
 
 _FIRST_PORT = 8501
-_HERE = ("localhost", "127.0.0.1", "::1")  # only this computer's own browsers get there
+_HERE = ("localhost", "127.0.0.1", "::1")  # only browsers on this computer reach these
 _EVERYWHERE = ("0.0.0.0", "::")
 
 
-def app(command: App, path: Path) -> int:
-    """Becomes the server (on Windows: waits for it). Pages and workers are told the rest by their environment."""
+def _execute(argv: list[str], environment: dict[str, str]) -> int:
+    if os.name == "posix":  # the server replaces this process, so signals reach it
+        os.execve(argv[0], argv, environment)
+    return subprocess.call(argv, env=environment)
+
+
+def serve(command: App, path: Path, execute: Callable[[list[str], dict[str, str]], int] = _execute) -> int:
+    """Becomes the server (on Windows: waits for it). Its environment tells pages and workers the rest."""
     hosted = command.hosted or processes.hosted()
     environment = _environment(command, path, hosted=hosted)
-    opened(path, readonly=True)  # a store that cannot be used is said here, not on a page
+    open_store(path, readonly=True)  # an error about the store is shown here, not on a page
     host = "localhost" if command.address in _EVERYWHERE else command.address
     port = _free_port(host, command.port)
-    shown = f"[{host}]" if ":" in host else host
-    print(f"pwff is at http://{shown}:{port} (Ctrl-C ends it; runs go on)", flush=True)
+    url_host = f"[{host}]" if ":" in host else host
+    print(f"pwff is at http://{url_host}:{port} (Ctrl-C ends it; runs go on)", flush=True)
     if hosted:
         print(limits.summary(), flush=True)
-    streamlit = [
+    argv = [
         *(sys.executable, "-m", "streamlit", "run", str(root_dir() / "app.py")),
         *("--server.address", command.address, "--server.port", str(port), "--browser.gatherUsageStats", "false"),
         *("--server.maxUploadSize", str(uploads.LARGEST_FILE // 1_000_000)),
         *(("--server.headless", "true") if command.headless or hosted else ()),
     ]
-    if os.name == "posix":  # in this process's place, so that a signal to it reaches the server
-        os.execve(sys.executable, streamlit, environment)
-    return subprocess.call(streamlit, env=environment)
+    return execute(argv, environment)
 
 
 def _environment(command: App, path: Path, *, hosted: bool) -> dict[str, str]:
-    """What the pages and the workers that they start are told. ConfigError for flags that are not allowed."""
+    """The environment of the pages, and of the workers that they start. ConfigError for flags that are not allowed."""
     if command.parallel is None:
-        scheduler.parallel()  # a variable that is no number is said here, not on a page
+        scheduler.parallel()  # an error about the variable is shown here, not on a page
     elif not 1 <= command.parallel <= scheduler.MOST_PARALLEL:
         raise ConfigError(
             f"--parallel: {command.parallel} is not allowed; give a whole number from 1 to {scheduler.MOST_PARALLEL}."
@@ -54,17 +59,17 @@ def _environment(command: App, path: Path, *, hosted: bool) -> dict[str, str]:
             f"--address: at {command.address} everybody who reaches this computer could use pwff as you do; add "
             "--hosted, which keeps visitors within limits and apart, or leave --address out."
         )
-    given = {**os.environ, STORE_VARIABLE: str(path.absolute())}
+    environment = {**os.environ, STORE_VARIABLE: str(path.absolute())}
     if command.parallel is not None:
-        given[scheduler.PARALLEL_VARIABLE] = str(command.parallel)
-    return {**processes.without_secrets(given), processes.HOSTED_VARIABLE: "1"} if hosted else given
+        environment[scheduler.PARALLEL_VARIABLE] = str(command.parallel)
+    return {**processes.without_secrets(environment), processes.HOSTED_VARIABLE: "1"} if hosted else environment
 
 
-def _free_port(host: str, wanted: int | None) -> int:
-    if wanted is not None and not 1 <= wanted <= 65535:
-        raise ConfigError(f"--port: {wanted} is not allowed; give a whole number from 1 to 65,535.")
-    for port in [wanted] if wanted is not None else range(_FIRST_PORT, _FIRST_PORT + 100):
+def _free_port(host: str, requested: int | None) -> int:
+    if requested is not None and not 1 <= requested <= 65535:
+        raise ConfigError(f"--port: {requested} is not allowed; give a whole number from 1 to 65,535.")
+    for port in [requested] if requested is not None else range(_FIRST_PORT, _FIRST_PORT + 100):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             if probe.connect_ex((host, port)) != 0:
                 return port
-    raise ConfigError(f"Port {wanted or _FIRST_PORT} is in use by another program; choose another with --port.")
+    raise ConfigError(f"Port {requested or _FIRST_PORT} is in use by another program; choose another with --port.")

@@ -1,31 +1,42 @@
-"""A dataclass a command, a field a flag; tyro makes the parser and the help of them."""
+"""The commands and their flags: a dataclass a command, a field a flag. tyro makes the parser and the help of them."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
+import tyro
 from tyro.conf import Positional, arg
 
 from pwff_core.cli.config_flags import ALL_SETTINGS, COMPARED_SETTINGS, RANKING_SETTINGS, STEERED_SETTINGS
 from pwff_core.comparison.presets import FIGURES
+from pwff_core.config import STEERABLE
+from pwff_core.errors import ConfigError
+from pwff_core.knobs import knobs
 from pwff_core.paths import STORE_VARIABLE
 from pwff_core.records import When
 from pwff_core.runs.scheduler import MOST_PARALLEL, PARALLEL_VARIABLE
 
+COMMANDS = ("run", "resume", "fork", "compare", "runs", "export", "rank", "app", "doctor")
 EXPORTS = ("tables", "figures", "all", "zip", "peft")
+
+
+def _option(metavar: str, help_text: str, default: str) -> Any:
+    """A flag that may be left out; `default` says in words what counts then."""
+    return arg(metavar=metavar, help=help_text, help_behavior_hint=f"(default: {default})")
+
+
+def _settings(flags: type[Any]) -> Any:
+    """A flag for each field of a dataclass, without a prefix."""
+    return arg(name="", constructor=flags)
+
 
 Preset = Annotated[str, arg(metavar="demo|paper|paper-as-printed", help="Settings to start from.")]
 ConfigFile = Annotated[Path | None, arg(metavar="FILE.toml", help="Settings laid over the preset: sections as tables.")]
-StorePath = Annotated[
-    Path | None,
-    arg(
-        metavar="PATH",
-        help="The store of runs.",
-        help_behavior_hint=f"(default: ${STORE_VARIABLE} or your data folder)",
-    ),
-]
+StorePath = Annotated[Path | None, _option("PATH", "The store of runs.", f"${STORE_VARIABLE} or your data folder")]
 Json = Annotated[bool, arg(help="Write one JSON object a round to stdout, and nothing else.")]
 RunId = Annotated[Positional[str], arg(metavar="RUN", help="A run's id, the start of one, or latest.")]
 Name = Annotated[str, arg(metavar="TEXT", help="A name to find the run by.")]
@@ -42,7 +53,7 @@ class Run:
     name: Name = ""
     json: Json = False
     force: Force = False
-    settings: Annotated[Any, arg(name="", constructor=ALL_SETTINGS)] = dataclasses.field(default_factory=ALL_SETTINGS)
+    settings: Annotated[Any, _settings(ALL_SETTINGS)] = dataclasses.field(default_factory=ALL_SETTINGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +85,7 @@ class Fork:
     store: StorePath = None
     json: Json = False
     force: Force = False
-    settings: Annotated[Any, arg(name="", constructor=STEERED_SETTINGS)] = dataclasses.field(
-        default_factory=STEERED_SETTINGS
-    )
+    settings: Annotated[Any, _settings(STEERED_SETTINGS)] = dataclasses.field(default_factory=STEERED_SETTINGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,38 +94,25 @@ class Compare:
 
     figure: Annotated[
         str | None,
-        arg(
-            metavar="|".join(FIGURES),
-            help="A figure of the paper: its methods, stages and wishes, on 3 seeds.",
-            help_behavior_hint="(default: none)",
-        ),
+        _option("|".join(FIGURES), "A figure of the paper: its methods, stages and wishes, on 3 seeds.", "none"),
     ] = None
-    methods: Annotated[
-        str | None, arg(metavar="A,B,C", help="Method ids.", help_behavior_hint="(default: the figure's, or Fig. 4's)")
-    ] = None
-    seeds: Annotated[
-        str | None,
-        arg(
-            metavar="N,N,N",
-            help="Seeds; every method runs once with each.",
-            help_behavior_hint="(default: the figure's, or 0)",
-        ),
-    ] = None
+    methods: Annotated[str | None, _option("A,B,C", "Method ids.", "the figure's, or Fig. 4's")] = None
+    seeds: Annotated[str | None, _option("N,N,N", "Seeds; every method runs once with each.", "the figure's, or 0")] = (
+        None
+    )
     csv: Annotated[
         Path | None,
-        arg(
-            metavar="FILE.csv",
-            help="Also write one row a run to this file, and one row a claim of the paper to FILE-claims.csv.",
-            help_behavior_hint="(default: none)",
+        _option(
+            "FILE.csv",
+            "Also write one row a run to this file, and one row a claim of the paper to FILE-claims.csv.",
+            "none",
         ),
     ] = None
     preset: Preset = "demo"
     config: ConfigFile = None
     store: StorePath = None
     json: Json = False
-    settings: Annotated[Any, arg(name="", constructor=COMPARED_SETTINGS)] = dataclasses.field(
-        default_factory=COMPARED_SETTINGS
-    )
+    settings: Annotated[Any, _settings(COMPARED_SETTINGS)] = dataclasses.field(default_factory=COMPARED_SETTINGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,12 +129,7 @@ class Export:
 
     run: RunId = "latest"
     to: Annotated[
-        Path | None,
-        arg(
-            metavar="DIR",
-            help="Folder to write to.",
-            help_behavior_hint="(default: ./RUN, for a model ./RUN-client-N, for a zip here)",
-        ),
+        Path | None, _option("DIR", "Folder to write to.", "./RUN, for a model ./RUN-client-N, for a zip here")
     ] = None
     as_: Annotated[
         str,
@@ -151,38 +142,33 @@ class Export:
     ] = "tables"
     formats: Annotated[
         str | None,
-        arg(
-            metavar="A,B,C",
-            help="Of figures png, svg, pdf (these need Chrome or Chromium) and html; of tables csv, json, parquet.",
-            help_behavior_hint="(default: all, with --as tables csv)",
+        _option(
+            "A,B,C",
+            "Of figures png, svg, pdf (these need Chrome or Chromium) and html; of tables csv, json, parquet.",
+            "all, with --as tables csv",
         ),
     ] = None
     size: Annotated[
         str | None,
-        arg(
-            metavar="ieee-1|ieee-2|slide",
-            help="Size of figures: 3.5 in wide (one column), 7.16 in (two columns) or a slide of 16:9.",
-            help_behavior_hint="(default: ieee-1)",
+        _option(
+            "ieee-1|ieee-2|slide",
+            "Size of figures: 3.5 in wide (one column), 7.16 in (two columns) or a slide of 16:9.",
+            "ieee-1",
         ),
     ] = None
     figures: Annotated[
         str | None,
-        arg(
-            metavar="A,B,C",
-            help="Which figures: accuracy, reward, delay, energy, refusals, kl, pairs, loss, plane.",
-            help_behavior_hint="(default: all that have numbers)",
+        _option(
+            "A,B,C",
+            "Which figures: accuracy, reward, delay, energy, refusals, kl, pairs, loss, plane.",
+            "all that have numbers",
         ),
     ] = None
     client: Annotated[
         int | None, arg(metavar="N", help="With --as peft: whose model.", help_behavior_hint="(needed there)")
     ] = None
     when: Annotated[
-        str | None,
-        arg(
-            metavar="|".join(get_args(When)),
-            help="With --as peft: from before or after alignment.",
-            help_behavior_hint="(default: after)",
-        ),
+        str | None, _option("|".join(get_args(When)), "With --as peft: from before or after alignment.", "after")
     ] = None
     store: StorePath = None
 
@@ -196,9 +182,7 @@ class Rank:
         "preferences"
     )
     yes: Annotated[bool, arg(help="Ask without a question first; needed where there is no terminal.")] = False
-    settings: Annotated[Any, arg(name="", constructor=RANKING_SETTINGS)] = dataclasses.field(
-        default_factory=RANKING_SETTINGS
-    )
+    settings: Annotated[Any, _settings(RANKING_SETTINGS)] = dataclasses.field(default_factory=RANKING_SETTINGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,11 +194,7 @@ class App:
     headless: Annotated[bool, arg(help="Print the address without opening a browser.")] = False
     parallel: Annotated[
         int | None,
-        arg(
-            metavar="N",
-            help=f"So many runs of the queue play at a time, 1 to {MOST_PARALLEL}.",
-            help_behavior_hint=f"(default: ${PARALLEL_VARIABLE} or 1)",
-        ),
+        _option("N", f"So many runs of the queue play at a time, 1 to {MOST_PARALLEL}.", f"${PARALLEL_VARIABLE} or 1"),
     ] = None
     hosted: Annotated[
         bool, arg(help="Serve people whom you do not know: within limits, each of them apart from the others.")
@@ -240,3 +220,63 @@ class Doctor:
 
 
 Command = Run | Resume | Fork | Compare | Runs | Export | Rank | App | Doctor
+
+
+def parse(words: list[str]) -> Command:
+    """The command with its flags. ConfigError for a command or a flag that there is not.
+
+    Ends the process for help, and for a flag that lacks its value.
+    """
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        close = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        guess = f"did you mean {close[0]}? There are" if close else "there are"
+        raise ConfigError(f"unknown command {words[0]!r}; {guess} {', '.join(COMMANDS)}.")
+    command, unknown = tyro.cli(
+        cast(Any, Command),
+        prog="pwff",
+        description="Personalised federated fine-tuning of a language model over a simulated wireless channel. "
+        "`pwff COMMAND --help` lists a command's flags, `pwff --version` tells the version.",
+        args=words,
+        return_unknown_args=True,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    if unknown:
+        raise _unknown_flag(words[0], unknown[0], command)
+    return cast(Command, command)
+
+
+def _unknown_flag(command: str, word: str, flags: Command) -> ConfigError:
+    """The sentence for an argument that the command does not have, with the nearest that it has."""
+    name = word.partition("=")[0]
+    if not name.startswith("-"):
+        return ConfigError(f"`pwff {command}` does not take {word!r}; a flag takes its value as --flag value.")
+    if command == "fork" and name.lstrip("-").replace("-", "_") in knobs():
+        allowed = ", ".join(_flag_name(path) for path in STEERABLE)
+        return ConfigError(f"{name} cannot be changed in a fork, as it shares rounds; what can be is {allowed}.")
+    names = sorted(_flag_name(path) for path in _field_paths(flags))
+    close = difflib.get_close_matches(name.replace("_", "-"), names, n=1, cutoff=0.5)
+    guess = f"; did you mean {close[0]}?" if close else "."
+    return ConfigError(f"Unknown flag {name}{guess} `pwff {command} --help` lists all flags.")
+
+
+def _flag_name(path: str) -> str:
+    """`channel.snr_db` → `--channel.snr-db`. A field whose name is a word of Python ends with an underscore."""
+    return f"--{path.rstrip('_').replace('_', '-')}"
+
+
+def _field_paths(flags: Any, prefix: str = "") -> Iterable[str]:
+    """Dotted paths of all fields; those of `settings` have no prefix."""
+    for field in dataclasses.fields(flags):
+        value = getattr(flags, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _field_paths(value, "" if field.name == "settings" else f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+def split_list(name: str, text: str) -> tuple[str, ...]:
+    """The parts between the commas of a flag's value, each once. ConfigError if there is none."""
+    parts = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not parts:
+        raise ConfigError(f"--{name} is empty; give at least one, with commas between.")
+    return parts

@@ -1,75 +1,86 @@
-"""The commands that train: `pwff run`, `resume`, `fork` and `compare`. They play in this process, until Ctrl-C."""
+"""The commands that train one run: `pwff run`, `resume` and `fork`. It plays in this process, until Ctrl-C."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import get_args
 
-from pwff_core.cli.flags import Compare, Fork, Resume, Run, changes_of, config_of
-from pwff_core.cli.opening import opened
-from pwff_core.cli.runs import listed, resolved
-from pwff_core.cli.terminal import compare as compare_runs
-from pwff_core.cli.terminal import fork_table, play, summary
-from pwff_core.comparison.presets import FIGURES, FigureId, figure_config, plan
+from pwff_core.cli.arguments import Fork, Resume, Run
+from pwff_core.cli.config_flags import changes_of, config_of
+from pwff_core.cli.runs import find_run, open_store
+from pwff_core.cli.terminal import fork_table, round_text, rounds_bar, run_table
+from pwff_core.engine.worker import recorded
 from pwff_core.errors import ConfigError, PwffError, StoreError
 from pwff_core.methods import METHODS
+from pwff_core.records import RoundRecord
 from pwff_core.runs.checkpoints import Mark
 from pwff_core.runs.store import RunRow, RunStatus, Store
 
 _RESUMABLE = (RunStatus.STOPPED, RunStatus.FAILED)
+_NO_CHECKPOINT = "it keeps no checkpoint that a round is left to play after."
 
 
-def run(command: Run, path: Path) -> int:
+def start(command: Run, path: Path) -> int:
     """Plays a new run."""
     config = config_of(command.preset, command.config, command.settings)
-    store = opened(path)
-    return _played(store, store.create_run(config, command.name), as_json=command.json, force=command.force)
+    store = open_store(path)
+    return _play_and_report(store, store.create_run(config, command.name), as_json=command.json, force=command.force)
 
 
 def resume(command: Resume, path: Path) -> int:
-    """Goes on with a run. StoreError for one that has finished, plays or waits: each says what to do instead."""
-    store = opened(path)
-    run_id = resolved(store, command.run)
+    """Goes on with a run. StoreError for one that is finished, playing or queued: each says what to do instead."""
+    store = open_store(path)
+    run_id = find_run(store, command.run)
     _check_resumable(store.run(run_id))
     store.reopen(run_id, waits=False)
-    return _played(store, run_id, as_json=command.json, force=command.force)
+    return _play_and_report(store, run_id, as_json=command.json, force=command.force)
 
 
 def fork(command: Fork, path: Path) -> int:
-    """Plays a new run that shares a run's first rounds; or tells after which rounds that can be."""
+    """Plays a new run that shares a run's first rounds; with --list it prints the rounds that can be forked after."""
     from pwff_core.runs import resuming
 
-    store = opened(path)
-    run_id = resolved(store, command.run)
-    points = resuming.fork_points(store, run_id)
+    store = open_store(path)
+    run_id = find_run(store, command.run)
+    checkpoints = resuming.fork_points(store, run_id)
     if command.list_:
-        return _list_points(run_id, points, as_json=command.json)
-    position = _position(run_id, command.after, points)
+        return _list_checkpoints(run_id, checkpoints, as_json=command.json)
+    position = _position(run_id, command.after, checkpoints)
     child = resuming.fork(store, run_id, position, changes_of(command.settings), command.name, waits=False)
     print(f"Run {child} goes on from round {position} of run {run_id}.", file=sys.stderr)
-    return _played(store, child, as_json=command.json, force=command.force)
+    return _play_and_report(store, child, as_json=command.json, force=command.force)
 
 
-def compare(command: Compare, path: Path) -> int:
-    """Plays several methods over several seeds and compares them."""
-    config = config_of(command.preset, command.config, command.settings)
-    figure = next((known for known in get_args(FigureId) if known == command.figure), None)
-    if command.figure is not None and figure is None:
-        raise ConfigError(f"--figure: {command.figure!r} is not one of {', '.join(get_args(FigureId))}.")
-    usual = FIGURES[figure or "fig4"]
-    methods = usual.methods if command.methods is None else listed("methods", command.methods)
-    seeds = (usual.seeds if figure else (0,)) if command.seeds is None else listed("seeds", command.seeds)
-    runs = plan(figure_config(figure, config) if figure else config, methods, seeds)
-    return compare_runs(opened(path), runs, command.csv, as_json=command.json)
+def play(store: Store, run_id: str, label: str, *, as_json: bool, force: bool = False) -> list[RoundRecord]:
+    """Plays a queued run in this process and returns all its rounds, earlier ones included.
+
+    Progress goes to stderr; with `as_json` new rounds go to stdout as JSON lines. `force` plays it whatever memory is
+    free. Raises what `worker.recorded` raises; the run is in the store either way.
+    """
+    total = store.run(run_id).rounds_total
+    records = [record for _, record in store.rounds(run_id)]
+    with (
+        rounds_bar(label, total, len(records)) as bar,
+        closing(recorded(store, run_id, force=force, told=bar.set_postfix_str)) as stream,
+    ):
+        for record in stream:
+            records.append(record)
+            bar.set_postfix_str(round_text(record), refresh=False)
+            if record.stage_end:  # a stage may end before its last round
+                bar.total = store.run(run_id).rounds_total
+            bar.update()
+            if as_json:
+                sys.stdout.write(record.model_dump_json() + "\n")
+                sys.stdout.flush()
+    return records
 
 
-def _played(store: Store, run_id: str, *, as_json: bool, force: bool) -> int:
-    """Plays a queued run here, tells how it ended and what can be done next; the exit code.
+def _play_and_report(store: Store, run_id: str, *, as_json: bool, force: bool) -> int:
+    """Plays a queued run here, and prints how it ended and what can be done next; returns the exit code.
 
-    An error that it fails with says, as a note, how to go on with it.
+    A note on an error says how to go on with the run.
     """
     goes_on = f"`pwff resume {run_id}` goes on with it."
     try:
@@ -86,12 +97,12 @@ def _played(store: Store, run_id: str, *, as_json: bool, force: bool) -> int:
         raise
     row = store.run(run_id)
     if not as_json:
-        print(summary(records))
+        print(run_table(records))
     if row.message:
         print(f"pwff: {row.message}", file=sys.stderr)
-    told = f"{goes_on} " if row.status in _RESUMABLE else ""
+    advice = f"{goes_on} " if row.status in _RESUMABLE else ""
     tables = f"`pwff export {run_id} --to DIR` writes its tables."
-    print(f"Run {run_id} is {row.status.value}; {told}{tables}", file=sys.stderr)
+    print(f"Run {run_id} is {row.status.value}; {advice}{tables}", file=sys.stderr)
     return 0
 
 
@@ -116,23 +127,20 @@ def _check_resumable(row: RunRow) -> None:
     raise StoreError(f"Run {row.id} plays already, {where}; {advice.get(row.status, row.message)}")
 
 
-def _list_points(run_id: str, points: Sequence[Mark], *, as_json: bool) -> int:
-    for point in points if as_json else ():
-        print(point.model_dump_json(include={"position", "stage", "round", "stage_end", "size", "written_at"}))
+def _list_checkpoints(run_id: str, checkpoints: Sequence[Mark], *, as_json: bool) -> int:
+    for checkpoint in checkpoints if as_json else ():
+        print(checkpoint.model_dump_json(include={"position", "stage", "round", "stage_end", "size", "written_at"}))
     if not as_json:
-        print(fork_table(points) if points else f"Run {run_id} cannot be forked: {_NO_POINTS}")
+        print(fork_table(checkpoints) if checkpoints else f"Run {run_id} cannot be forked: {_NO_CHECKPOINT}")
     return 0
 
 
-_NO_POINTS = "it keeps no checkpoint that a round is left to play after."
-
-
-def _position(run_id: str, text: str, points: Sequence[Mark]) -> int:
-    """The round after which to fork; `resuming.fork` checks that it has a checkpoint. ConfigError for no number."""
+def _position(run_id: str, text: str, checkpoints: Sequence[Mark]) -> int:
+    """The round after which to fork; `resuming.fork` checks its checkpoint. ConfigError for no number."""
     if text == "latest":
-        if not points:
-            raise StoreError(f"Run {run_id} cannot be forked: {_NO_POINTS}")
-        return points[-1].position
+        if not checkpoints:
+            raise StoreError(f"Run {run_id} cannot be forked: {_NO_CHECKPOINT}")
+        return checkpoints[-1].position
     if not (text.isascii() and text.isdecimal()):
         raise ConfigError(
             f"--after: {text!r} is not allowed; give latest, or a round as `pwff fork {run_id} --list` counts them."

@@ -1,24 +1,33 @@
-"""What the commands tell of runs: `pwff runs`, and which run is meant by a few letters."""
+"""`pwff runs`; and how every command opens the store and finds the run that a few letters name."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pwff_core.cli.flags import Runs
-from pwff_core.cli.opening import opened
-from pwff_core.errors import ConfigError, StoreError
+from pwff_core.cli.arguments import Runs
+from pwff_core.errors import StoreError
 from pwff_core.knobs import steered
 from pwff_core.runs.store import RunRow, RunStatus, Store
 from pwff_core.tools.text_table import table
 
-_TOLD = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.FAILED)  # whose messages say more than the status
+_WITH_MESSAGE = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.FAILED)  # the message says more than the status
+_PATIENCE_S = 1.0  # Ctrl-C waits no longer for a locked store; whatever plays a run tries again
 
 
-def runs(command: Runs, path: Path) -> int:
+def open_store(path: Path, *, readonly: bool = False) -> Store:
+    """The store at `path`; a renewal is reported on stderr. StoreError if it cannot be used."""
+    store = Store(path, readonly=readonly, patience_s=_PATIENCE_S)
+    for copy in store.renewed:
+        print(f"pwff: The store {store.path} was renewed; as it was, it is kept as {copy.name}.", file=sys.stderr)
+    return store
+
+
+def list_runs(command: Runs, path: Path) -> int:
     """The runs of a store, newest first: a table, or a JSON object a line."""
-    store = opened(path, readonly=True)
+    store = open_store(path, readonly=True)
     rows = store.runs()
     if command.json:
         for row in rows:
@@ -49,46 +58,39 @@ def runs(command: Runs, path: Path) -> int:
 
 
 def _snr(store: Store, row: RunRow) -> str:
-    """The SNR that a run began with, and of a fork also what it has become."""
-    began = row.config.channel.snr_db
-    now = steered(row.config, *(one.changes for one in store.steerings(row.id))).channel.snr_db if row.parent else began
-    return f"{began:g} dB" if now == began else f"{began:g} → {now:g} dB"
+    """The SNR that a run began with; of a fork also the SNR that it was steered to."""
+    first = row.config.channel.snr_db
+    changes = [steering.changes for steering in store.steerings(row.id)] if row.parent else []
+    last = steered(row.config, *changes).channel.snr_db if changes else first
+    return f"{first:g} dB" if last == first else f"{first:g} → {last:g} dB"
 
 
 def _reason(row: RunRow, places: Mapping[str, int]) -> str:
-    """Why a run stands where it stands, where that is not plain."""
+    """The run's place in the queue, or its message where that says more than its status."""
     if row.id in places:
         return f"Place {places[row.id]} of {len(places)} in the queue."
-    return row.message if row.status in _TOLD else ""
+    return row.message if row.status in _WITH_MESSAGE else ""
 
 
 def _without_empty(
     header: tuple[str, ...], lines: list[tuple[str, ...]], column: str
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """A table without that column if nothing stands in it."""
-    at = header.index(column)
-    if any(line[at] for line in lines):
+    """The table, without that column if all its cells are empty."""
+    index = header.index(column)
+    if any(line[index] for line in lines):
         return header, lines
-    return header[:at] + header[at + 1 :], [line[:at] + line[at + 1 :] for line in lines]
+    return header[:index] + header[index + 1 :], [line[:index] + line[index + 1 :] for line in lines]
 
 
-def resolved(store: Store, text: str) -> str:
-    """The id of the run that is meant: `latest`, an id, or the start of only one. StoreError otherwise."""
+def find_run(store: Store, text: str) -> str:
+    """The id that `text` names: `latest`, an id, or the start of exactly one. StoreError otherwise."""
     ids = [row.id for row in store.runs()]
     if text == "latest" and ids:
         return ids[0]
-    found = [text] if text in ids else [run_id for run_id in ids if text and run_id.startswith(text)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise StoreError(f"{text!r} is the start of several runs: {', '.join(found[:5])}; give more letters.")
+    matches = [text] if text in ids else [run_id for run_id in ids if text and run_id.startswith(text)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise StoreError(f"{text!r} is the start of several runs: {', '.join(matches[:5])}; give more letters.")
     newest = f"the newest are {', '.join(ids[:5])}" if ids else "there are none yet"
     raise StoreError(f"There is no run {text[:40]!r} in {store.path}; {newest}.")
-
-
-def listed(name: str, text: str) -> tuple[str, ...]:
-    """The parts of a flag's text between commas, each once. ConfigError if there is none."""
-    parts = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not parts:
-        raise ConfigError(f"--{name} is empty; give at least one, with commas between.")
-    return parts

@@ -13,9 +13,9 @@ from tests.support.scripted import federation
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The default store."""
-    found = tmp_path / "runs.sqlite"
-    monkeypatch.setenv("PWFF_STORE", str(found))
-    return found
+    store_path = tmp_path / "runs.sqlite"
+    monkeypatch.setenv("PWFF_STORE", str(store_path))
+    return store_path
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,7 @@ def test_each_method_is_run_with_each_seed_as_one_comparison(
     assert not file.with_name("out-claims.csv").exists()  # the paper claims nothing of these two
 
 
-def test_the_papers_claims_get_a_verdict_in_words_and_as_csv(
+def test_claims_of_the_paper_get_a_verdict_in_words_and_as_csv(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "out.csv"
@@ -65,7 +65,7 @@ def test_a_figure_brings_its_methods_stages_and_seeds(path: Path) -> None:
     assert {(row.config.reward.rounds, row.config.alignment.rounds) for row in Store(path).runs()} == {(0, 0)}
 
 
-def test_flags_lie_over_the_figure(path: Path) -> None:
+def test_flags_override_the_figure(path: Path) -> None:
     words = ["--figure", "fig5", "--clients", "3", "--methods", "pwff", "--seeds", "7", "--instruction.rounds", "1"]
     assert cli.main(["compare", *words]) == 0
     (row,) = Store(path).runs()
@@ -73,10 +73,12 @@ def test_flags_lie_over_the_figure(path: Path) -> None:
     assert row.config.preferences.helpfulness_weights == (0.0, 0.5, 1.0)
 
 
-def test_json_is_rounds_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_prints_rounds_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", *SHORT, "--methods", "pwff,fedada", "--json"]) == 0
-    found = [RoundRecord.model_validate_json(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(one.method, one.round) for one in found] == [(m, n) for m in ("pwff", "fedada") for n in (1, 2, 3)]
+    records = [RoundRecord.model_validate_json(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(record.method, record.round) for record in records] == [
+        (m, n) for m in ("pwff", "fedada") for n in (1, 2, 3)
+    ]
 
 
 def test_a_failed_run_is_left_out_and_the_others_are_compared(
@@ -111,7 +113,7 @@ def test_a_run_that_is_stopped_from_a_page_is_left_out(
     assert said.out == ""
 
 
-def test_ctrl_c_names_the_run_that_can_go_on(
+def test_ctrl_c_names_the_run_that_can_be_resumed(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     play_with(monkeypatch, federation(lambda number: signal.raise_signal(signal.SIGINT) if number == 2 else None))
@@ -134,7 +136,7 @@ def test_ctrl_c_names_the_run_that_can_go_on(
 )
 def test_a_bad_comparison_starts_no_run(path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
     assert cli.main(["compare", *SHORT, *words.split()]) == 2
-    heard = capsys.readouterr()
-    assert heard.out == "" and heard.err.count("\n") == 1
-    assert heard.err.removeprefix("pwff: ").startswith(said)
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1
+    assert output.err.removeprefix("pwff: ").startswith(said)
     assert not path.exists() or Store(path).runs() == []

@@ -1,4 +1,4 @@
-"""`pwff resume` and `pwff fork`: runs that go on, and what is said of those that do not."""
+"""`pwff resume` and `pwff fork`: runs that go on, and the errors for those that cannot."""
 
 from __future__ import annotations
 
@@ -10,20 +10,12 @@ from pathlib import Path
 import pytest
 
 from pwff_core import cli
-from pwff_core.config import STEERABLE, AlignmentConfig, InstructionConfig, RewardConfig, RunConfig
+from pwff_core.config import STEERABLE
 from pwff_core.engine.worker.catch_up import RESUMING
 from pwff_core.records import RoundRecord
 from pwff_core.runs.store import RunStatus, Store
-from tests.support.checkpoints import marked
-from tests.support.cli_output import SHORT, play_with, sentence
+from tests.support.cli_output import FIVE_ROUNDS, SHORT, error_line, forkable, play_with
 from tests.support.scripted import federation, played, record
-
-CONFIG = RunConfig(
-    clients=2,
-    instruction=InstructionConfig(rounds=5),
-    reward=RewardConfig(rounds=0),
-    alignment=AlignmentConfig(rounds=0),
-)
 
 
 def interrupted_at(monkeypatch: pytest.MonkeyPatch, path: Path, number: int) -> str:
@@ -46,32 +38,33 @@ def test_resume_goes_on_where_the_run_stood(
     said = capsys.readouterr()
     row = Store(path).run(run_id)
     assert (row.status, row.rounds_done) == (RunStatus.FINISHED, 3)
-    assert [found for _, found in Store(path).rounds(run_id)] == [record(n, run_id) for n in (1, 2, 3)]
+    assert [played_round for _, played_round in Store(path).rounds(run_id)] == [record(n, run_id) for n in (1, 2, 3)]
     assert "67%" in said.err and "2/3" in said.err and "3/3" in said.err  # the bar begins where the run stood
     table = [" ".join(line.split()) for line in said.out.splitlines()]
     assert "Delay 2.00 s 2.00 s 6.00 s" in table  # of all rounds
     assert f"Run {run_id} is finished;" in said.err
 
 
-def test_rounds_that_are_played_again_are_told_beside_the_bar(
+def test_the_bar_says_that_rounds_are_played_again(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = interrupted_at(monkeypatch, path, 3)
     (path.parent / "checkpoints" / run_id / "00002.json").unlink()
     capsys.readouterr()
-    listed: list[str] = []
+    outputs: list[tuple[str, str]] = []  # of `pwff runs` and of the bar, in each round
 
     def list_runs(number: int) -> None:
         cli.main(["runs"])
-        listed.append(capsys.readouterr().out)
+        table, bar = capsys.readouterr()
+        outputs.append((table, bar))
 
     play_with(monkeypatch, federation(list_runs))
-    told: list[str] = []
-    monkeypatch.setattr("tqdm.tqdm.set_postfix_str", lambda bar, words, refresh=True: told.append(words))
     assert cli.main(["resume", run_id]) == 0
-    again = "Catching up: round 2 of the 2 that are kept is played again; then the run goes on."
-    assert told == [RESUMING, again, "", "instruction: accuracy 3.0 %"]
-    assert [again in table for table in listed] == [True, False]  # rounds 2 and 3
+    (table_2, bar_2), (table_3, bar_3) = outputs
+    catching_up = "Catching up: round 2 of the 2 that are kept is played again; then the run goes on."
+    assert catching_up in table_2 and catching_up not in table_3
+    assert bar_2.index(RESUMING) < bar_2.index(catching_up) and catching_up not in bar_3
+    assert "instruction: accuracy 3.0 %" in capsys.readouterr().err
 
 
 def test_resume_json_is_one_object_a_new_round(
@@ -84,7 +77,7 @@ def test_resume_json_is_one_object_a_new_round(
     assert [RoundRecord.model_validate_json(line).round for line in lines] == [2, 3]
 
 
-def test_ctrl_c_in_a_resumed_run_says_again_how_to_go_on(
+def test_ctrl_c_in_a_resumed_run_says_how_to_resume_it(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = interrupted_at(monkeypatch, path, 1)
@@ -94,58 +87,44 @@ def test_ctrl_c_in_a_resumed_run_says_again_how_to_go_on(
     assert Store(path).run(run_id).rounds_done == 2
 
 
-def test_a_finished_run_is_forked_not_resumed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_id = played(Store(path), CONFIG)
-    assert sentence(capsys, "resume", run_id) == (
+def test_a_finished_run_is_not_resumed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = played(Store(path), FIVE_ROUNDS)
+    assert error_line(capsys, "resume", run_id) == (
         f"Run {run_id} is finished (3 of 3 rounds), so nothing is left to play; `pwff fork {run_id}` goes on from an "
         "earlier round with other settings."
     )
 
 
-def test_a_run_that_plays_is_said_where(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_plays_is_not_resumed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(path)
-    run_id = store.create_run(CONFIG)
+    run_id = store.create_run(FIVE_ROUNDS)
     store.claim(run_id)
     where = f"Run {run_id} plays already, in process {os.getpid()} (0 of {store.run(run_id).rounds_total} rounds);"
-    assert sentence(capsys, "resume", run_id) == f"{where} `pwff app` shows it."
+    assert error_line(capsys, "resume", run_id) == f"{where} `pwff app` shows it."
     store.beat(run_id, RunStatus.PAUSED)
-    said = sentence(capsys, "resume", run_id)
+    said = error_line(capsys, "resume", run_id)
     assert said == f"{where} it is paused: press Resume on the Live page (`pwff app`)."
 
 
-def test_a_run_that_waits_starts_by_itself(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_queued_run_is_not_resumed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(path)
-    waiting, begun = store.create_run(CONFIG, waits=True), store.create_run(CONFIG)
-    assert sentence(capsys, "resume", waiting) == (
+    waiting, begun = store.create_run(FIVE_ROUNDS, waits=True), store.create_run(FIVE_ROUNDS)
+    assert error_line(capsys, "resume", waiting) == (
         f"Run {waiting} waits in the queue and starts when its turn comes; `pwff runs` tells where it stands, "
         "`pwff app` shows it."
     )
-    assert "has been launched and starts soon" in sentence(capsys, "resume", begun)
+    assert "has been launched and starts soon" in error_line(capsys, "resume", begun)
 
 
 @pytest.mark.parametrize("command", ["resume", "fork"])
 def test_an_unknown_run_names_the_newest(path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
-    assert sentence(capsys, command) == f"There is no run 'latest' in {path}; there are none yet."
-    run_id = Store(path).create_run(CONFIG)
-    said = sentence(capsys, command, "nosuchid")
+    assert error_line(capsys, command) == f"There is no run 'latest' in {path}; there are none yet."
+    run_id = Store(path).create_run(FIVE_ROUNDS)
+    said = error_line(capsys, command, "nosuchid")
     assert said == f"There is no run 'nosuchid' in {path}; the newest are {run_id}."
 
 
 # fork
-
-
-def forkable(path: Path) -> str:
-    """The id of a run of five rounds, stopped after three, with checkpoints after the first and the third."""
-    store = Store(path)
-    run_id = store.create_run(CONFIG)
-    store.claim(run_id)
-    store.describe(run_id, (), (), 5)
-    for number in (1, 2, 3):
-        store.append(run_id, record(number, run_id))
-    store.finish(run_id, RunStatus.STOPPED)
-    for position in (1, 3):
-        marked(path, run_id, position, CONFIG, b"x" * 1000 * position)
-    return run_id
 
 
 def test_fork_plays_a_new_run_from_the_latest_checkpoint(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,14 +141,14 @@ def test_fork_plays_a_new_run_from_the_latest_checkpoint(path: Path, capsys: pyt
     assert store.run(parent).rounds_done == 3  # as it was
 
 
-def test_fork_after_a_round_that_is_named(path: Path) -> None:
+def test_fork_after_a_given_round(path: Path) -> None:
     parent = forkable(path)
     assert cli.main(["fork", parent, "--after", "1", "--channel.fading", "awgn"]) == 0
     row = Store(path).runs()[0]
     assert (row.forked_at, row.rounds_done) == (1, 5)
 
 
-def test_the_points_to_fork_at_are_told(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_the_rounds_to_fork_after(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_id = forkable(path)
     assert cli.main(["fork", run_id, "--list"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -179,8 +158,8 @@ def test_the_points_to_fork_at_are_told(path: Path, capsys: pytest.CaptureFixtur
         ["3", "instruction", "3", "3.00", "kB"],
     ]
     assert cli.main(["fork", run_id, "--list", "--json"]) == 0
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(one["position"], one["stage"], one["round"], one["size"]) for one in told] == [
+    points = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(point["position"], point["stage"], point["round"], point["size"]) for point in points] == [
         (1, "instruction", 1, 1000),
         (3, "instruction", 3, 3000),
     ]
@@ -208,47 +187,17 @@ def test_the_points_to_fork_at_are_told(path: Path, capsys: pytest.CaptureFixtur
         ),
     ],
 )
-def test_what_a_fork_cannot_be_is_a_sentence_and_adds_no_run(
+def test_a_fork_that_is_refused_adds_no_run(
     path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str
 ) -> None:
     run_id = forkable(path)
-    assert sentence(capsys, "fork", run_id, *words.split()) == said.format(id=run_id)
+    assert error_line(capsys, "fork", run_id, *words.split()) == said.format(id=run_id)
     assert [row.id for row in Store(path).runs()] == [run_id]
 
 
 def test_a_run_without_checkpoints_cannot_be_forked(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_id = played(Store(path), CONFIG)
+    run_id = played(Store(path), FIVE_ROUNDS)
     said = f"Run {run_id} cannot be forked: it keeps no checkpoint that a round is left to play after."
-    assert sentence(capsys, "fork", run_id) == said
+    assert error_line(capsys, "fork", run_id) == said
     assert cli.main(["fork", run_id, "--list"]) == 0
     assert capsys.readouterr().out == f"{said}\n"
-
-
-# runs
-
-
-def test_runs_tells_parents_and_places_in_the_queue(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parent = forkable(path)
-    store = Store(path)
-    child = store.fork(parent, 1, {"channel.snr_db": 9.0}, waits=True)
-    assert cli.main(["runs"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "forked from" in lines[0]
-    assert "5 → 9 dB" in lines[2] and "5 dB" in lines[3]
-    assert f"queued   {parent} after 1" in lines[2] and lines[2].endswith("Place 1 of 1 in the queue.")
-    assert cli.main(["runs", "--json"]) == 0
-    first = json.loads(capsys.readouterr().out.splitlines()[0])
-    assert (first["id"], first["parent"], first["forked_at"], first["waits"]) == (child, parent, 1, True)
-
-
-def test_runs_tells_why_an_engine_does_not_answer(
-    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = Store(path)
-    run_id = store.create_run(CONFIG)
-    store.claim(run_id)
-    monkeypatch.setattr("pwff_core.runs.store.status.STALE_S", -1.0)  # a second ago is long ago
-    assert cli.main(["runs"]) == 0
-    line = capsys.readouterr().out.splitlines()[2]
-    assert "waiting" in line and f"but the engine is there (process {os.getpid()})" in line
-    assert f"process {os.getpid()}" in sentence(capsys, "resume", run_id)

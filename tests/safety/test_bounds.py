@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pwff_core import cli
-from pwff_core.cli.flags import App
+from pwff_core.cli.arguments import App
 from pwff_core.runs import uploads
 
 CONFIG = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What `pwff rank` can be told: one knob a row, from which its flags and its help are made."""
+"""The settings of `pwff rank`: one knob a row, from which its flags and its help are made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pwff_core.knobs import explain, knobs
 
 
 class RankingConfig(Section):
-    """Prompts, candidate responses, and the model that ranks them. The server's key is no setting: see address.py."""
+    """Prompts, candidate responses, and the model that ranks them. The server's key is no setting: see client.py."""
 
     model: str | None = knob(
         None, "Name of the model that ranks, as its server calls it, such as gpt-4o. Needed.", label="Ranking model"
@@ -75,8 +75,8 @@ class RankingConfig(Section):
         return self
 
 
-def checked(values: dict[str, Any]) -> RankingConfig:
-    """The settings with these values over the defaults; ConfigError with a sentence a problem if they cannot be."""
+def checked_config(values: dict[str, Any]) -> RankingConfig:
+    """These values laid over the defaults. ConfigError with a sentence for each value that is not allowed."""
     try:
         return RankingConfig.model_validate(values)
     except ValidationError as error:

@@ -11,7 +11,7 @@ import pytest
 from pwff_core import cli
 from pwff_core.runs.store import Store
 from pwff_core.tools.doctor.findings import Finding, Level, as_text, healthy
-from tests.support.cli_output import sentence
+from tests.support.cli_output import error_line
 from tests.support.doctor_output import CONFIG, doctor
 from tests.support.scripted import played
 
@@ -44,7 +44,7 @@ def test_a_healthy_store_has_nothing_to_mend(path: Path, capsys: pytest.CaptureF
 
 
 def test_a_purge_is_asked_for_twice(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = sentence(capsys, "doctor", "--purge-deleted")
+    said = error_line(capsys, "doctor", "--purge-deleted")
     assert said == "--purge-deleted removes runs for good, so it needs --mend beside it."
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pwff_core import cli
-from tests.support.cli_output import sentence
+from tests.support.cli_output import error_line
 from tests.support.ranking_samples import KEY
 from tests.support.ranking_server import Fault, Loopback, failure
 
@@ -43,7 +43,7 @@ def test_the_key_is_in_no_file_and_no_word(
 
 def test_no_flag_takes_a_key(capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("--api-key", "--key"):
-        said = sentence(capsys, "rank", f"{flag}={KEY}")
+        said = error_line(capsys, "rank", f"{flag}={KEY}")
         assert said.startswith(f"Unknown flag {flag}") and KEY not in said
 
 
@@ -101,7 +101,7 @@ def test_what_cannot_be_begun_is_one_sentence(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert sentence(capsys, "rank", *words).startswith(said)
+    assert error_line(capsys, "rank", *words).startswith(said)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -110,7 +110,7 @@ def test_without_the_package_it_is_one_sentence(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     said = "`pwff rank` needs the package openai, which is not installed; pip install 'pwff[judge]'."
-    assert sentence(capsys, *words) == said
+    assert error_line(capsys, *words) == said
 
 
 def test_a_folder_that_cannot_be_made(
