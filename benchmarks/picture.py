@@ -15,10 +15,11 @@ from typing import Any, get_args
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
 
 import plotly.graph_objects as go  # noqa: E402
+from plotly.io.json import to_json_plotly  # noqa: E402
 from plotly.subplots import make_subplots  # noqa: E402
 
 from benchmarks.rows import RESULTS, Row  # noqa: E402
-from pwff_core.export.chrome import Picture, draw, figure_text  # noqa: E402
+from pwff_core.export.chrome import Picture, draw, find_chrome  # noqa: E402
 from pwff_core.figures.printing import Preset  # noqa: E402
 from pwff_core.figures.theme import BLUE, GREY, TEMPLATES, VERMILLION, Theme  # noqa: E402
 
@@ -116,10 +117,10 @@ def _line(shown: go.Figure, col: int, x: list[Any], y: list[float], colour: str,
 def main() -> None:
     rows = {row["name"]: row for row in json.loads(RESULTS.read_text(encoding="utf-8"))}
     pictures = [
-        Picture(figure_text(figure(rows, theme)), ASSETS / f"speed-{theme}.svg", "svg", SIZE)
+        Picture(str(to_json_plotly(figure(rows, theme))), ASSETS / f"speed-{theme}.svg", "svg", SIZE)
         for theme in get_args(Theme)
     ]
-    problem = draw(pictures)
+    problem = draw(pictures, find_chrome())
     print(problem or "\n".join(f"assets/{picture.file.name}" for picture in pictures))
     sys.exit(bool(problem))
 

@@ -140,7 +140,7 @@ def test_every_folder_has_a_floor() -> None:
         ("pwff_core.wireless.link", "from ..data import corpus"),
         ("pwff_core.wireless.link", "from .. import data"),
         ("pwff_core.runs.chat", "from pwff_core.data.encoding import encode"),
-        ("pwff_core.runs.new_module", "from pwff_core.export import ordered"),
+        ("pwff_core.runs.new_module", "from pwff_core.export import parse_options"),
         ("pwff_core.figures.panels", "if True:\n    from pwff_core.runs.store import Store"),
         ("pwff_core.comparison.claims", "from pwff_core.runs import store"),
         ("pwff_core.data.corpus", "from pwff_core.engine.stages import instruction"),

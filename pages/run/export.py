@@ -17,11 +17,11 @@ import streamlit as st
 from pages.parts.words import plain, sentence
 from pwff_core.config import RunConfig
 from pwff_core.errors import PwffError
-from pwff_core.export.build import comparison_parcel, run_parcel
-from pwff_core.export.bundle import WEB_PAGE, Parcel, file_bytes
+from pwff_core.export.build import comparison_bundle, run_bundle
+from pwff_core.export.bundle import WEB_PAGE, Bundle, file_bytes
 from pwff_core.export.chrome import find_chrome, no_chrome_words
-from pwff_core.export.job import Look, Preparation
-from pwff_core.export.options import CHROME_FORMATS, FIGURE_FORMATS, TABLE_FORMATS, Order, ordered
+from pwff_core.export.job import ExportJob, ExportStatus
+from pwff_core.export.options import CHROME_FORMATS, FIGURE_FORMATS, TABLE_FORMATS, ExportOptions, parse_options
 from pwff_core.figures.printing import PRESETS, SizeId
 from pwff_core.runs.recording import recording_of
 from pwff_core.runs.store import Store
@@ -36,7 +36,7 @@ class Offer(NamedTuple):
 
     subject: str  # what it is of; a zip of another subject is not offered
     prefix: str  # of a single file's name
-    parcel: Callable[[Order], Parcel]
+    bundle: Callable[[ExportOptions], Bundle]
     singles: tuple[str, ...]  # files to take one by one
     explained: str  # what is in them
 
@@ -45,8 +45,8 @@ class Prepared(NamedTuple):
     """A zip that was asked for in this session."""
 
     subject: str
-    order: Order
-    preparation: Preparation
+    options: ExportOptions
+    job: ExportJob
 
 
 def draw_export(store: Store, run_id: str, key: str) -> None:
@@ -55,7 +55,7 @@ def draw_export(store: Store, run_id: str, key: str) -> None:
     offer = Offer(
         run_id,
         f"pwff-{run_id}-",
-        lambda order: run_parcel(recording_of(store, run_id), order),
+        lambda options: run_bundle(recording_of(store, run_id), options),
         (*singles, "run.json", "config.toml", WEB_PAGE),
         "*rounds* has a row a round, *clients* a row a client and round; *run.json* is the whole run, *config.toml* "
         "its settings for `pwff run --config`, *figures.html* all charts, which work without a network.",
@@ -73,17 +73,17 @@ def draw_export_comparison(
     config: RunConfig,
     key: str,
 ) -> None:
-    """The panel of a comparison: `figures` draw plotly Figures when they are needed. See `comparison_parcel`."""
+    """The panel of a comparison: `figures` draw plotly Figures when they are needed. See `comparison_bundle`."""
 
-    def parcel(order: Order) -> Parcel:
-        drawn = {} if order.content == "tables" else figures
-        return comparison_parcel(name, about, drawn, captions, tables, config)
+    def bundle(options: ExportOptions) -> Bundle:
+        drawn = {} if options.content == "tables" else figures
+        return comparison_bundle(name, about, drawn, captions, tables, config)
 
     singles = [f"{table}.{form}" for table in tables for form in TABLE_FORMATS]
     offer = Offer(
         name,
         "pwff-comparison-",
-        parcel,
+        bundle,
         (*singles, "config.toml", WEB_PAGE),
         "*config.toml* holds the settings of its first run, from which the others differ in method and seed alone; "
         "*figures.html* holds all charts, which work without a network.",
@@ -99,7 +99,7 @@ def _panel(offer: Offer, key: str) -> None:
 
 def _going(key: str, offer: Offer) -> bool:
     prepared = _prepared(key, offer)
-    return prepared is not None and not prepared.preparation.look().ended
+    return prepared is not None and not prepared.job.status().ended
 
 
 def _prepared(key: str, offer: Offer) -> Prepared | None:
@@ -114,7 +114,7 @@ def _prepared(key: str, offer: Offer) -> Prepared | None:
 def _throw_away(key: str) -> None:
     found: Prepared | None = st.session_state.pop(f"export:zip:{key}", None)
     if found:
-        found.preparation.close()
+        found.job.close()
 
 
 def _inside(offer: Offer, key: str, *, looking: bool) -> None:
@@ -136,8 +136,8 @@ def _inside(offer: Offer, key: str, *, looking: bool) -> None:
 
 
 def _single(offer: Offer, name: str) -> bytes:
-    order = ordered("figures", ["html"]) if name == WEB_PAGE else ordered("tables")
-    return file_bytes(offer.parcel(order), name)
+    options = parse_options("figures", ["html"]) if name == WEB_PAGE else parse_options("tables")
+    return file_bytes(offer.bundle(options), name)
 
 
 def _zip(offer: Offer, key: str, *, looking: bool) -> None:
@@ -177,15 +177,15 @@ def _zip(offer: Offer, key: str, *, looking: bool) -> None:
     if problem := st.session_state.pop(f"export:problem:{key}", ""):
         st.error(plain(sentence(problem)))
     if prepared := _prepared(key, offer):
-        _state(prepared, prepared.preparation.look(), key)
+        _state(prepared, prepared.job.status(), key)
 
 
 def _prepare(offer: Offer, key: str, formats: tuple[str, ...], size: SizeId) -> None:
     """Callback: starts the process that writes the zip."""
     _throw_away(key)
     try:
-        order = ordered("zip", formats, size)
-        prepared = Prepared(offer.subject, order, Preparation(offer.parcel(order), order))
+        options = parse_options("zip", formats, size)
+        prepared = Prepared(offer.subject, options, ExportJob(offer.bundle(options), options))
         st.session_state[f"export:zip:{key}"] = prepared
     except PwffError as error:
         st.session_state[f"export:problem:{key}"] = str(error)
@@ -195,26 +195,27 @@ def _prepare(offer: Offer, key: str, formats: tuple[str, ...], size: SizeId) -> 
         )
 
 
-def _state(prepared: Prepared, look: Look, key: str) -> None:
+def _state(prepared: Prepared, status: ExportStatus, key: str) -> None:
     """How far a zip is, or the button to take it."""
-    if look.error:
-        st.error(plain(sentence(look.error)))
+    if status.error:
+        st.error(plain(sentence(status.error)))
         return
-    if look.file is None:
-        drawn = f"Picture {look.done} of {look.all} is drawn …" if look.all else "The tables and figures are prepared …"
-        st.progress(look.done / look.all if look.all else 0.0, text=drawn)
+    if status.file is None:
+        picture = f"Picture {status.done} of {status.total} is drawn …"
+        text = picture if status.total else "The tables and figures are prepared …"
+        st.progress(status.done / status.total if status.total else 0.0, text=text)
         return
-    if look.hint:
-        st.warning(plain(look.hint), icon=":material/image_not_supported:")
-    inside = ", ".join(_LABELS[one] for one in prepared.order.formats)
+    if status.hint:
+        st.warning(plain(status.hint), icon=":material/image_not_supported:")
+    inside = ", ".join(_LABELS[one] for one in prepared.options.formats)
     st.download_button(
-        f"Download {prepared.preparation.name} ({look.file.stat().st_size / 1e6:.1f} MB)",
-        partial(Path.read_bytes, look.file),
-        file_name=prepared.preparation.name,
+        f"Download {prepared.job.name} ({status.file.stat().st_size / 1e6:.1f} MB)",
+        partial(Path.read_bytes, status.file),
+        file_name=prepared.job.name,
         mime="application/zip",
         type="primary",
         icon=":material/download:",
         on_click="ignore",
         key=f"export:download:{key}",
-        help=f"{PRESETS[prepared.order.size].label}: {inside}.",
+        help=f"{PRESETS[prepared.options.size].label}: {inside}.",
     )

@@ -25,19 +25,19 @@ def export_run(command: Export, path: Path) -> int:
         run_id = find_run(store, command.run)
         _print_paths(export_model(store, run_id, client, when, command.to or Path(f"{run_id}-client-{client}")))
         return 0
-    from pwff_core.export.build import run_parcel  # pandas takes most of a second to load
+    from pwff_core.export.build import run_bundle  # pandas takes most of a second to load
     from pwff_core.export.bundle import write
-    from pwff_core.export.options import ordered
+    from pwff_core.export.options import parse_options
 
     formats = None if command.formats is None else split_list("formats", command.formats)
     figures = None if command.figures is None else split_list("figures", command.figures)
-    order = ordered(command.as_, formats, command.size, figures)
+    options = parse_options(command.as_, formats, command.size, figures)
     store = open_store(path, readonly=True)
     run_id = find_run(store, command.run)
-    parcel = run_parcel(recording_of(store, run_id), order)
-    folder = command.to or Path("." if order.content == "zip" else run_id)
+    bundle = run_bundle(recording_of(store, run_id), options)
+    folder = command.to or Path("." if options.content == "zip" else run_id)
     with figures_bar() as on_progress:
-        files, hint = write(parcel, order, folder, on_progress)
+        files, hint = write(bundle, options, folder, on_progress)
     if hint:
         print(f"pwff: {hint}", file=sys.stderr)
     _print_paths(files)

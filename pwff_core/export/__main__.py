@@ -1,4 +1,4 @@
-"""`python -m pwff_core.export FOLDER`: writes the zip that a Preparation has laid out in the folder."""
+"""`python -m pwff_core.export FOLDER`: writes the zip of the ExportJob whose folder it is."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from pwff_core.errors import PwffError
-from pwff_core.export.job import prepare
+from pwff_core.export.job import run_job
 
 if __name__ == "__main__":
     try:
-        prepare(Path(sys.argv[1]))
+        run_job(Path(sys.argv[1]))
     except PwffError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         sys.exit(2)

@@ -1,6 +1,6 @@
 """The process that draws: `python -m pwff_core.export.chrome_process JOB.json`, started and watched by chrome.py.
 
-The job names the browser and the pictures. For each one that is written, a line of JSON goes to stdout: {}, or
+The job names the browser and the pictures. For each picture that is written, a line of JSON goes to stdout: {}, or
 {"errno": …} if its file cannot be written, which is the last.
 """
 
@@ -21,17 +21,17 @@ async def _draw(job: dict[str, Any]) -> None:
     async with kaleido.Kaleido(path=job["chrome"], mathjax=False, timeout=None) as chrome:
         for task in job["pictures"]:
             picture = await chrome.calc_fig(task["figure"], opts=task["options"])
-            problem = _write(Path(task["file"]), picture)
-            print(json.dumps({"errno": problem} if problem else {}), flush=True)
-            if problem:
+            errno = write_whole(Path(task["file"]), picture)
+            print(json.dumps({"errno": errno} if errno else {}), flush=True)
+            if errno:
                 return
 
 
-def _write(file: Path, picture: bytes) -> int | None:
-    """The whole file, or none and the number of the system's error."""
+def write_whole(file: Path, content: bytes) -> int | None:
+    """Writes the whole file and returns None, or leaves none there and returns the system's error number."""
     aside = file.with_name(f"{file.name}.part")
     try:
-        aside.write_bytes(picture)
+        aside.write_bytes(content)
         aside.replace(file)
     except OSError as error:
         aside.unlink(missing_ok=True)
@@ -44,8 +44,8 @@ def main(job: Path) -> None:
     try:
         asyncio.run(_draw(json.loads(job.read_text(encoding="utf-8"))))
     finally:
-        for one in psutil.Process().children(recursive=True):
-            one.kill()
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What may be asked for: which files, in which formats and size. Checked here, with sentences."""
+"""What may be exported: which files, in which formats and size. Checked here, with sentences."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _DEFAULTS: dict[Content, tuple[Format, ...]] = {
 }
 
 
-class Order(NamedTuple):
-    """What somebody wants to take home."""
+class ExportOptions(NamedTuple):
+    """What an export holds, and how."""
 
     content: Content
     formats: tuple[Format, ...]
@@ -33,48 +33,51 @@ class Order(NamedTuple):
     figures: tuple[str, ...] | None = None  # None: all that have numbers
 
     @property
-    def drawn(self) -> tuple[FigureFormat, ...]:
+    def picture_formats(self) -> tuple[FigureFormat, ...]:
         """Formats of figures that a browser draws."""
-        return tuple(one for one in CHROME_FORMATS if one in self.formats)
+        return tuple(name for name in CHROME_FORMATS if name in self.formats)
 
     @property
-    def tables(self) -> tuple[TableFormat, ...]:
+    def table_formats(self) -> tuple[TableFormat, ...]:
         """Formats of tables."""
-        return tuple(one for one in TABLE_FORMATS if one in self.formats)
+        return tuple(name for name in TABLE_FORMATS if name in self.formats)
 
 
-def ordered(
+def parse_options(
     content: str, formats: Iterable[str] | None = None, size: str | None = None, figures: Iterable[str] | None = None
-) -> Order:
-    """The order that the words mean; ConfigError if they mean none. None is what is usual for the content."""
-    wanted = next(known for known in get_args(Content) if known == content)
-    if wanted == "tables" and (size is not None or figures is not None):
+) -> ExportOptions:
+    """The options that these words mean; what is None takes the content's default. ConfigError names a wrong word."""
+    content_id = next(name for name in get_args(Content) if name == content)
+    if content_id == "tables" and (size is not None or figures is not None):
         raise ConfigError("--size and --figures are of figures; add --as figures, all or zip.")
-    chosen = _DEFAULTS[wanted] if formats is None else _formats(wanted, tuple(formats))
+    format_ids = _DEFAULTS[content_id] if formats is None else _parse_formats(content_id, tuple(formats))
     sizes: tuple[SizeId, ...] = tuple(PRESETS)
-    found = next((known for known in sizes if known == (size or sizes[0])), None)
-    if found is None:
+    size_id = next((name for name in sizes if name == (size or sizes[0])), None)
+    if size_id is None:
         raise ConfigError(f"--size: {size!r} is not one of {', '.join(sizes)}.")
-    return Order(wanted, chosen, found, None if figures is None else tuple(figures))
+    return ExportOptions(content_id, format_ids, size_id, None if figures is None else tuple(figures))
 
 
-def _formats(content: Content, words: tuple[str, ...]) -> tuple[Format, ...]:
+def _parse_formats(content: Content, words: tuple[str, ...]) -> tuple[Format, ...]:
     allowed = {"tables": TABLE_FORMATS, "figures": FIGURE_FORMATS}.get(content, _DEFAULTS["all"])
     for word in words:
         if word not in allowed:
             elsewhere = "; --as all takes it." if word in _DEFAULTS["all"] else "."
             raise ConfigError(f"--formats: {word!r} is not one of {', '.join(allowed)}{elsewhere}")
-    return tuple(one for one in _DEFAULTS["all"] if one in words)
+    return tuple(name for name in _DEFAULTS["all"] if name in words)
 
 
-def checked_figures(wanted: Collection[str] | None, drawable: Collection[str], known: Collection[str]) -> list[str]:
-    """The names of the figures to draw, all that can be by default. ConfigError for a name that cannot."""
-    for name in wanted or ():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+def choose_figures(names: Collection[str] | None, drawable: Collection[str], existing: Collection[str]) -> list[str]:
+    """The drawable figures of these names, in their own order; all of them by default.
+
+    ConfigError for a name that is not among the `existing` figures, or not among the `drawable` ones.
+    """
+    for name in names or ():
+        if name not in existing:
+            near = difflib.get_close_matches(name, existing, n=1)
             guess = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"There is no figure {name[:40]!r}; there are {', '.join(known)}.{guess}")
+            raise ConfigError(f"There is no figure {name[:40]!r}; there are {', '.join(existing)}.{guess}")
         if name not in drawable:
             has = f"it has {', '.join(drawable)}" if drawable else "it has none of any figure"
             raise ConfigError(f"This run has no numbers for the figure {name!r}; {has}.")
-    return [name for name in drawable if wanted is None or name in wanted]
+    return [name for name in drawable if names is None or name in names]

@@ -14,7 +14,7 @@ from pwff_core.cli.arguments import EXPORTS, Run, parse
 from pwff_core.cli.config_flags import config_of
 from pwff_core.config import RunConfig
 from pwff_core.export.build import RUN_FIGURES
-from pwff_core.export.options import ordered
+from pwff_core.export.options import parse_options
 from pwff_core.figures.printing import PRESETS
 from pwff_core.runs.store import Store
 from tests.support import scripted
@@ -47,7 +47,7 @@ def test_the_help_lists_figures_sizes_and_contents(capsys: pytest.CaptureFixture
     for words in (", ".join(RUN_FIGURES), "|".join(PRESETS), "|".join(EXPORTS)):
         assert words in help_text
     assert [content for content in EXPORTS if content != "peft"] == ["tables", "figures", "all", "zip"]
-    assert all(ordered(content).content == content for content in EXPORTS if content != "peft")
+    assert all(parse_options(content).content == content for content in EXPORTS if content != "peft")
 
 
 # which run is exported

@@ -7,7 +7,7 @@ import json
 import queue
 import re
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ import psutil
 import pypdf
 import pytest
 from PIL import Image
+from plotly.io.json import to_json_plotly
 
-from pwff_core.export import chrome
-from pwff_core.export.bundle import Delivery, Parcel, write
-from pwff_core.export.chrome import Picture, draw, figure_text, find_chrome
-from pwff_core.export.chrome_process import _write
-from pwff_core.export.options import ordered
+from pwff_core.export.bundle import Bundle, ExportResult, write
+from pwff_core.export.chrome import Picture, draw, find_chrome, wait_for_pictures
+from pwff_core.export.chrome_process import write_whole
+from pwff_core.export.options import parse_options
 from pwff_core.figures.frames import round_frame, spans_of
 from pwff_core.figures.panel_figure import panel_figure
 from pwff_core.figures.printing import PRESETS, for_print
@@ -40,12 +40,12 @@ def figure() -> go.Figure:
     )
 
 
-def parcel(**figures: go.Figure) -> Parcel:
-    return Parcel("pwff-test", "Test", "About.", figures, {}, {}, {}, {})
+def bundle(**figures: go.Figure) -> Bundle:
+    return Bundle("pwff-test", "Test", "About.", figures, {}, {}, {}, {})
 
 
 def pictures(folder: Path) -> list[Picture]:
-    text = figure_text(for_print(figure(), PRESETS["ieee-1"]))
+    text = str(to_json_plotly(for_print(figure(), PRESETS["ieee-1"])))
     return [Picture(text, folder / f"one.{form}", form, PRESETS["ieee-1"]) for form in ("png", "svg", "pdf")]
 
 
@@ -53,24 +53,24 @@ def pictures(folder: Path) -> list[Picture]:
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Delivery, list[tuple[int, int]]]:
-    folder, told = tmp_path_factory.mktemp("drawn"), []
-    order = ordered("figures", ["png", "svg", "pdf"])
-    delivery = write(parcel(accuracy=figure()), order, folder, lambda done, of: told.append((done, of)))
-    return folder, delivery, told
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportResult, list[tuple[int, int]]]:
+    folder, progress = tmp_path_factory.mktemp("drawn"), []
+    options = parse_options("figures", ["png", "svg", "pdf"])
+    result = write(bundle(accuracy=figure()), options, folder, lambda done, total: progress.append((done, total)))
+    return folder, result, progress
 
 
 @needs_chrome
-def test_every_format_is_there_and_told_of(drawn: tuple[Path, Delivery, list[tuple[int, int]]]) -> None:
-    folder, (files, hint), told = drawn
+def test_every_format_is_drawn_and_reported(drawn: tuple[Path, ExportResult, list[tuple[int, int]]]) -> None:
+    folder, (files, hint), progress = drawn
     assert hint == ""
     assert [file.name for file in files] == ["accuracy.png", "accuracy.svg", "accuracy.pdf", "caption.txt"]
     assert sorted(file.name for file in folder.iterdir()) == sorted(file.name for file in files)
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert progress == [(1, 3), (2, 3), (3, 3)]
 
 
 @needs_chrome
-def test_the_pdf_is_one_page_of_one_column_with_its_fonts_and_its_words(drawn: tuple[Path, Any, Any]) -> None:
+def test_the_pdf_has_the_size_of_a_column_and_embeds_its_fonts(drawn: tuple[Path, Any, Any]) -> None:
     (page,) = pypdf.PdfReader(drawn[0] / "accuracy.pdf").pages
     assert float(page.mediabox.width) / 72 == pytest.approx(3.5, abs=0.005)
     assert float(page.mediabox.height) / 72 == pytest.approx(2.5, abs=0.005)
@@ -96,24 +96,25 @@ def test_png_and_svg_have_the_size(drawn: tuple[Path, Any, Any]) -> None:
 # browsers that do not work
 
 
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
-    program = tmp_path / "bin" / "chromium"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("BROWSER_PATH", str(program))
-    return program
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes a shell script the browser that is found."""
+
+    def install(script: str) -> Path:
+        program = tmp_path / "bin" / "chromium"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("BROWSER_PATH", str(program))
+        return program
+
+    return install
 
 
 @needs_scripts
-def test_a_chrome_that_hangs_is_ended_with_all_its_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = f"cd {tmp_path}\necho $$ > pids\nsleep 600 &\necho $! >> pids\nwait"
-    program = stand_in(tmp_path, monkeypatch, script)
-    monkeypatch.setattr(chrome, "PATIENCE_S", 6.0)
-    start = time.monotonic()
-    hint = draw(pictures(tmp_path))
-    assert time.monotonic() - start < 20
-    assert hint == (
+def test_a_hanging_chrome_is_killed_with_its_children(tmp_path: Path, stand_in: Callable[[str], Path]) -> None:
+    program = stand_in(f"cd {tmp_path}\necho $$ > pids\nsleep 600 &\necho $! >> pids\nwait")
+    assert draw(pictures(tmp_path), program, timeout_s=6.0) == (
         f"Chrome ({program}) did not answer for 6 s and was ended, so PNG, SVG and PDF are left out; HTML and all "
         "tables need no Chrome. Try again while less is going on, or name another Chrome or Chromium in $BROWSER_PATH."
     )
@@ -124,57 +125,58 @@ def test_a_chrome_that_hangs_is_ended_with_all_its_family(tmp_path: Path, monkey
 
 
 @needs_scripts
-def test_a_chrome_that_crashes_costs_its_pictures_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = stand_in(tmp_path, monkeypatch, "exit 1")
-    files, hint = write(parcel(accuracy=figure()), ordered("figures"), tmp_path / "out")
+def test_a_crashing_chrome_costs_its_pictures_alone(tmp_path: Path, stand_in: Callable[[str], Path]) -> None:
+    program = stand_in("exit 1")
+    files, hint = write(bundle(accuracy=figure()), parse_options("figures"), tmp_path / "out")
     assert [file.name for file in files] == ["figures.html", "caption.txt"]
-    said = f"Chrome ({program}) ended before it had drawn everything, so PNG, SVG and PDF are left out; HTML and all"
-    assert hint.startswith(said)
+    reason = f"Chrome ({program}) ended before it had drawn everything, so PNG, SVG and PDF are left out; HTML and all"
+    assert hint.startswith(reason)
 
 
 def test_without_a_chrome_the_hint_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(chrome, "find_chrome", lambda: None)
     monkeypatch.delenv("BROWSER_PATH", raising=False)
-    hint = draw(pictures(tmp_path))
+    hint = draw(pictures(tmp_path), None)
     assert hint.startswith("No Chrome or Chromium was found, so PNG, SVG and PDF are left out; HTML and all tables")
     assert "`kaleido_get_chrome`" in hint and "$BROWSER_PATH" in hint
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path))
-    assert draw(pictures(tmp_path)).startswith(f"$BROWSER_PATH names '{tmp_path}', which is no program")
+    assert draw(pictures(tmp_path), find_chrome()).startswith(f"$BROWSER_PATH names '{tmp_path}', which is no program")
 
 
 @needs_scripts
-def test_the_browser_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    program = stand_in(tmp_path, monkeypatch, "exit 0")
+def test_the_browser_is_the_one_in_the_variable(stand_in: Callable[[str], Path]) -> None:
+    program = stand_in("exit 0")
     assert find_chrome() == program
     program.chmod(0o644)
     assert find_chrome() is None
 
 
-def test_no_pictures_start_no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BROWSER_PATH", "/nowhere")
-    assert draw([]) == ""
+def test_no_pictures_start_no_browser() -> None:
+    assert draw([], Path("/nowhere")) == ""
+
+
+def lines_of(*texts: str) -> queue.SimpleQueue[str]:
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for text in texts:
+        lines.put(text)
+    return lines
 
 
 def test_a_browser_that_ends_halfway_leaves_what_it_drew() -> None:
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for line in ("{}\n", "{}\n", ""):
-        lines.put(line)
-    told: list[int] = []
-    hint = chrome._followed(lines, Path("/usr/bin/chromium"), 5, told.append)
-    assert told == [1, 2] and "so only 2 of 5 pictures are there" in hint
+    progress: list[int] = []
+    hint = wait_for_pictures(lines_of("{}\n", "{}\n", ""), Path("/usr/bin/chromium"), 5, progress.append)
+    assert progress == [1, 2] and "so only 2 of 5 pictures are there" in hint
 
 
 def test_a_full_disk_is_the_system_s_error() -> None:
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    lines.put(json.dumps({"errno": errno.ENOSPC}))
+    lines = lines_of(json.dumps({"errno": errno.ENOSPC}))
     with pytest.raises(OSError, match="No space left") as error:
-        chrome._followed(lines, Path("/usr/bin/chromium"), 5, lambda done: None)
+        wait_for_pictures(lines, Path("/usr/bin/chromium"), 5, lambda done: None)
     assert error.value.errno == errno.ENOSPC
 
 
 def test_a_picture_is_whole_or_not_there(tmp_path: Path) -> None:
-    assert _write(tmp_path / "one.png", b"whole") is None
+    assert write_whole(tmp_path / "one.png", b"whole") is None
     assert [file.name for file in tmp_path.iterdir()] == ["one.png"]
     (tmp_path / "folder.png").mkdir()
-    assert _write(tmp_path / "folder.png", b"whole") in (errno.EISDIR, errno.EACCES)
+    assert write_whole(tmp_path / "folder.png", b"whole") in (errno.EISDIR, errno.EACCES)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["folder.png", "one.png"]

@@ -1,3 +1,5 @@
+"""What is in the files of an export."""
+
 from __future__ import annotations
 
 import io
@@ -18,13 +20,13 @@ from plotly.offline import get_plotlyjs
 
 from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.export.contents import (
-    _toml,
     clients_table,
     config_toml,
     readme_text,
     rounds_table,
     run_words,
     table_bytes,
+    toml_value,
     web_page,
 )
 from pwff_core.knobs import load_toml, with_changes
@@ -38,7 +40,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
 @given(TEXTS | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.booleans() | st.tuples(st.floats(0, 1)))
 def test_a_value_reads_back_from_toml(value: object) -> None:
-    assert tomllib.loads(f"x = {_toml(value)}")["x"] == (list(value) if isinstance(value, tuple) else value)
+    assert tomllib.loads(f"x = {toml_value(value)}")["x"] == (list(value) if isinstance(value, tuple) else value)
 
 
 @pytest.mark.parametrize("preset", get_args(PresetId))
@@ -51,9 +53,7 @@ def test_a_value_reads_back_from_toml(value: object) -> None:
         {"clients": 2, "preferences.helpfulness_weights": (0.0, 1 / 3), "channel.deadline_s": math.inf},
     ],
 )
-def test_the_config_is_taken_back_whatever_the_command_starts_from(
-    preset: PresetId, changes: dict[str, object], tmp_path: Path
-) -> None:
+def test_the_config_reads_back_over_every_preset(preset: PresetId, changes: dict[str, object], tmp_path: Path) -> None:
     config = with_changes(preset_config(preset), changes)
     file = tmp_path / "config.toml"
     file.write_text(config_toml(config), encoding="utf-8")
@@ -73,7 +73,7 @@ def recording(**changes: object) -> Recording:
     return Recording(row.model_copy(update=changes), (), (), {"python": "3.12.1", "pwff": "0.1.0"})
 
 
-def test_the_words_of_a_run_say_settings_seed_name_and_what_is_real() -> None:
+def test_a_run_in_words() -> None:
     assert run_words(recording(name="für <b>Ω</b>")) == (
         "Run abc (für <b>Ω</b>): PWFF, 10 clients, mean SNR 5 dB, 1 MHz and 1 W a client, Rayleigh fading; rounds at "
         "the most: 16 of instruction, 4 of reward, 7 of alignment; seed 3; 0 of 27 rounds played, stopped. The "
@@ -81,7 +81,7 @@ def test_the_words_of_a_run_say_settings_seed_name_and_what_is_real() -> None:
     )
 
 
-def test_the_words_of_a_steered_run_say_from_when_what_holds() -> None:
+def test_a_steered_run_in_words() -> None:
     change = Steering(
         position=7,
         stage="instruction",
@@ -90,17 +90,17 @@ def test_the_words_of_a_steered_run_say_from_when_what_holds() -> None:
         changes={"channel.snr_db": 0.0},
         at=1.0,
     )
-    said = run_words(recording()._replace(steerings=(change,)))
-    assert "stopped. From round 7: SNR 5 → 0 dB. The training is real" in said
+    text = run_words(recording()._replace(steerings=(change,)))
+    assert "stopped. From round 7: SNR 5 → 0 dB. The training is real" in text
 
 
-def test_the_readme_lists_files_sizes_versions_and_how_to_go_on() -> None:
+def test_the_readme_lists_files_sizes_versions_and_the_next_step() -> None:
     files = ["figures/a.pdf", "figures/b.pdf", "figures/figures.html", "tables/rounds.csv", "config.toml", "run.json"]
-    said = readme_text("A title", "About it.", files, "ieee-2", {"python": "3.12.1", "pwff": "0.1.0"})
-    assert said.startswith("A title\n=======\n\nAbout it.\n")
-    assert said.count("figures/*.pdf            7.16 × 3 in; for LaTeX") == 1 and "a.pdf" not in said
-    assert "pwff run --config config.toml" in said and "run.json has them" in said
-    assert "Made with: Python 3.12.1, pwff 0.1.0" in said
+    text = readme_text("A title", "About it.", files, "ieee-2", {"python": "3.12.1", "pwff": "0.1.0"})
+    assert text.startswith("A title\n=======\n\nAbout it.\n")
+    assert text.count("figures/*.pdf            7.16 × 3 in; for LaTeX") == 1 and "a.pdf" not in text
+    assert "pwff run --config config.toml" in text and "run.json has them" in text
+    assert "Made with: Python 3.12.1, pwff 0.1.0" in text
     short = readme_text("A title", "About it.", ["tables/means.csv"], "slide", {})
     assert "--config" not in short and "run.json" not in short and "means.csv" in short
 
@@ -111,7 +111,7 @@ RECORDS = [record(1, "abc"), record(2, "abc")]
 TABLE = pd.DataFrame({"text": ["für Ω", "a,b"], "number": [math.inf, math.nan], "count": [1, 2], "yes": [True, False]})
 
 
-def test_the_table_of_rounds_has_a_row_a_round_and_a_column_a_field() -> None:
+def test_rounds_table_has_a_row_a_round_and_a_column_a_field() -> None:
     table = rounds_table(RECORDS)
     assert list(table.columns) == [name for name in RoundRecord.model_fields if name != "clients"]
     assert table["round"].tolist() == [1, 2]
@@ -120,7 +120,7 @@ def test_the_table_of_rounds_has_a_row_a_round_and_a_column_a_field() -> None:
     assert table["reward"].isna().all()
 
 
-def test_the_table_of_clients_has_a_row_a_client_and_round() -> None:
+def test_clients_table_has_a_row_a_client_and_round() -> None:
     table = clients_table(RECORDS)
     assert list(table.columns) == ["run", "method", "stage", "round", *ClientRecord.model_fields]
     assert table[["round", "client"]].to_numpy().tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]]
@@ -169,20 +169,20 @@ def page() -> str:
     return web_page(EVIL, EVIL, {"one": figure, "two": figure}, {"one": EVIL, "two": "A caption."})
 
 
-def test_the_page_holds_plotly_once_and_asks_the_network_for_nothing() -> None:
+def test_the_page_holds_plotly_once_and_needs_no_network() -> None:
     text = page().replace(get_plotlyjs(), "THE LIBRARY", 1)
     assert text.count("THE LIBRARY") == 1 and len(text) < 60_000  # so it is not in it a second time
     assert not re.search(r'(src|href)\s*=\s*["\']', text)
 
 
-def test_what_people_typed_is_text() -> None:
+def test_hostile_text_stays_text() -> None:
     text = page().replace(get_plotlyjs(), "")
     assert "alert(1)</script>" not in text
     assert text.count("<script") == text.count("</script>")
     assert "&lt;/script&gt;" in text
 
 
-def test_every_figure_has_its_caption_and_its_text_for_those_who_do_not_see_it() -> None:
+def test_every_figure_has_a_caption_and_a_text_alternative() -> None:
     text = page()
     assert text.count("<figure>") == 2
     assert 'aria-label="A caption."' in text and "<figcaption>A caption.</figcaption>" in text

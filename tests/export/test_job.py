@@ -13,79 +13,79 @@ import psutil
 import pytest
 
 from pwff_core.config import RunConfig
-from pwff_core.export.build import comparison_parcel
-from pwff_core.export.bundle import Parcel
-from pwff_core.export.job import Look, Preparation, _loaded, _save
-from pwff_core.export.options import Order, ordered
+from pwff_core.export.build import comparison_bundle
+from pwff_core.export.bundle import Bundle
+from pwff_core.export.job import ExportJob, ExportStatus, load_job, save_job
+from pwff_core.export.options import ExportOptions, parse_options
 
 TABLE = pd.DataFrame({"method": ["pwff", "local"], "accuracy": [0.9, float("inf")]})
 
 
-def parcel() -> Parcel:
-    return comparison_parcel(
+def bundle() -> Bundle:
+    return comparison_bundle(
         "Fig. 4 <b>mine</b>", "About.", {"bars": lambda: go.Figure(go.Bar(x=["a"], y=[1.0]))}, {"bars": "Bars."},
         {"means": TABLE}, RunConfig(seed=4),
     )  # fmt: skip
 
 
-def ended(preparation: Preparation) -> Look:
+def final_status(job: ExportJob) -> ExportStatus:
     give_up_at = time.monotonic() + 60
-    while not (look := preparation.look()).ended:
+    while not (status := job.status()).ended:
         assert time.monotonic() < give_up_at
         time.sleep(0.1)
-    return look
+    return status
 
 
-def test_a_comparison_s_zip_is_written_aside_and_gone_with_its_owner() -> None:
-    preparation = Preparation(parcel(), ordered("zip", ["html", "csv"]))
-    assert preparation.name == "pwff-fig-4-b-mine-b.zip"
-    look = ended(preparation)
-    assert (look.error, look.hint) == ("", "")
-    assert look.file is not None and look.file.name == preparation.name
-    with zipfile.ZipFile(look.file) as archive:
+def test_the_zip_of_a_comparison_is_removed_with_its_job() -> None:
+    job = ExportJob(bundle(), parse_options("zip", ["html", "csv"]))
+    assert job.name == "pwff-fig-4-b-mine-b.zip"
+    status = final_status(job)
+    assert (status.error, status.hint) == ("", "")
+    assert status.file is not None and status.file.name == job.name
+    with zipfile.ZipFile(status.file) as archive:
         names = {name.partition("/")[2] for name in archive.namelist()}
         assert names == {"figures/figures.html", "tables/means.csv", "caption.txt", "config.toml", "README.txt"}
         assert archive.read("pwff-fig-4-b-mine-b/tables/means.csv") == b"method,accuracy\npwff,0.9\nlocal,inf\n"
-    folder = look.file.parents[1]
-    del preparation  # as when a browser's session ends
+    folder = job.folder
+    del job  # as when a browser's session ends
     assert not folder.exists()
 
 
-def test_what_is_missing_is_told_with_the_zip(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_says_what_is_missing_in_the_zip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROWSER_PATH", "/nowhere")
-    preparation = Preparation(parcel(), ordered("zip"))
-    look = ended(preparation)
-    assert look.file is not None and "PNG, SVG and PDF are left out" in look.hint
-    preparation.close()
-    assert not look.file.exists()
+    job = ExportJob(bundle(), parse_options("zip"))
+    status = final_status(job)
+    assert status.file is not None and "PNG, SVG and PDF are left out" in status.hint
+    job.close()
+    assert not status.file.exists()
 
 
-def test_a_process_that_dies_is_an_error_and_not_a_wait() -> None:
-    preparation = Preparation(parcel(), ordered("zip", ["html"]))
-    psutil.Process(preparation._process.pid).kill()
-    look = ended(preparation)
-    assert re.fullmatch(r"The export ended without a zip \(exit code -?\d+\); check free memory .*\.", look.error)
+def test_a_killed_process_is_an_error() -> None:
+    job = ExportJob(bundle(), parse_options("zip", ["html"]))
+    psutil.Process(job.process.pid).kill()
+    error = final_status(job).error
+    assert re.fullmatch(r"The export ended without a zip \(exit code -?\d+\); check free memory .*\.", error)
 
 
 def test_closing_ends_the_process() -> None:
-    preparation = Preparation(parcel(), ordered("zip", ["html"]))
-    assert preparation.look() == Look()
-    preparation.close()
-    assert preparation._process.poll() is not None
-    assert not preparation._folder.exists()
+    job = ExportJob(bundle(), parse_options("zip", ["html"]))
+    assert job.status() == ExportStatus()
+    job.close()
+    assert job.process.poll() is not None
+    assert not job.folder.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_the_process_s_sentence(tmp_path: Path) -> None:
-    preparation = Preparation(parcel(), ordered("zip", ["html"]))
-    (preparation._folder / "out").write_text("in the way")  # long before the process comes to write there
-    assert ended(preparation).error.startswith("Cannot write into ")
+def test_an_unwritable_folder_is_the_error_of_the_job() -> None:
+    job = ExportJob(bundle(), parse_options("zip", ["html"]))
+    (job.folder / "out").write_text("in the way")  # long before the process comes to write there
+    assert final_status(job).error.startswith("Cannot write into ")
 
 
-def test_a_parcel_is_the_same_on_the_other_side(tmp_path: Path) -> None:
-    sent, order = parcel(), Order("zip", ("png", "csv"), "slide", None)
-    _save(sent, order, tmp_path)
-    got, same = _loaded(tmp_path)
-    assert Order(same.content, tuple(same.formats), same.size, same.figures) == order
-    pd.testing.assert_frame_equal(got.tables["means"], TABLE)
-    assert got.figures["bars"].to_plotly_json() == sent.figures["bars"].to_plotly_json()
-    assert got._replace(figures={}, tables={}) == sent._replace(figures={}, tables={})
+def test_a_bundle_survives_saving_and_loading(tmp_path: Path) -> None:
+    saved, options = bundle(), ExportOptions("zip", ("png", "csv"), "slide", None)
+    save_job(saved, options, tmp_path)
+    loaded, same = load_job(tmp_path)
+    assert ExportOptions(same.content, tuple(same.formats), same.size, same.figures) == options
+    pd.testing.assert_frame_equal(loaded.tables["means"], TABLE)
+    assert loaded.figures["bars"].to_plotly_json() == saved.figures["bars"].to_plotly_json()
+    assert loaded._replace(figures={}, tables={}) == saved._replace(figures={}, tables={})

@@ -1,4 +1,4 @@
-"""The panel "Export", without a browser: a real store, and a preparation that a test moves on by hand."""
+"""The panel "Export", without a browser: a real store, and an export job that a test moves on by hand."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from streamlit.testing.v1 import AppTest
 from pages.run import export
 from pwff_core.config import RunConfig
 from pwff_core.errors import EngineError
-from pwff_core.export.bundle import Parcel
-from pwff_core.export.job import Look
-from pwff_core.export.options import Order
+from pwff_core.export.bundle import Bundle
+from pwff_core.export.job import ExportStatus
+from pwff_core.export.options import ExportOptions
 from pwff_core.runs.store import Store
 from tests.support import scripted
 
@@ -31,30 +31,30 @@ draw_export(Store(default_store_path(), readonly=True), st.session_state["shown"
 """
 
 
-class FakePreparation:
+class FakeJob:
     """One that a test moves on."""
 
-    made: list[FakePreparation] = []
-    now = Look()
+    made: list[FakeJob] = []
+    now = ExportStatus()
 
-    def __init__(self, parcel: Parcel, order: Order) -> None:
-        self.parcel, self.order, self.closed = parcel, order, False
-        self.name = f"{parcel.name}.zip"
+    def __init__(self, bundle: Bundle, options: ExportOptions) -> None:
+        self.bundle, self.options, self.closed = bundle, options, False
+        self.name = f"{bundle.name}.zip"
         self.made.append(self)
 
-    def look(self) -> Look:
-        return FakePreparation.now
+    def status(self) -> ExportStatus:
+        return FakeJob.now
 
     def close(self) -> None:
         self.closed = True
 
 
 @pytest.fixture(autouse=True)
-def preparations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakePreparation]]:
-    monkeypatch.setattr(export, "Preparation", FakePreparation)
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeJob]]:
+    monkeypatch.setattr(export, "ExportJob", FakeJob)
     monkeypatch.setattr(export, "find_chrome", lambda: Path("/usr/bin/chromium"))
-    FakePreparation.made, FakePreparation.now = [], Look()
-    yield FakePreparation.made
+    FakeJob.made, FakeJob.now = [], ExportStatus()
+    yield FakeJob.made
 
 
 @pytest.fixture
@@ -98,18 +98,16 @@ def test_the_panel_offers_sizes_formats_and_single_files(store: Store) -> None:
     assert not page.info and not page.button("export:prepare:live").disabled
 
 
-def test_a_zip_is_prepared_followed_and_offered(
-    store: Store, tmp_path: Path, preparations: list[FakePreparation]
-) -> None:
+def test_a_zip_is_prepared_followed_and_offered(store: Store, tmp_path: Path, jobs: list[FakeJob]) -> None:
     run_id = played(store)
     page = prepared(opened(run_id))
-    (made,) = preparations
-    assert (made.parcel.name, made.order.content, made.order.size) == (f"pwff-{run_id}", "zip", "ieee-1")
+    (made,) = jobs
+    assert (made.bundle.name, made.options.content, made.options.size) == (f"pwff-{run_id}", "zip", "ieee-1")
     assert page.button("export:prepare:live").disabled
-    FakePreparation.now = Look(done=3, all=24)
+    FakeJob.now = ExportStatus(done=3, total=24)
     assert "Picture 3 of 24 is drawn …" in [bar.proto.text for bar in shown(page.run()).get("progress")]
     (tmp_path / "one.zip").write_bytes(b"x" * 2_500_000)
-    FakePreparation.now = Look(file=tmp_path / "one.zip", hint="No Chrome <b>here</b>.")
+    FakeJob.now = ExportStatus(file=tmp_path / "one.zip", hint="No Chrome <b>here</b>.")
     page.run()
     assert f"Download pwff-{run_id}.zip (2.5 MB)" in downloads(shown(page))
     assert [warning.value for warning in page.warning] == ["No Chrome \\<b\\>here\\</b\\>\\."]
@@ -117,36 +115,34 @@ def test_a_zip_is_prepared_followed_and_offered(
 
 
 def test_a_new_zip_takes_the_old_one_s_place_and_another_run_has_none(
-    store: Store, tmp_path: Path, preparations: list[FakePreparation]
+    store: Store, tmp_path: Path, jobs: list[FakeJob]
 ) -> None:
     first, second = played(store), played(store)
     (tmp_path / "one.zip").write_bytes(b"x")
-    FakePreparation.now = Look(file=tmp_path / "one.zip")
+    FakeJob.now = ExportStatus(file=tmp_path / "one.zip")
     page = prepared(prepared(opened(first)))
-    assert [made.closed for made in preparations] == [True, False]
+    assert [made.closed for made in jobs] == [True, False]
     page.session_state["shown"] = second
     shown(page.run())
-    assert [made.closed for made in preparations] == [True, True]
+    assert [made.closed for made in jobs] == [True, True]
     assert not any(label.startswith("Download") for label in downloads(page))
 
 
-def test_what_goes_wrong_is_a_sentence(
-    store: Store, preparations: list[FakePreparation], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    FakePreparation.now = Look(error="no room left.")
+def test_what_goes_wrong_is_a_sentence(store: Store, jobs: list[FakeJob], monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeJob.now = ExportStatus(error="no room left.")
     page = prepared(opened(played(store)))
     assert [error.value for error in page.error] == ["No room left\\."]
 
-    def fails(parcel: Parcel, order: Order) -> None:
+    def fails(bundle: Bundle, options: ExportOptions) -> None:
         raise EngineError("The export cannot be started.")
 
-    monkeypatch.setattr(export, "Preparation", fails)
+    monkeypatch.setattr(export, "ExportJob", fails)
     assert [error.value for error in prepared(page).error] == ["The export cannot be started\\."]
 
-    def full(parcel: Parcel, order: Order) -> None:
+    def full(bundle: Bundle, options: ExportOptions) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "Preparation", full)
+    monkeypatch.setattr(export, "ExportJob", full)
     (error,) = prepared(page).error
     assert error.value.startswith("The zip cannot be prepared \\(No space left on device\\)")
 
@@ -159,7 +155,7 @@ def test_without_chrome_the_panel_says_so_and_offers_the_rest(store: Store, monk
     (info,) = page.info
     assert info.value.startswith("No Chrome or Chromium was found")
     prepared(page)
-    assert FakePreparation.made[0].order.formats == ("html", "csv", "json", "parquet")
+    assert FakeJob.made[0].options.formats == ("html", "csv", "json", "parquet")
 
 
 def test_without_a_format_there_is_nothing_to_prepare(store: Store) -> None:

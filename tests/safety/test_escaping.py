@@ -16,10 +16,10 @@ from streamlit.testing.v1 import AppTest
 
 from pages.parts.words import plain
 from pages.run.chat import Exchange
-from pwff_core.export.build import run_parcel
+from pwff_core.export.build import run_bundle
 from pwff_core.export.bundle import file_bytes
 from pwff_core.export.contents import table_bytes
-from pwff_core.export.options import ordered
+from pwff_core.export.options import parse_options
 from pwff_core.runs.chat import Answer
 from pwff_core.runs.recording import recording_of
 from pwff_core.runs.store import Store
@@ -125,11 +125,11 @@ def test_an_address_is_parted_so_that_it_is_no_link(address: str) -> None:
 
 
 def test_what_is_taken_home_is_letters_too(store: Store) -> None:
-    parcel = run_parcel(recording_of(store, plant(store)["finished"]), ordered("all"))
-    page = file_bytes(parcel, "figures.html").decode()
+    bundle = run_bundle(recording_of(store, plant(store)["finished"]), parse_options("all"))
+    page = file_bytes(bundle, "figures.html").decode()
     body = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert "&lt;img src=x" in body and "<img src=x" not in body and "alert(2)</script>" not in body
-    assert tomllib.loads(parcel.texts["config.toml"])["data"]["topic_column"] == LONG
+    assert tomllib.loads(bundle.texts["config.toml"])["data"]["topic_column"] == LONG
 
 
 def test_no_spreadsheet_computes_what_somebody_wrote(store: Store, launched: list[object]) -> None:

@@ -11,8 +11,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pwff_core.errors import PwffError, StoreError
-from pwff_core.export.build import comparison_parcel, run_parcel
-from pwff_core.export.options import ordered
+from pwff_core.export.build import comparison_bundle, run_bundle
+from pwff_core.export.options import parse_options
 from pwff_core.runs import chat, checkpoints
 from pwff_core.runs.chat import Question
 from pwff_core.runs.recording import from_json, recorded_demo, recording_of, to_json
@@ -82,9 +82,9 @@ def test_files_that_are_taken_home_are_called_by_checked_ids_alone(tmp_path: Pat
     store = Store(tmp_path / "runs.sqlite")
     run_id = scripted.played(store, GPT2_PRICE)
     store.rename(run_id, "../../etc/passwd <b>")
-    parcel = run_parcel(recording_of(store, run_id), ordered("all"))
-    names = [parcel.name, *parcel.figures, *parcel.tables, *parcel.texts]
-    assert parcel.name == f"pwff-{run_id}"
+    bundle = run_bundle(recording_of(store, run_id), parse_options("all"))
+    names = [bundle.name, *bundle.figures, *bundle.tables, *bundle.texts]
+    assert bundle.name == f"pwff-{run_id}"
     assert all(name.replace("-", "").replace("_", "").replace(".", "").isalnum() for name in names)
 
 
@@ -98,8 +98,8 @@ def test_a_recording_s_id_may_not_lead_out_of_a_folder(run_id: str) -> None:
 
 @given(st.text())
 def test_a_comparison_s_title_makes_a_plain_file_name(title: str) -> None:
-    parcel = comparison_parcel(title, "", {}, {}, {}, GPT2_PRICE)
-    assert set(parcel.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(parcel.name) <= 45
+    bundle = comparison_bundle(title, "", {}, {}, {}, GPT2_PRICE)
+    assert set(bundle.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(bundle.name) <= 45
 
 
 @pytest.mark.parametrize("clients", [[], ["../x"], [0.5], [None], ["0; rm"]])
