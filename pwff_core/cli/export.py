@@ -19,7 +19,7 @@ def export_run(command: Export, path: Path) -> int:
     """Writes the files and names each; exit code 1 if a figure that was asked for by name could not be drawn."""
     client, when = _model_of(command)
     if client is not None:
-        from pwff_core.engine.export_model import export_model  # torch takes seconds to load
+        from pwff_core.engine.peft_export import export_model  # torch takes seconds to load
 
         store = open_store(path, readonly=True)
         run_id = find_run(store, command.run)

@@ -91,7 +91,7 @@ def test_peft_exports_the_model_of_that_client_from_before_or_after(
         calls.append(arguments)
         return [tmp_path / "README.md"]
 
-    monkeypatch.setattr("pwff_core.engine.export_model.export_model", export_model)
+    monkeypatch.setattr("pwff_core.engine.peft_export.export_model", export_model)
     run_id = Store(path).create_run(RunConfig())
     assert cli.main(["export", "latest", "--as", "peft", "--client", "3"]) == 0
     assert cli.main(["export", run_id, "--client", "0", "--as", "peft", "--when", "before", "--to", "there"]) == 0

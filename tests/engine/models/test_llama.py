@@ -20,7 +20,7 @@ from pwff_core.engine.models.backbone import Backbone, load_backbone
 from pwff_core.engine.models.cohort import Cohort
 from pwff_core.engine.models.decoding import decode
 from pwff_core.engine.models.saved_models import SavedModels, stacked
-from pwff_core.engine.peft_export import write_personal
+from pwff_core.engine.peft_export import write_peft_folder
 from pwff_core.engine.stages.batches import collate
 from pwff_core.engine.stages.instruction import ADAM_BETAS, ADAM_EPSILON, new_optimiser, train_step
 from tests.support.backbones import CONTEXT, family_folder
@@ -197,7 +197,7 @@ def test_a_client_s_lora_is_a_folder_that_peft_loads(
         clients=3, backbone=str(folder), adapter=AdapterConfig(bottleneck=BOTTLENECK),
         lora=LoraConfig(rank=RANK, alpha=ALPHA),
     )  # fmt: skip
-    write_personal(tmp_path, SavedModels(config, PLACED, None, stacked([cohort]), {}), client, "after")
+    write_peft_folder(tmp_path, SavedModels(config, PLACED, None, stacked([cohort]), {}), client, "after")
     tokens = torch.arange(2, 32).view(2, 15)
     del cohort.tensors["adapters"]
     with torch.no_grad(), cohort.attached():

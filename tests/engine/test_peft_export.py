@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pwff_core.config import AdapterConfig, LoraConfig, RunConfig
-from pwff_core.engine.export_model import export_model
 from pwff_core.engine.models.backbone import load_backbone
 from pwff_core.engine.models.cohort import Cohort
 from pwff_core.engine.models.saved_models import SavedModels, cohort_of, load, save, stacked
+from pwff_core.engine.peft_export import export_model
 from pwff_core.errors import ModelError, StoreError
 from pwff_core.methods import METHODS
 from pwff_core.records import ClientRecord, RoundRecord, When
