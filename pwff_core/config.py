@@ -85,7 +85,7 @@ class InstructionConfig(Section):
     local_steps: int = knob(8, "Optimiser steps of every client in a round.", ge=1, le=10_000, label="Local steps")
     batch_size: int = knob(3, "Examples of a client in a step.", ge=1, le=1024, label="Batch size")
     learning_rate: float | None = knob(None, "AdamW's step size; none: the rate that was searched for the method on the demo's validation data.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
-    personal_steps: int = knob(2, "Of the local steps, so many first ones train only what stays at home; the rest, at least one, train only what is uploaded (0, or a single local step: both together).", ge=0, le=10_000, label="Personal steps")
+    personal_steps: int = knob(2, "The first so many of the local steps train only what stays at home; the others, at least one, train only what is uploaded. 0, or a single local step: all is trained together.", ge=0, le=10_000, label="Personal steps")
     gradient_clip: float = knob(1.0, "Each client's gradient is scaled down to this norm.", ge=1e-3, le=1e6, scale="log", label="Gradient clip")
     patience: int = knob(0, "The stage ends early when its smoothed held-out loss has not improved for so many rounds; 0: all rounds are played.", ge=0, le=10_000, label="Patience")
 
@@ -115,7 +115,7 @@ class AlignmentConfig(Section):
     delicate_share: float = knob(0.65, "Share of delicate prompts among them, where helpfulness and harmlessness conflict.", ge=0, le=1, label="Delicate prompts")
     local_steps: int = knob(2, "Epochs of PPO over a round's rollouts.", ge=1, le=100, label="PPO epochs")
     minibatches: int = knob(4, "Minibatches of an epoch.", ge=1, le=1024, label="Minibatches")
-    personal_steps: int = knob(4, "Of a round's minibatch steps, so many first ones train only what stays at home; the rest, at least one, train only what is uploaded (0: both together).", ge=0, le=10_000, label="Personal steps")
+    personal_steps: int = knob(4, "The first so many of a round's minibatch steps train only what stays at home; the others, at least one, train only what is uploaded. 0: all is trained together.", ge=0, le=10_000, label="Personal steps")
     learning_rate: float | None = knob(None, "AdamW's step size for adapters; none: the rate that was searched for the method on the demo's validation prompts.", symbol="η", ge=1e-7, le=1.0, scale="log", label="Learning rate")
     lora_rate_ratio: float = knob(3.0, "LoRA's learning rate over the adapters'.", ge=0.0, le=100, label="LoRA rate ratio")
     critic_learning_rate: float = knob(2e-3, "AdamW's step size for the critics.", ge=1e-7, le=1.0, scale="log", label="Critic learning rate")
@@ -153,7 +153,7 @@ class DataConfig(Section):
     """Whose examples, and how different clients' data are."""
 
     source: str = knob("demo", "demo: the embedded corpus; a file in Alpaca columns (.json, .jsonl, .csv, .parquet) or a folder of such files; or a Hub id such as tatsu-lab/alpaca.", label="Data source")
-    max_rows: int = knob(100_000, "Rows that are kept of a source of examples or of preference pairs; of a larger one, a random sample (the same in every run).", ge=1, le=1_000_000, scale="log", label="Most rows")
+    max_rows: int = knob(100_000, "Most rows of a source of examples or preference pairs. Of a larger source a random sample is kept, the same in every run.", ge=1, le=1_000_000, scale="log", label="Most rows")
     alpha: float = knob(0.3, "From non-IID (small) to IID (large): Dirichlet concentration over topics. A house style's convention is a client's own with probability 1/(1+α), and a fact is held by a share α/(1+α) of the clients.", symbol="α", ge=0.01, le=1000, scale="log", label="Non-IID ↔ IID")
     personal_styles: bool = knob(True, "Demo: clients have house styles of their own; off: all write in one style.", label="Personal styles")
     train_examples: int = knob(96, "Training examples of a client, on average (counts differ between clients).", ge=1, le=100_000, label="Training examples")
@@ -204,7 +204,7 @@ class RunConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "Where the model trains.", label="Device")
     precision: Literal["auto", "float32", "bfloat16"] = knob("auto", "Number format of the frozen weights and of activations; what is trained, the head and all losses are float32. auto: bfloat16 where the device multiplies it natively, which is faster.", label="Precision")
     price_as: Literal["backbone", "gpt2"] = knob("backbone", "Price the link by what this backbone uploads, or as if it were GPT-2 small (learning unchanged).", label="Price the link as")
-    checkpoint_every: int = knob(1, "After every so many rounds, and at a stage's end, all that the run needs to go on is written down; within a stage only as often as that takes at most 5 % of the time. 0: never, and a run that is resumed is played again from its start.", unit="round", ge=0, le=10_000, label="Checkpoint every")
+    checkpoint_every: int = knob(1, "A checkpoint, all that the run needs to go on, is written after every so many rounds and at the end of a stage; within a stage this takes at most 5 % of the time. 0: none is written, and a resumed run is played again from its start.", unit="round", ge=0, le=10_000, label="Checkpoint every")
     float_bits: Literal[16, 32] = knob(32, "Width of an uploaded number on the air.", unit="bit", label="Bits per number")
     channel: ChannelConfig = ChannelConfig()
     instruction: InstructionConfig = InstructionConfig()

@@ -1,6 +1,6 @@
 """METHODS: one row a method. A method is data: what it trains, what it uploads, where its data lies.
 
-Delay, energy, stages and personalisation follow from the row alone; nothing else in the house asks for a method's name.
+Delay, energy, stages and personalisation follow from the row alone. No code asks which method a run has.
 Rows and claims: arXiv 2404.13238v2, section V-B; local only and centralised are controls of ours.
 """
 
@@ -22,10 +22,10 @@ class Method(NamedTuple):
     label: str
     trains: tuple[Group, ...]
     uploads: tuple[Group, ...]
-    rewards: tuple[Axis, ...]  # what alignment rewards; with none the method ends after instruction tuning
-    learning_rate: float  # AdamW's, searched on the demo's validation data, one grid for all: benchmarks/figure4.py
+    rewards: tuple[Axis, ...]  # what alignment rewards; a method without any ends after instruction tuning
+    learning_rate: float  # AdamW's; benchmarks/figure4.py searched all methods over one grid, on validation data
     summary: str
-    alignment_rate: float = 1e-3  # the same for alignment, from benchmarks/figure5.py; the controls have PWFF's
+    alignment_rate: float = 1e-3  # the same for alignment, by benchmarks/figure5.py; the controls have PWFF's
     pooled: bool = False  # one model trained on everybody's data: what privacy forbids, as an upper control
 
     @property

@@ -1,4 +1,4 @@
-"""What a run produces: a RoundRecord a round, and what each number means (METRICS)."""
+"""What a run produces: one RoundRecord for each round. METRICS says what the numbers mean."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict
 
 Stage = Literal["instruction", "reward", "alignment"]
 Better = Literal["higher", "lower"]
-When = Literal["before", "after"]  # alignment: which of a client's models is meant
-Value = str | float | tuple[float, ...] | None  # what a setting that can be steered may hold
+When = Literal["before", "after"]  # a client's model before or after alignment
+Value = str | float | tuple[float, ...] | None  # of a setting that can be steered
 
 
 class ClientRecord(BaseModel):
-    """One client in one round; what a stage does not measure is None."""
+    """One client in one round. What its stage does not measure is None."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
@@ -37,7 +37,7 @@ class ClientRecord(BaseModel):
     uplink_bits: int = 0
     delay_s: float = 0.0
     energy_j: float = 0.0
-    delivered: bool = True  # False: not through by the deadline, so not in this round's average
+    delivered: bool = True  # False: the upload missed the deadline, so the round's average leaves it out
     lora_modules: int = 0
     examples: int = 0
 
@@ -90,20 +90,20 @@ class ClientProfile(BaseModel):
 
 
 class Steering(BaseModel):
-    """A change of a run's settings while it was going, and from when it holds."""
+    """A change of a run's settings on the way, and the first round that it holds for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     position: int  # the first round that it holds for, counted over all stages from 1
-    stage: Stage  # that round's
-    round: int  # the same round within its stage
-    before: dict[str, Value]  # dotted path of each setting that changed → what it was
-    changes: dict[str, Value]  # → what it is from then on
+    stage: Stage  # of that round
+    round: int  # that round, counted within its stage
+    before: dict[str, Value]  # dotted path → value until then, of each setting that changed
+    changes: dict[str, Value]  # dotted path → value from then on
     at: float  # Unix seconds
 
 
 class Metric(NamedTuple):
-    """How a number of a record is called, measured and judged."""
+    """A number of a record: its name, its unit, which side is better, and what it means."""
 
     label: str
     unit: str  # "" for a pure number, "%" where the record holds a share of 1

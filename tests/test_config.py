@@ -1,3 +1,5 @@
+"""Every knob can be drawn and checked; a bad value is answered in one sentence; a config survives TOML and JSON."""
+
 from __future__ import annotations
 
 import json
@@ -17,7 +19,7 @@ from pwff_core.knobs import Knob, allowed_values, explain, knobs, load_toml, par
 KNOBS = knobs()
 
 
-def refused(changes: dict[str, Any]) -> str:
+def refusal(changes: dict[str, Any]) -> str:
     """The text that a person reads about a config with these changes."""
     with pytest.raises(ConfigError) as caught:
         with_changes(RunConfig(), changes)
@@ -42,7 +44,7 @@ def test_every_knob_can_be_shown(knob: Knob) -> None:
     assert allowed_values(knob).startswith("give ")
 
 
-def test_units_are_those_of_the_names() -> None:
+def test_a_suffix_of_a_name_is_the_unit() -> None:
     units = {"_db": "dB", "_hz": "Hz", "_w": "W", "_s": "s"}
     for path, knob in KNOBS.items():
         for suffix, unit in units.items():
@@ -62,7 +64,7 @@ def test_symbols_and_units_are_those_of_the_paper() -> None:
     assert {path: (KNOBS[path].symbol, KNOBS[path].unit) for path in expected} == expected
 
 
-def test_knobs_carry_the_values_of_a_config() -> None:
+def test_knobs_have_the_values_of_a_config() -> None:
     config = with_changes(RunConfig(), {"channel.snr_db": 12.5, "lora.rank": 3})
     assert {path: knob.value for path, knob in knobs(config).items() if knob.value != KNOBS[path].value} == {
         "channel.snr_db": 12.5,
@@ -122,11 +124,11 @@ def test_what_a_knob_takes_in_words() -> None:
     ],
 )  # fmt: skip
 def test_a_bad_value_is_answered_in_one_sentence(path: str, value: object, text: str) -> None:
-    assert refused({path: value}) == text
+    assert refusal({path: value}) == text
 
 
 def test_two_problems_are_two_sentences() -> None:
-    assert refused({"clients": 0, "channel.snr_db": 99}) == (
+    assert refusal({"clients": 0, "channel.snr_db": 99}) == (
         "clients: 0 is not allowed; give a whole number from 2 to 200. "
         "channel.snr_db: 99 is not allowed; give a number from -30 to 60 dB."
     )
@@ -149,25 +151,25 @@ def test_a_tree_of_the_wrong_shape(tree: dict[str, Any], text: str) -> None:
 
 def test_weights_must_sum_to_one() -> None:
     helpful, harmless = [0.5] * 10, [0.5] * 9 + [0.6]
-    assert refused({"preferences.helpfulness_weights": helpful, "preferences.harmlessness_weights": harmless}) == (
+    assert refusal({"preferences.helpfulness_weights": helpful, "preferences.harmlessness_weights": harmless}) == (
         "preferences: the weights of client 9 are 0.5 and 0.6, which sum to 1.1; they must sum to 1."
     )
-    assert refused({"preferences.helpfulness_weights": helpful, "preferences.harmlessness_weights": [0.5] * 9}) == (
+    assert refusal({"preferences.helpfulness_weights": helpful, "preferences.harmlessness_weights": [0.5] * 9}) == (
         "preferences: 10 helpfulness and 9 harmlessness weights; give one of each a client."
     )
-    fits = {"preferences.helpfulness_weights": [0.3] * 10, "preferences.harmlessness_weights": [0.7] * 10}
-    assert with_changes(RunConfig(), fits).preferences.harmlessness_weights == (0.7,) * 10
+    weights = {"preferences.helpfulness_weights": [0.3] * 10, "preferences.harmlessness_weights": [0.7] * 10}
+    assert with_changes(RunConfig(), weights).preferences.harmlessness_weights == (0.7,) * 10
 
 
 def test_one_draw_for_an_upload_needs_a_deadline() -> None:
-    assert "set deadline_s (seconds) or a finite coherence_time_s." in refused({"channel.coherence_time_s": math.inf})
+    assert "set deadline_s (seconds) or a finite coherence_time_s." in refusal({"channel.coherence_time_s": math.inf})
     bounded = with_changes(RunConfig(), {"channel.coherence_time_s": math.inf, "channel.deadline_s": 30})
     assert bounded.channel.deadline_s == 30
     still = with_changes(RunConfig(), {"channel.coherence_time_s": math.inf, "channel.fading": "awgn"})
     assert math.isinf(still.channel.coherence_time_s)
 
 
-def test_problems_are_told_by_the_knob_they_belong_to() -> None:
+def test_each_problem_lies_under_the_path_of_its_knob() -> None:
     with pytest.raises(ValidationError) as caught:
         RunConfig.model_validate({"clients": 0, "channel": {"snr_db": "five"}, "lora": {"rang": 8}})
     assert explain(caught.value) == {
@@ -178,7 +180,7 @@ def test_problems_are_told_by_the_knob_they_belong_to() -> None:
 
 
 @pytest.mark.parametrize("knob", [knob for knob in KNOBS.values() if knob.low is not None], ids=lambda knob: knob.path)
-def test_bounds_are_the_bounds(knob: Knob) -> None:
+def test_a_bound_is_allowed_and_a_step_beyond_it_is_not(knob: Knob) -> None:
     assert knob.low is not None
     base = with_changes(RunConfig(), {"alignment.rounds": 0})  # which needs reward.rounds
     cast = int if knob.kind == "integer" else float
@@ -186,20 +188,20 @@ def test_bounds_are_the_bounds(knob: Knob) -> None:
         if bound is not None:
             assert knobs(with_changes(base, {knob.path: cast(bound)}))[knob.path].value == bound
     step = 1 if knob.kind == "integer" else abs(knob.low) * 1e-6 + 1e-12
-    assert knob.path in refused({knob.path: cast(knob.low - step)})
+    assert knob.path in refusal({knob.path: cast(knob.low - step)})
     if knob.high is not None:
-        assert knob.path in refused({knob.path: cast(knob.high + max(step, knob.high * 1e-6))})
+        assert knob.path in refusal({knob.path: cast(knob.high + max(step, knob.high * 1e-6))})
 
 
 def test_alignment_needs_reward_models() -> None:
-    assert refused({"reward.rounds": 0}) == (
+    assert refusal({"reward.rounds": 0}) == (
         "alignment needs reward models: set reward.rounds to 1 or more, or skip alignment too (alignment.rounds = 0)."
     )
     assert stage_rounds(with_changes(RunConfig(), {"reward.rounds": 0, "alignment.rounds": 0})) == {"instruction": 16}
     with_changes(RunConfig(), {"method": "fedada", "reward.rounds": 0})  # a method without rewards has no such stages
 
 
-def test_stages_follow_from_the_method_s_row() -> None:
+def test_stages_follow_from_the_row_of_the_method() -> None:
     changes = {"instruction.rounds": 3, "reward.rounds": 2, "alignment.rounds": 0}
     assert stage_rounds(with_changes(RunConfig(), changes)) == {"instruction": 3, "reward": 2}
     assert stage_rounds(with_changes(RunConfig(), {"method": "fedlora"})) == {"instruction": 16}
@@ -253,7 +255,7 @@ def test_a_toml_file_that_names_a_preset_starts_from_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[chanel]\nsnr_db = 3", "unknown setting 'chanel.snr_db'. Did you mean 'channel.snr_db'?"),
         ("snr_db = 3", "unknown setting 'snr_db'. Did you mean 'channel.snr_db'?"),
@@ -262,10 +264,10 @@ def test_a_toml_file_that_names_a_preset_starts_from_it(tmp_path: Path) -> None:
         ("clients = ", "is not valid TOML: "),
     ],
 )
-def test_a_toml_file_with_a_mistake(tmp_path: Path, text: str, said: str) -> None:
+def test_a_toml_file_with_a_mistake(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_toml(toml(tmp_path, text), RunConfig())
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_toml_file_that_cannot_be_read(tmp_path: Path) -> None:
@@ -319,7 +321,7 @@ def test_a_config_survives_json(changes: dict[str, Any], data: st.DataObject) ->
 
 
 @given(CHANGES)
-def test_changes_arrive_and_nothing_else_changes(changes: dict[str, Any]) -> None:
+def test_changes_change_their_own_knobs_alone(changes: dict[str, Any]) -> None:
     if changes.get("channel.coherence_time_s") == math.inf:
         changes["channel.deadline_s"] = 1.0
     if changes.get("reward.rounds") == 0:
@@ -330,7 +332,7 @@ def test_changes_arrive_and_nothing_else_changes(changes: dict[str, Any]) -> Non
     }
 
 
-def test_infinity_is_written_so_that_any_json_reader_takes_it() -> None:
+def test_infinity_is_a_text_that_any_json_reader_takes() -> None:
     text = ChannelConfig().model_dump_json()
     assert json.loads(text)["deadline_s"] == "Infinity"
     assert ChannelConfig.model_validate_json(text).deadline_s == math.inf

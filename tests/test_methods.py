@@ -1,3 +1,5 @@
+"""The rows of METHODS are the paper's, and each is consistent in itself."""
+
 from __future__ import annotations
 
 from typing import get_args
@@ -38,7 +40,7 @@ def test_a_row_uploads_only_what_it_trains(method: Method) -> None:
         ("centralised", {"adapters", "lora"}, set(), {"adapters", "lora"}, {"helpfulness", "harmlessness"}),
     ],
 )
-def test_the_rows_are_the_paper_s(
+def test_the_rows_are_those_of_the_paper(
     name: MethodId, trains: set[str], uploads: set[str], personal: set[str], rewards: set[str]
 ) -> None:
     row = METHODS[name]
@@ -46,6 +48,6 @@ def test_the_rows_are_the_paper_s(
     assert set(row.rewards) == rewards
 
 
-def test_labels_tell_the_methods_apart() -> None:
+def test_labels_differ_and_only_centralised_pools_data() -> None:
     assert len({row.label for row in METHODS.values()}) == len(METHODS)
     assert [row.id for row in METHODS.values() if row.pooled] == ["centralised"]

@@ -1,3 +1,5 @@
+"""A record's fields are fixed, it survives JSON, and every metric says what it is."""
+
 from __future__ import annotations
 
 import json
@@ -34,7 +36,7 @@ ROUNDS = st.builds(
 )
 
 
-def test_a_round_s_json_has_the_agreed_fields() -> None:
+def test_the_json_of_a_round_has_the_agreed_fields() -> None:
     record = RoundRecord(
         run="r1",
         method="pwff",
@@ -65,7 +67,7 @@ def test_nan_and_inf_survive_json() -> None:
     assert back.delay_s == math.inf
 
 
-def test_records_are_frozen_and_know_no_other_fields() -> None:
+def test_records_are_frozen_and_refuse_other_fields() -> None:
     record = ClientRecord(client=0, helpfulness_weight=0.5)
     with pytest.raises(ValidationError, match="frozen"):
         record.accuracy = 1.0  # type: ignore[misc]

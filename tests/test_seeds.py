@@ -5,7 +5,7 @@ from __future__ import annotations
 from pwff_core import seeds
 
 
-def test_names_and_seed_decide_alone() -> None:
+def test_a_draw_depends_on_seed_and_name_alone() -> None:
     def draw(seed: int, *names: str | int) -> float:
         return float(seeds.generator(seed, *names).random())
 

@@ -1,3 +1,5 @@
+"""Decibels, prefixes and time spans, by hand and there and back."""
+
 from __future__ import annotations
 
 import math
