@@ -12,7 +12,7 @@ import streamlit as st
 from pages.comparison.claims import draw_claims
 from pages.parts.chart import live_chart
 from pages.parts.words import count, plain
-from pwff_core.comparison.outcomes import MEASURES, Outcome, method_table, outcome, shown_measures
+from pwff_core.comparison.outcomes import MEASURES, Outcome, method_table, outcome_of, shown_measures
 from pwff_core.comparison.presets import in_order, run_label
 from pwff_core.comparison.verdicts import Verdict, verdicts
 from pwff_core.config import stage_rounds
@@ -196,7 +196,7 @@ def _drawn(comparison: str, runs: Sequence[Played]) -> Drawn:
 def finished_outcomes(runs: Sequence[Played]) -> list[Outcome]:
     """What the runs came to that can be compared: finished, and not steered on the way."""
     return [
-        outcome(run.row.id, run.row.config, run.records)
+        outcome_of(run.row.id, run.row.config, run.records)
         for run in runs
         if run.row.status is RunStatus.FINISHED and not run.steered
     ]

@@ -60,7 +60,7 @@ def _configs(command: Compare) -> list[RunConfig]:
 
 def _play_one(store: Store, config: RunConfig, comparison: str, as_json: bool) -> list[Outcome]:
     """The outcome of one more run of a comparison; none if it did not finish."""
-    from pwff_core.comparison.outcomes import outcome
+    from pwff_core.comparison.outcomes import outcome_of
 
     label = run_label(config)
     run_id = store.create_run(config, f"Compare: {label}", comparison=comparison)
@@ -76,7 +76,7 @@ def _play_one(store: Store, config: RunConfig, comparison: str, as_json: bool) -
     if row.status is not RunStatus.FINISHED:
         print(f"pwff: {label} is left out: {row.message}", file=sys.stderr)
         return []
-    return [outcome(run_id, config, records)]
+    return [outcome_of(run_id, config, records)]
 
 
 def _comparison_text(outcomes: Sequence[Outcome], methods: Sequence[MethodId]) -> str:

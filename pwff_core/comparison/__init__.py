@@ -1,5 +1,5 @@
-"""Several runs side by side: records and configs in; numbers, words and tables out. Nothing is played or printed here.
+"""Several runs side by side: records and configs go in, numbers, words and tables come out. Nothing is played here.
 
-presets: what is compared (Fig. 4, Fig. 5), as rows · outcomes: what a run came to, and tables of it · claims: what the
-paper says, as rows · verdicts: whether that holds here, by paired differences · timing: how long it will take.
+presets: the paper's two comparisons, as rows · outcomes: the numbers of a finished run, and their tables · claims: the
+paper's sentences, as rows · verdicts: whether a claim holds here, by paired differences · timing: how long runs take.
 """

@@ -12,9 +12,9 @@ Relation = Literal["higher", "lower", "ratio"]
 
 
 class Claim(NamedTuple):
-    """One sentence of the paper as something that runs can show: `subject` is higher or lower than each of `others`.
+    """One sentence of the paper in a form that runs can show: `subject` is higher or lower than each of `others`.
 
-    With the relation `ratio`, subject / other is `ratio`, give or take `tolerance`.
+    With the relation `ratio`, subject / other equals `ratio` up to `tolerance`.
     """
 
     figure: FigureId
@@ -23,13 +23,13 @@ class Claim(NamedTuple):
     relation: Relation
     subject: MethodId
     others: tuple[MethodId, ...]
-    by_payload: bool = False  # follows from how many bits each method uploads, so that learning has no part in it
+    by_payload: bool = False  # follows from the uploaded bits alone, whatever is learned
     ratio: float = 1.0
     tolerance: float = 0.0
 
     @property
     def methods(self) -> tuple[MethodId, ...]:
-        """All methods that it speaks of."""
+        """All methods that the claim is about."""
         return (self.subject, *self.others)
 
 
@@ -38,18 +38,18 @@ def _others(figure: FigureId, subject: MethodId) -> tuple[MethodId, ...]:
 
 
 _BY_SUM = "by the paper's sum, helpfulness + harmlessness"
-_BY_WISHES = "by each owner's own weights"
+_BY_WEIGHTS = "by each owner's own weights"
 CLAIMS: tuple[Claim, ...] = (
     Claim("fig4", "PWFF has the highest accuracy.", "tuned_accuracy", "higher", "pwff", _others("fig4", "pwff")),
     Claim("fig4", "A round of PWFF has less delay than one of Vanilla FL.", "delay_s_a_round", "lower", "pwff",
           ("vanilla_fl",), by_payload=True),
     Claim("fig5", f"PWFF gets more reward than SFL, {_BY_SUM}.", "reward_sum", "higher", "pwff", ("sfl",)),
-    Claim("fig5", f"PWFF gets more reward than SFL, {_BY_WISHES}.", "reward", "higher", "pwff", ("sfl",)),
+    Claim("fig5", f"PWFF gets more reward than SFL, {_BY_WEIGHTS}.", "reward", "higher", "pwff", ("sfl",)),
     Claim("fig5", f"PWFF gets more reward than Shepherd, {_BY_SUM}.", "reward_sum", "higher", "pwff", ("shepherd",)),
-    Claim("fig5", f"PWFF gets more reward than Shepherd, {_BY_WISHES}.", "reward", "higher", "pwff", ("shepherd",)),
+    Claim("fig5", f"PWFF gets more reward than Shepherd, {_BY_WEIGHTS}.", "reward", "higher", "pwff", ("shepherd",)),
     Claim("fig5", f"Shepherd gets the least reward, {_BY_SUM}.", "reward_sum", "lower", "shepherd",
           _others("fig5", "shepherd")),
-    Claim("fig5", f"Shepherd gets the least reward, {_BY_WISHES}.", "reward", "lower", "shepherd",
+    Claim("fig5", f"Shepherd gets the least reward, {_BY_WEIGHTS}.", "reward", "lower", "shepherd",
           _others("fig5", "shepherd")),
     Claim("fig5", "Shepherd needs the least energy.", "energy_j_a_round", "lower", "shepherd",
           _others("fig5", "shepherd"), by_payload=True),
@@ -59,5 +59,5 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def claims_of(methods: Collection[MethodId]) -> list[Claim]:
-    """The claims that speak of these methods alone, so that their runs can show whether they hold."""
+    """The claims about these methods and no other: those that their runs can decide."""
     return [claim for claim in CLAIMS if set(claim.methods) <= set(methods)]

@@ -1,4 +1,4 @@
-"""What a finished run came to, in the numbers that Fig. 4 and Fig. 5 show, and tables of it over methods and seeds."""
+"""The numbers of a finished run that Fig. 4 and Fig. 5 show, and tables of them over methods and seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pwff_core.records import METRICS, RoundRecord
 
 
 class Measure(NamedTuple):
-    """One number of a run: its name, the metric that gives its unit and what is better, and what it means."""
+    """One number of a run: its name, the metric that it is of, and what it means."""
 
     label: str
     metric: str  # key of METRICS
@@ -29,7 +29,7 @@ class Measure(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Name with unit, for the head of a column."""
+        """Name with unit, for the head of a column: 'Loss [nat]'."""
         return f"{self.label} [{self.unit}]"
 
     @property
@@ -67,7 +67,7 @@ MEASURES: dict[str, Measure] = {
     "delay_s_in_all": Measure("Delay in all", "delay_s", f"Delay of the run: {_ALL_ROUNDS}."),
     "energy_j_in_all": Measure("Energy in all", "energy_j", f"Energy of the run, all clients: {_ALL_ROUNDS}."),
 }
-_LEFT_OUT = ("uplink_bits_a_round",)  # of the table of methods: the price of a link follows from it
+_NOT_IN_TABLE = ("uplink_bits_a_round",)  # delay and energy, which follow from it, have columns
 _DECIMALS = {"%": 1, "sd": 2, "nat": 3}
 _MOST_DECIMALS = 6
 _DIGITS = 3  # significant digits of a mean where its unit has no fixed number of decimals
@@ -81,73 +81,80 @@ class Outcome(NamedTuple):
     values: Mapping[str, float | None]
 
 
-def outcome(run_id: str, config: RunConfig, records: Sequence[RoundRecord]) -> Outcome:
-    """What a run came to. A run without rounds measured nothing and spent nothing."""
+def outcome_of(run_id: str, config: RunConfig, records: Sequence[RoundRecord]) -> Outcome:
+    """The numbers of a run. A run without rounds has measured nothing and spent nothing."""
     tuned = [record for record in records if record.stage == "instruction"]
     aligned = [record for record in records if record.stage == "alignment"]
-    own = tuned + aligned
+    own_payload = tuned + aligned  # the rounds in which the method's own payload is sent
     values: dict[str, float | None] = {"tuned_accuracy": _last(tuned, "accuracy")}
     for name in ("accuracy", "knowledge_accuracy", "style_accuracy", "loss"):
-        values[name] = _last(own, name)  # the loss of reward learning is one of pairs, so that stage is left out
+        values[name] = _last(own_payload, name)  # without reward learning, whose loss is one of pairs
     helpful, harmless = _last(aligned, "helpfulness"), _last(aligned, "harmlessness")
     values["reward_sum"] = None if helpful is None or harmless is None else helpful + harmless
     values |= {name: _last(aligned, name) for name in ("reward", "refusal_rate")}
     for name in ("delay_s", "energy_j", "uplink_bits"):
-        values[f"{name}_a_round"] = sum(float(getattr(record, name)) for record in own) / max(1, len(own))
+        values[f"{name}_a_round"] = sum(float(getattr(record, name)) for record in own_payload) / max(
+            1, len(own_payload)
+        )
     for name in ("delay_s", "energy_j"):
         values[f"{name}_in_all"] = sum(float(getattr(record, name)) for record in records)
     return Outcome(run_id, config, {name: values[name] for name in MEASURES})
 
 
 def _last(records: Sequence[RoundRecord], name: str) -> float | None:
-    known = [value for record in records if (value := getattr(record, name)) is not None]
-    return float(known[-1]) if known else None
+    values = [value for record in records if (value := getattr(record, name)) is not None]
+    return float(values[-1]) if values else None
 
 
 def run_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """A row a run, in SI units and shares of 1: method, seed, run and the MEASURES; what was not measured is empty."""
-    rows = [[found.config.method, found.config.seed, found.run_id, *found.values.values()] for found in outcomes]
+    """One row a run, in SI units and shares of 1: method, seed, run and MEASURES. What was not measured is empty."""
+    rows = [
+        [outcome.config.method, outcome.config.seed, outcome.run_id, *outcome.values.values()] for outcome in outcomes
+    ]
     table = pd.DataFrame(rows, columns=["method", "seed", "run", *MEASURES])
     return table.astype({name: float for name in MEASURES})
 
 
 def shown_measures(outcomes: Sequence[Outcome]) -> list[str]:
-    """The measures that say something of these runs: measured by one of them, and no two columns alike."""
-    shown = [name for name in MEASURES if name not in _LEFT_OUT and any(o.values[name] is not None for o in outcomes)]
-    if all(found.values["tuned_accuracy"] == found.values["accuracy"] for found in outcomes):
-        return [name for name in shown if name != "tuned_accuracy"]  # no run went on after instruction tuning
-    return shown
+    """The measures that at least one of these runs has measured, without a column that repeats another."""
+    names = [
+        name
+        for name in MEASURES
+        if name not in _NOT_IN_TABLE and any(outcome.values[name] is not None for outcome in outcomes)
+    ]
+    if all(outcome.values["tuned_accuracy"] == outcome.values["accuracy"] for outcome in outcomes):
+        names = [name for name in names if name != "tuned_accuracy"]  # every run ended after instruction tuning
+    return names
 
 
 def method_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """A row a method for people to read: mean ± standard deviation over seeds, the unit in the column's name."""
+    """One row a method for people to read: mean ± standard deviation over seeds, the unit in the column's name."""
     rows = []
-    for method, mine in by_method(outcomes).items():
-        row = {"Method": METHODS[method].label, "Runs": f"{len(mine)}"}
+    for method, runs in by_method(outcomes).items():
+        row = {"Method": METHODS[method].label, "Runs": f"{len(runs)}"}
         for name in shown_measures(outcomes):
-            values = [found.values[name] for found in mine]
-            row[MEASURES[name].title] = spread_text(name, values)
+            row[MEASURES[name].title] = spread_text(name, [run.values[name] for run in runs])
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def by_method(outcomes: Sequence[Outcome]) -> dict[MethodId, list[Outcome]]:
     """The runs of each method, in the order of METHODS."""
-    methods = in_order([found.config.method for found in outcomes])
-    return {method: [found for found in outcomes if found.config.method == method] for method in methods}
+    methods = in_order([outcome.config.method for outcome in outcomes])
+    return {method: [outcome for outcome in outcomes if outcome.config.method == method] for method in methods}
 
 
 def spread_text(measure: str, values: Sequence[float | None]) -> str:
-    """Mean ± sample standard deviation in the measure's unit, without it: '93.6 ± 0.4'; of one value, itself."""
-    known = [MEASURES[measure].scale * value for value in values if value is not None]
-    if not known:
+    """Mean ± sample standard deviation over seeds, in the measure's unit: '93.6 ± 0.4'. One value stands alone."""
+    measured = [MEASURES[measure].scale * value for value in values if value is not None]
+    if not measured:
         return "–"
-    mean = statistics.fmean(known)
-    return around(measure, mean, statistics.stdev(known) if len(known) > 1 else None)
+    mean = statistics.fmean(measured)
+    return mean_text(measure, mean, statistics.stdev(measured) if len(measured) > 1 else None)
 
 
-def around(measure: str, mean: float, deviation: float | None) -> str:
-    """A mean in the measure's unit with its standard deviation, if that is known: '−0.13 ± 0.04'.
+def mean_text(measure: str, mean: float, deviation: float | None) -> str:
+    """A mean in the measure's unit, with its standard deviation if there is one: '−0.13 ± 0.04'.
 
     Where the unit has no fixed number of decimals, the mean has three digits, or more if the deviation needs them.
     """

@@ -1,4 +1,4 @@
-"""FIGURES: the paper's two comparisons as rows, and the runs that any comparison consists of."""
+"""FIGURES: the paper's two comparisons as rows, and the runs of any comparison."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS, MethodId
 
 FigureId = Literal["fig4", "fig5"]
-MOST_RUNS = 100  # of one comparison: more is a typing error rather than a wish
+MOST_RUNS = 100  # of one comparison; more are most likely a typing error
 
 
 class Figure(NamedTuple):
-    """One figure of the paper: what it compares, and how its runs differ from other settings."""
+    """One figure of the paper: what it compares, and which settings its runs have of their own."""
 
     label: str
     methods: tuple[MethodId, ...]
     seeds: tuple[int, ...]
     changes: Mapping[str, Any]  # laid over the settings that a comparison starts from
-    wishes_spread: bool  # owners' weights λ evenly from 0 to 1, instead of those of the settings
+    spread_preferences: bool  # the clients' λ spread evenly from 0 to 1, whatever the settings say
     summary: str
 
 
@@ -47,23 +47,23 @@ FIGURES: dict[FigureId, Figure] = {
 
 
 def figure_config(figure_id: FigureId, base: RunConfig) -> RunConfig:
-    """Settings of a figure's runs: the base with the figure's changes. ConfigError if a stage that it shows is off."""
+    """The base config with a figure's own settings. ConfigError if the stage that the figure shows has no rounds."""
     figure = FIGURES[figure_id]
     changes = dict(figure.changes)
-    if figure.wishes_spread:
+    if figure.spread_preferences:
         weights = tuple(client / (base.clients - 1) for client in range(base.clients))
         changes |= {"preferences.helpfulness_weights": weights, "preferences.harmlessness_weights": None}
     config = with_changes(base, {"method": figure.methods[0]} | changes)
-    shown = "alignment" if figure.wishes_spread else "instruction"
-    if shown not in stage_rounds(config):
-        raise ConfigError(f"{figure.label} shows {shown}, and {shown}.rounds is 0; set it to 1 or more.")
+    stage = "alignment" if figure.spread_preferences else "instruction"
+    if stage not in stage_rounds(config):
+        raise ConfigError(f"{figure.label} shows {stage}, and {stage}.rounds is 0; set it to 1 or more.")
     return config
 
 
 def plan(config: RunConfig, methods: Sequence[str], seeds: Sequence[str | int]) -> list[RunConfig]:
-    """A config a run, seed by seed, so that the first seed of all methods is there first; all of them checked.
+    """The checked config of every run, seed by seed, so that one seed of all methods is there first.
 
-    ConfigError if one cannot be, or if there are none or more than MOST_RUNS.
+    ConfigError if a method or a seed is not allowed, and if there are no runs or more than MOST_RUNS.
     """
     count = len(methods) * len(seeds)
     if not count:
@@ -76,15 +76,15 @@ def plan(config: RunConfig, methods: Sequence[str], seeds: Sequence[str | int]) 
 
 
 def new_comparison_id() -> str:
-    """An id that the runs of one comparison share: 8 hexadecimal digits, safe in an address."""
+    """An id for the runs of one comparison: 8 hexadecimal digits, safe in an address."""
     return secrets.token_hex(4)
 
 
 def run_label(config: RunConfig) -> str:
-    """What a run is called among the others: 'PWFF, seed 1'."""
+    """A run's name among those of its comparison: 'PWFF, seed 1'."""
     return f"{METHODS[config.method].label}, seed {config.seed}"
 
 
 def in_order(methods: Sequence[MethodId]) -> list[MethodId]:
-    """Methods, each once, in the order of METHODS, so that a comparison looks the same however it was asked for."""
+    """Each of the methods once, in the order of METHODS."""
     return [method for method in get_args(MethodId) if method in methods]

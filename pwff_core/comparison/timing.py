@@ -1,4 +1,4 @@
-"""How long a comparison will compute, by the measured seconds of earlier runs that did the same work."""
+"""How long a comparison will compute, estimated from earlier runs that did the same work."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.records import RoundRecord
 
-# what decides how many rounds there are, what is drawn at random or what the air costs, but not how long a round takes
+# these settings decide random draws or the price of the air, but not how long a round computes
 _NO_WORK = ("seed", "method", "preset", "channel", "preferences", "price_as", "float_bits")
 _ROUNDS = ("instruction", "reward", "alignment")
 
 
-def same_work(one: RunConfig, other: RunConfig) -> bool:
+def same_work(config: RunConfig, other: RunConfig) -> bool:
     """Whether a round of each stage computes as much with one config as with the other, whatever the method."""
-    return _work(one) == _work(other)
+    return _work(config) == _work(other)
 
 
 def _work(config: RunConfig) -> dict[str, Any]:
@@ -27,14 +27,14 @@ def _work(config: RunConfig) -> dict[str, Any]:
 def expected_seconds(
     configs: Sequence[RunConfig], earlier: Sequence[tuple[RunConfig, Sequence[RoundRecord]]]
 ) -> float | None:
-    """Seconds of computing of all runs, without the seconds that each needs to start; None where it is not known.
+    """Seconds of computing of all runs, without the time that each needs to start.
 
-    Each round is taken to last as long as the rounds of that stage did on average in those earlier runs that did the
-    same work. It is not known if one of the stages has never been played so.
+    A round is expected to take the mean time of that stage's rounds in the earlier runs that did the same work.
+    None if there is no such round for one of the stages.
     """
     total = 0.0
     for config in configs:
-        measured = [record for known, records in earlier if same_work(known, config) for record in records]
+        measured = [record for past, records in earlier if same_work(past, config) for record in records]
         for stage, rounds in stage_rounds(config).items():
             seconds = [record.wall_s for record in measured if record.stage == stage]
             if not seconds:

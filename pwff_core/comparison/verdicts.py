@@ -1,7 +1,7 @@
-"""Whether a claim of the paper holds on the runs that were made: by differences between methods on the same seeds.
+"""Whether a claim of the paper holds on finished runs, judged by differences between methods on the same seeds.
 
-A seed decides data, wishes, start and channel, so two methods on one seed differ by the method alone, and the spread of
-their difference is much smaller than that of either. With n such differences of mean m and sample standard deviation s,
+A seed decides data, preferences, start and channel. So two methods on one seed differ by the method alone, and their
+difference spreads much less than either of them. With n such differences of mean m and sample standard deviation s,
 m − t·s/√n is a one-sided lower bound (Student's t, n − 1 degrees of freedom, t its 95 % point).
 """
 
@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from pwff_core.comparison.claims import Claim, claims_of
-from pwff_core.comparison.outcomes import MEASURES, Outcome, around, spread_text
+from pwff_core.comparison.outcomes import MEASURES, Outcome, mean_text, spread_text
 from pwff_core.comparison.presets import FIGURES
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.units import with_prefix
@@ -35,7 +35,7 @@ RULE = (
 
 
 class Ruling(StrEnum):
-    """What can be said of a claim."""
+    """What the runs say about a claim."""
 
     HOLDS = "holds"
     FAILS = "does not hold"
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
     """The subject of a claim beside one other method: differences (or ratios) on the same seeds, in SI units."""
 
     other: MethodId
-    values: tuple[float, ...]  # a seed: subject − other, or subject / other where the claim is of a ratio
+    values: tuple[float, ...]  # one a seed: subject − other, or subject / other if the claim is about a ratio
 
     @property
     def mean(self) -> float:
@@ -60,45 +60,47 @@ class Pair(NamedTuple):
         """Sample standard deviation over at least two seeds."""
         return statistics.stdev(self.values)
 
-    def reach(self, tail: float) -> float:
-        """How far the mean is known: t·s/√n, with a probability of `tail` that the truth lies further to one side."""
+    def half_width(self, tail: float) -> float:
+        """t·s/√n: the truth lies this far beyond the mean on one side with probability `tail`."""
         count = len(self.values)
         return float(student.ppf(1.0 - tail, count - 1)) * self.deviation / math.sqrt(count)
 
 
 class Verdict(NamedTuple):
-    """A claim, what was measured, and what that says about it, in words."""
+    """A claim, what was measured, and what follows from that, in words."""
 
     claim: Claim
     ruling: Ruling
-    measured: str  # each method: mean ± standard deviation
+    measured: str  # of each method, mean ± standard deviation
     reason: str  # the differences and what follows, in sentences
     pairs: tuple[Pair, ...] = ()
     seeds: tuple[int, ...] = ()
 
 
 def verdicts(outcomes: Sequence[Outcome], methods: Sequence[MethodId]) -> list[Verdict]:
-    """A verdict on every claim about the compared methods, from the runs that have finished."""
+    """A verdict on every claim about these methods, from finished runs."""
     return [verdict(claim, outcomes) for claim in claims_of(methods)]
 
 
 def verdict(claim: Claim, outcomes: Sequence[Outcome]) -> Verdict:
-    """What finished runs say about a claim. A seed counts if every method of the claim measured it."""
-    found = _by_seed(claim, outcomes)
-    seeds = sorted(set.intersection(*(set(values) for values in found.values())))
+    """What finished runs say about a claim. A seed counts if every method of the claim has a value on it."""
+    values = _by_seed(claim, outcomes)
+    seeds = sorted(set.intersection(*(set(of_method) for of_method in values.values())))
     if not seeds:
-        missing = [METHODS[method].label for method, values in found.items() if not values]
-        what = f"no finished run of {_listed(missing)} measured it" if missing else "no seed is finished by all of them"
-        return Verdict(claim, Ruling.NOT_MEASURED, "–", f"Not measured: {what}.")
+        missing = [METHODS[method].label for method, of_method in values.items() if not of_method]
+        why = (
+            f"no finished run of {_enumerate(missing)} measured it" if missing else "no seed is finished by all of them"
+        )
+        return Verdict(claim, Ruling.NOT_MEASURED, "–", f"Not measured: {why}.")
     combine = truediv if claim.relation == "ratio" else sub
-    subject = found[claim.subject]
+    subject = values[claim.subject]
     pairs = tuple(
-        Pair(other, tuple(float(combine(subject[seed], found[other][seed])) for seed in seeds))
+        Pair(other, tuple(float(combine(subject[seed], values[other][seed])) for seed in seeds))
         for other in claim.others
     )
     unit = MEASURES[claim.measure].unit
     measured = ", ".join(
-        f"{METHODS[method].label} {spread_text(claim.measure, [found[method][seed] for seed in seeds])} {unit}"
+        f"{METHODS[method].label} {spread_text(claim.measure, [values[method][seed] for seed in seeds])} {unit}"
         for method in claim.methods
     )
     ruling = _ruling(claim, pairs)
@@ -107,13 +109,13 @@ def verdict(claim: Claim, outcomes: Sequence[Outcome]) -> Verdict:
 
 
 def _by_seed(claim: Claim, outcomes: Sequence[Outcome]) -> dict[MethodId, dict[int, float]]:
-    """Method → seed → what it measured."""
-    found: dict[MethodId, dict[int, float]] = {method: {} for method in claim.methods}
+    """The claim's measure by method and seed."""
+    values: dict[MethodId, dict[int, float]] = {method: {} for method in claim.methods}
     for outcome in outcomes:
         value = outcome.values[claim.measure]
-        if outcome.config.method in found and value is not None:
-            found[outcome.config.method][outcome.config.seed] = value
-    return found
+        if outcome.config.method in values and value is not None:
+            values[outcome.config.method][outcome.config.seed] = value
+    return values
 
 
 def _ruling(claim: Claim, pairs: Sequence[Pair]) -> Ruling:
@@ -121,27 +123,34 @@ def _ruling(claim: Claim, pairs: Sequence[Pair]) -> Ruling:
         return Ruling.ONE_SEED
     if claim.relation == "ratio":
         return _ratio_ruling(claim, pairs[0])
-    if all(_ahead(claim, pair, 1) for pair in pairs):
+    if all(_supports(claim, pair) for pair in pairs):
         return Ruling.HOLDS
-    return Ruling.FAILS if any(_ahead(claim, pair, -1, len(pairs)) for pair in pairs) else Ruling.WITHIN_NOISE
+    return Ruling.FAILS if any(_contradicts(claim, pair, len(pairs)) for pair in pairs) else Ruling.WITHIN_NOISE
 
 
-def _ahead(claim: Claim, pair: Pair, sign: int, sharing: int = 1) -> bool:
-    """Whether the truth lies on the claim's side (sign 1) or on the other (−1), with its share of the 5 % for error.
+def _supports(claim: Claim, pair: Pair) -> bool:
+    """Whether the truth lies on the claim's side. All pairs must support it, so each has the whole 5 % for error.
 
-    That the claim holds asks all pairs at once, so each may use the whole 5 % (Berger, Technometrics 1982); that it
-    fails asks for any of them, so they share it (Bonferroni).
+    Berger, Technometrics 1982.
     """
-    towards = sign * (pair.mean if claim.relation == "higher" else -pair.mean)
-    return towards - pair.reach((1.0 - CONFIDENCE) / sharing) > 0.0
+    return _side(claim) * pair.mean - pair.half_width(1.0 - CONFIDENCE) > 0.0
+
+
+def _contradicts(claim: Claim, pair: Pair, pairs: int) -> bool:
+    """Whether the truth lies on the other side. One of the pairs is enough, so they share the 5 % (Bonferroni)."""
+    return -_side(claim) * pair.mean - pair.half_width((1.0 - CONFIDENCE) / pairs) > 0.0
+
+
+def _side(claim: Claim) -> int:
+    return 1 if claim.relation == "higher" else -1
 
 
 def _ratio_ruling(claim: Claim, pair: Pair) -> Ruling:
-    reach = pair.reach((1.0 - CONFIDENCE) / 2.0)
-    away = abs(pair.mean - claim.ratio)
-    if away + reach <= claim.tolerance:
+    half_width = pair.half_width((1.0 - CONFIDENCE) / 2.0)
+    distance = abs(pair.mean - claim.ratio)
+    if distance + half_width <= claim.tolerance:
         return Ruling.HOLDS
-    return Ruling.FAILS if away - reach > claim.tolerance else Ruling.WITHIN_NOISE
+    return Ruling.FAILS if distance - half_width > claim.tolerance else Ruling.WITHIN_NOISE
 
 
 def _differences(claim: Claim, pairs: Sequence[Pair]) -> str:
@@ -153,13 +162,13 @@ def _differences(claim: Claim, pairs: Sequence[Pair]) -> str:
         saved = f"{abs(1 - pair.mean):.0%} {'less' if pair.mean <= 1 else 'more'}".replace("%", " %")
         other = METHODS[pair.other].label
         return f"{subject} needs {100 * pair.mean:.1f}{spread} % of what {other} needs, {saved}."
-    return f"{subject} is {_listed([_difference(claim.measure, pair) for pair in pairs])}."
+    return f"{subject} is {_enumerate([_difference(claim.measure, pair) for pair in pairs])}."
 
 
 def _difference(measure: str, pair: Pair) -> str:
     scale, unit = MEASURES[measure].scale, MEASURES[measure].unit
     spread = scale * pair.deviation if len(pair.values) > 1 else None
-    text = around(measure, abs(scale * pair.mean), spread)
+    text = mean_text(measure, abs(scale * pair.mean), spread)
     side = "above" if pair.mean >= 0 else "below"
     return f"{text} {'points' if unit == '%' else unit} {side} {METHODS[pair.other].label}"
 
@@ -168,29 +177,29 @@ def _conclusion(claim: Claim, pairs: Sequence[Pair], ruling: Ruling) -> str:
     if ruling is Ruling.ONE_SEED:
         return "On the one seed that was run; the spread is not known, so this is no verdict."
     if claim.relation == "ratio":
-        reach = 100 * pairs[0].reach((1.0 - CONFIDENCE) / 2.0)
-        low, high = 100 * pairs[0].mean - reach, 100 * pairs[0].mean + reach
-        asked = f"{100 * (claim.ratio - claim.tolerance):.0f} to {100 * (claim.ratio + claim.tolerance):.0f} %"
-        return f"The 95 % interval is {low:.1f} to {high:.1f} %; the claim is read as {asked}."
+        half_width = 100 * pairs[0].half_width((1.0 - CONFIDENCE) / 2.0)
+        low, high = 100 * pairs[0].mean - half_width, 100 * pairs[0].mean + half_width
+        claimed = f"{100 * (claim.ratio - claim.tolerance):.0f} to {100 * (claim.ratio + claim.tolerance):.0f} %"
+        return f"The 95 % interval is {low:.1f} to {high:.1f} %; the claim is read as {claimed}."
     if ruling is Ruling.HOLDS:
         return f"That is more than chance: {'each' if len(pairs) > 1 else 'the'} 95 % interval leaves out zero."
     if ruling is Ruling.FAILS:
-        against = [METHODS[pair.other].label for pair in pairs if _ahead(claim, pair, -1, len(pairs))]
-        return f"Against {_listed(against)} it is the other way round, by more than chance."
-    unsure = [METHODS[pair.other].label for pair in pairs if not _ahead(claim, pair, 1)]
-    return f"The difference to {_listed(unsure)} may be chance."
+        against = [METHODS[pair.other].label for pair in pairs if _contradicts(claim, pair, len(pairs))]
+        return f"Against {_enumerate(against)} it is the other way round, by more than chance."
+    unsure = [METHODS[pair.other].label for pair in pairs if not _supports(claim, pair)]
+    return f"The difference to {_enumerate(unsure)} may be chance."
 
 
 def _payload(claim: Claim, outcomes: Sequence[Outcome]) -> str:
-    """What a claim that needs no learning follows from."""
+    """The payloads that a claim about delay or energy follows from; "" for other claims."""
     if not claim.by_payload:
         return ""
     bits = {outcome.config.method: outcome.values["uplink_bits_a_round"] or 0.0 for outcome in outcomes}
-    told = _listed([f"{METHODS[method].label} {with_prefix(bits[method], 'bit')}" for method in claim.methods])
-    return f"By construction: delay and energy follow from what is uploaded in a round, {told}."
+    payloads = _enumerate([f"{METHODS[method].label} {with_prefix(bits[method], 'bit')}" for method in claim.methods])
+    return f"By construction: delay and energy follow from what is uploaded in a round, {payloads}."
 
 
-def _listed(names: Sequence[str]) -> str:
+def _enumerate(names: Sequence[str]) -> str:
     """'A', 'A and B', 'A, B and C'."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
@@ -198,17 +207,17 @@ def _listed(names: Sequence[str]) -> str:
 def _seed_words(seeds: Sequence[int]) -> str:
     if len(seeds) == 1:
         return f"seed {seeds[0]}"
-    return f"mean ± standard deviation over seeds {_listed([str(seed) for seed in seeds])}"
+    return f"mean ± standard deviation over seeds {_enumerate([str(seed) for seed in seeds])}"
 
 
-def verdict_table(found: Sequence[Verdict]) -> pd.DataFrame:
-    """A row a claim, in words: figure, claim of the paper, verdict, what was measured, and why."""
+def verdict_table(judged: Sequence[Verdict]) -> pd.DataFrame:
+    """One row a claim, in words: figure, claim of the paper, verdict, what was measured, and why."""
     return pd.DataFrame(
-        [(FIGURES[v.claim.figure].label, v.claim.sentence, str(v.ruling), v.measured, v.reason) for v in found],
+        [(FIGURES[v.claim.figure].label, v.claim.sentence, str(v.ruling), v.measured, v.reason) for v in judged],
         columns=["Figure", "The paper says", "Verdict", "Measured", "Why"],
     )
 
 
-def tally(found: Sequence[Verdict]) -> Mapping[Ruling, int]:
-    """How many claims there are of each ruling, rulings without any left out."""
-    return {ruling: count for ruling in Ruling if (count := sum(v.ruling is ruling for v in found))}
+def tally(judged: Sequence[Verdict]) -> Mapping[Ruling, int]:
+    """How many claims have each ruling. A ruling that no claim has is left out."""
+    return {ruling: count for ruling in Ruling if (count := sum(v.ruling is ruling for v in judged))}

@@ -1,4 +1,4 @@
-"""What is compared, what a run came to, and how long a comparison takes."""
+"""What is compared, the numbers of a run, and how long a comparison takes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pwff_core.comparison.claims import CLAIMS, claims_of
 from pwff_core.comparison.outcomes import (
     MEASURES,
     Outcome,
-    around,
+    mean_text,
     method_table,
-    outcome,
+    outcome_of,
     run_table,
     shown_measures,
     spread_text,
@@ -27,7 +27,7 @@ from pwff_core.records import METRICS
 from tests.support.scripted import whole_run
 
 
-def made(method: MethodId, seed: int, **values: float) -> Outcome:
+def outcome(method: MethodId, seed: int, **values: float) -> Outcome:
     return Outcome("run", RunConfig(method=method, seed=seed), {name: values.get(name) for name in MEASURES})
 
 
@@ -43,7 +43,7 @@ def test_fig4_plays_instruction_tuning_alone_with_every_method() -> None:
     ]
 
 
-def test_fig5_plays_three_stages_with_wishes_spread_over_the_clients() -> None:
+def test_fig5_plays_three_stages_with_preferences_spread_over_the_clients() -> None:
     own = PreferencesConfig(helpfulness_weights=(0.1, 0.1, 0.1), harmlessness_weights=(0.9, 0.9, 0.9))
     runs = plan(figure_config("fig5", RunConfig(clients=3, preferences=own)), FIGURES["fig5"].methods, (1,))
     assert [config.method for config in runs] == ["pwff", "sfl", "pfl", "shepherd"]
@@ -59,7 +59,7 @@ def test_runs_of_a_comparison_differ_by_method_and_seed_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("methods", "seeds", "said"),
+    ("methods", "seeds", "message"),
     [
         ((), (1,), "A comparison needs at least one method and one seed."),
         (("pwff",), (), "A comparison needs at least one method and one seed."),
@@ -68,13 +68,15 @@ def test_runs_of_a_comparison_differ_by_method_and_seed_alone() -> None:
         (("pwff", "local"), range(51), f"2 methods with 51 seeds are 102 runs; at most {MOST_RUNS} are allowed."),
     ],
 )
-def test_a_plan_that_cannot_be_is_a_sentence(methods: tuple[str, ...], seeds: tuple[str, ...], said: str) -> None:
+def test_a_plan_that_is_not_allowed_is_answered_in_a_sentence(
+    methods: tuple[str, ...], seeds: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(ConfigError) as error:
         plan(RunConfig(), methods, seeds)
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(message)
 
 
-def test_a_figure_without_the_stage_that_it_shows_is_refused() -> None:
+def test_a_figure_whose_stage_has_no_rounds_is_refused() -> None:
     no_tuning = with_changes(RunConfig(), {"instruction.rounds": 0})
     with pytest.raises(ConfigError, match=r"Fig\. 4 shows instruction, and instruction\.rounds is 0"):
         figure_config("fig4", no_tuning)
@@ -84,13 +86,13 @@ def test_a_figure_without_the_stage_that_it_shows_is_refused() -> None:
 def test_ids_differ_and_are_safe_in_an_address() -> None:
     ids = {new_comparison_id() for _ in range(50)}
     assert len(ids) == 50
-    assert all(len(found) == 8 and found.isalnum() for found in ids)
+    assert all(len(comparison) == 8 and comparison.isalnum() for comparison in ids)
 
 
 # ---- claims -------------------------------------------------------------------------------------------------------
 
 
-def test_claims_are_about_methods_of_their_figure_and_things_that_are_measured() -> None:
+def test_claims_are_about_methods_of_their_figure_and_known_measures() -> None:
     for claim in CLAIMS:
         assert set(claim.methods) <= set(FIGURES[claim.figure].methods)
         assert claim.subject not in claim.others and claim.others
@@ -100,7 +102,7 @@ def test_claims_are_about_methods_of_their_figure_and_things_that_are_measured()
         assert claim.by_payload == (claim.measure in ("delay_s_a_round", "energy_j_a_round"))
 
 
-def test_a_comparison_is_asked_only_what_its_methods_can_answer() -> None:
+def test_a_comparison_has_the_claims_about_its_own_methods_alone() -> None:
     assert [claim.figure for claim in claims_of(FIGURES["fig4"].methods)] == ["fig4", "fig4"]
     assert len(claims_of(FIGURES["fig5"].methods)) == 8
     assert [claim.sentence for claim in claims_of(["pwff", "pfl"])] == ["PWFF needs 43 % less energy than PFL."]
@@ -112,38 +114,38 @@ def test_a_comparison_is_asked_only_what_its_methods_can_answer() -> None:
 
 
 def test_an_outcome_of_three_stages() -> None:
-    found = outcome("abc", RunConfig(), whole_run("abc")).values
+    values = outcome_of("abc", RunConfig(), whole_run("abc")).values
     # five clients k = 0 … 4 of the script: accuracy 0.9 − 0.4/3 − k/100 after tuning, 0.86 − k/100 after alignment
-    assert found["tuned_accuracy"] == pytest.approx(0.9 - 0.4 / 3 - 0.02)
-    assert found["accuracy"] == pytest.approx(0.86 - 0.02)
-    assert found["loss"] == pytest.approx(2 - 0.86)  # not that of pairs
+    assert values["tuned_accuracy"] == pytest.approx(0.9 - 0.4 / 3 - 0.02)
+    assert values["accuracy"] == pytest.approx(0.86 - 0.02)
+    assert values["loss"] == pytest.approx(2 - 0.86)  # not that of pairs
     # helpfulness λ and harmlessness 1 − λ, λ = 0, ¼, ½, ¾, 1: the sum is 1, weighted λ² + (1 − λ)²
-    assert found["reward_sum"] == pytest.approx(1.0)
-    assert found["reward"] == pytest.approx((1 + 0.625 + 0.5 + 0.625 + 1) / 5)
+    assert values["reward_sum"] == pytest.approx(1.0)
+    assert values["reward"] == pytest.approx((1 + 0.625 + 0.5 + 0.625 + 1) / 5)
     # a client's upload takes 1 + k/10 s at 1 W in each of 3 + 2 + 4 rounds
-    assert (found["delay_s_a_round"], found["delay_s_in_all"]) == pytest.approx((1.4, 9 * 1.4))
-    assert (found["energy_j_a_round"], found["energy_j_in_all"]) == pytest.approx((6.0, 54.0))
-    assert found["uplink_bits_a_round"] == 5000
+    assert (values["delay_s_a_round"], values["delay_s_in_all"]) == pytest.approx((1.4, 9 * 1.4))
+    assert (values["energy_j_a_round"], values["energy_j_in_all"]) == pytest.approx((6.0, 54.0))
+    assert values["uplink_bits_a_round"] == 5000
 
 
-def test_a_round_is_one_in_which_the_methods_own_payload_is_sent() -> None:
-    dear = [
+def test_means_are_over_the_rounds_that_send_the_methods_own_payload() -> None:
+    costly = [
         record.model_copy(update={"energy_j": 1000.0}) if record.stage == "reward" else record for record in whole_run()
     ]
-    found = outcome("abc", RunConfig(), dear).values
-    assert found["energy_j_a_round"] == pytest.approx(6.0)
-    assert found["energy_j_in_all"] == pytest.approx(7 * 6.0 + 2 * 1000.0)
+    values = outcome_of("abc", RunConfig(), costly).values
+    assert values["energy_j_a_round"] == pytest.approx(6.0)
+    assert values["energy_j_in_all"] == pytest.approx(7 * 6.0 + 2 * 1000.0)
 
 
 def test_a_run_without_alignment_has_no_reward_even_if_rewards_were_learned() -> None:
-    found = outcome("abc", RunConfig(), whole_run()[:5]).values  # its last round scored the models before alignment
-    assert found["reward_sum"] is found["reward"] is found["refusal_rate"] is None
+    values = outcome_of("abc", RunConfig(), whole_run()[:5]).values  # its last round scored the models before alignment
+    assert values["reward_sum"] is values["reward"] is values["refusal_rate"] is None
 
 
 def test_a_run_without_rounds_measured_nothing_and_spent_nothing() -> None:
-    found = outcome("abc", RunConfig(), []).values
-    assert found["accuracy"] is None
-    assert found["energy_j_a_round"] == found["delay_s_in_all"] == 0.0
+    values = outcome_of("abc", RunConfig(), []).values
+    assert values["accuracy"] is None
+    assert values["energy_j_a_round"] == values["delay_s_in_all"] == 0.0
 
 
 def test_every_measure_has_a_metric_and_a_title_with_its_unit() -> None:
@@ -153,27 +155,27 @@ def test_every_measure_has_a_metric_and_a_title_with_its_unit() -> None:
 
 
 def test_the_run_table_is_in_si_units_with_nan_for_what_was_not_measured() -> None:
-    table = run_table([made("pwff", 3, accuracy=0.5)])
+    table = run_table([outcome("pwff", 3, accuracy=0.5)])
     assert table[["method", "seed", "run", "accuracy"]].to_numpy().tolist() == [["pwff", 3, "run", 0.5]]
     assert math.isnan(table["reward"].iloc[0])
     assert list(run_table([]).columns) == ["method", "seed", "run", *MEASURES]
 
 
 def test_the_method_table_is_a_row_a_method_in_the_order_of_methods() -> None:
-    found = [
-        made("local", 1, tuned_accuracy=0.5, accuracy=0.5),
-        made("pwff", 1, tuned_accuracy=0.5, accuracy=0.5),
-        made("pwff", 2, tuned_accuracy=0.7, accuracy=0.7),
+    outcomes = [
+        outcome("local", 1, tuned_accuracy=0.5, accuracy=0.5),
+        outcome("pwff", 1, tuned_accuracy=0.5, accuracy=0.5),
+        outcome("pwff", 2, tuned_accuracy=0.7, accuracy=0.7),
     ]
     # mean 0.6, deviations 0.1 each: sqrt(0.02 / 1) = 0.141
-    assert method_table(found).to_dict("records") == [
+    assert method_table(outcomes).to_dict("records") == [
         {"Method": "PWFF", "Runs": "2", "Accuracy [%]": "60.0 ± 14.1"},
         {"Method": "Local only", "Runs": "1", "Accuracy [%]": "50.0"},
     ]
 
 
-def test_accuracy_after_tuning_has_a_column_of_its_own_where_something_came_after_it() -> None:
-    assert shown_measures([made("pwff", 1, tuned_accuracy=0.5, accuracy=0.4)]) == ["tuned_accuracy", "accuracy"]
+def test_accuracy_after_tuning_has_its_own_column_where_a_later_stage_measured_accuracy() -> None:
+    assert shown_measures([outcome("pwff", 1, tuned_accuracy=0.5, accuracy=0.4)]) == ["tuned_accuracy", "accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -195,14 +197,14 @@ def test_mean_and_spread_in_the_measures_unit(measure: str, values: list[float |
     assert spread_text(measure, values) == text
 
 
-def test_a_tiny_spread_does_not_ask_for_endless_decimals() -> None:
-    assert around("energy_j_in_all", 12.1, 1e-15) == "12.100000 ± 0.000000"
+def test_a_tiny_spread_does_not_add_endless_decimals() -> None:
+    assert mean_text("energy_j_in_all", 12.1, 1e-15) == "12.100000 ± 0.000000"
 
 
 # ---- timing -------------------------------------------------------------------------------------------------------
 
 
-def test_seconds_are_those_of_earlier_rounds_of_the_same_stage() -> None:
+def test_expected_seconds_are_those_of_earlier_rounds_of_the_same_stage() -> None:
     base = with_changes(RunConfig(), {"instruction.rounds": 10, "reward.rounds": 3, "alignment.rounds": 5})
     earlier = [(RunConfig(seed=9), whole_run())]  # rounds of 1.5, 0.5 and 4 s, by the script
     runs = plan(base, ("pwff", "vanilla_fl"), (1, 2))
@@ -213,12 +215,12 @@ def test_seconds_are_those_of_earlier_rounds_of_the_same_stage() -> None:
 
 
 @pytest.mark.parametrize("path", ["clients", "instruction.batch_size", "backbone", "alignment.max_new_tokens"])
-def test_other_work_takes_other_time(path: str) -> None:
+def test_settings_with_more_computing_are_other_work(path: str) -> None:
     other = {"clients": 7, "instruction.batch_size": 9, "backbone": "gpt2", "alignment.max_new_tokens": 9}[path]
     assert not same_work(RunConfig(), with_changes(RunConfig(), {path: other}))
 
 
 @pytest.mark.parametrize("path", ["seed", "method", "channel.snr_db", "instruction.rounds", "price_as"])
-def test_what_costs_no_computing_is_the_same_work(path: str) -> None:
+def test_settings_without_computing_leave_the_work_the_same(path: str) -> None:
     other = {"seed": 7, "method": "local", "channel.snr_db": 9, "instruction.rounds": 9, "price_as": "gpt2"}[path]
     assert same_work(RunConfig(), with_changes(RunConfig(), {path: other}))
