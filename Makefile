@@ -29,7 +29,7 @@ KILLS ?= 200
 chaos: $(INSTALLED)  ## kill -9 a run KILLS times, break its store, fuzz what people put in; reports in build/chaos
 	$(BIN)/python -m tests.chaos --kills $(KILLS)
 
-screenshots: $(INSTALLED)  ## take the README's pictures; STORE=PATH shows runs of that store
+screenshots: $(INSTALLED)  ## take the documents' pictures; STORE=PATH shows runs of that store
 	$(BIN)/python tests/screenshots.py $(if $(STORE),--store "$(STORE)")
 
 foundation: $(INSTALLED)  ## make the embedded default in assets/ anew

@@ -1,4 +1,4 @@
-"""The README's picture of benchmarks/results.json: `python benchmarks/picture.py` draws it for both themes.
+"""The picture of benchmarks/results.json in docs/: `python benchmarks/picture.py` draws it for both themes.
 
 Needs a Chrome or Chromium, as pwff's export does.
 """

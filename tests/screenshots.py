@@ -1,4 +1,4 @@
-"""The README's pictures: `make screenshots`, or `python tests/screenshots.py --store PATH` for runs of one's own.
+"""The documents' pictures: `make screenshots`, or `python tests/screenshots.py --store PATH` for runs of one's own.
 
 Without a store the recorded demo is written into one; what needs its models, the clients' answers, is then left as it
 is. Pictures are reduced to 256 colours, which nobody sees and which halves them.
@@ -31,7 +31,7 @@ MOST_BYTES = 250_000
 
 
 class Picture(NamedTuple):
-    """A page as the README shows it."""
+    """A page as a document shows it."""
 
     name: str
     path: str  # with {run} for the run's id
@@ -103,7 +103,7 @@ def small(png: bytes) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Take the README's pictures of the pages.")
+    parser = argparse.ArgumentParser(description="Take the documents' pictures of the pages.")
     parser.add_argument("--store", type=Path, help="runs to show (default: the recorded demo)")
     parser.add_argument("--run", help="the run to show (default: the newest that finished)")
     parser.add_argument("--only", choices=[picture.name for picture in PICTURES], help="one picture instead of all")

@@ -1,6 +1,6 @@
 """The app as a person meets it: its own server on a store, and Chromium on its pages.
 
-For the browser suite (tests/e2e), the README's pictures (tests/screenshots.py) and benchmarks/page.py.
+For the browser suite (tests/e2e), the documents' pictures (tests/screenshots.py) and benchmarks/page.py.
 """
 
 from __future__ import annotations

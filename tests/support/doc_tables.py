@@ -1,8 +1,12 @@
-"""The tables of README.md that come from the code. `python tests/support/readme.py` writes them; a test checks them."""
+"""The tables of the documents that come from the code, each between two markers.
+
+`python -m tests.support.doc_tables` writes them; tests/test_docs.py checks them.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,10 +14,14 @@ from typing import Any
 from pwff_core.knobs import allowed_values, knobs
 from pwff_core.methods import METHODS
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-RESULTS = README.parent / "benchmarks" / "results.json"
-NAMES = {"adapters": "adapters", "lora": "LoRA"}
-SIDE_BY_SIDE = {  # rows of benchmarks/results.json: what ours is beside; a suffix says the number format of both
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = (
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+)
+RESULTS = ROOT / "benchmarks" / "results.json"
+GROUP_LABELS = {"adapters": "adapters", "lora": "LoRA"}
+SIDE_BY_SIDE = {  # a row of RESULTS and what ours is compared with; a suffix says the number format of both
     "instruction/peft": "a loop over clients with `peft` models",
     "instruction/sfttrainer": "TRL's `SFTTrainer`, a new one a client, as OpenFedLLM does",
     "instruction/flower": "a Flower simulation of such clients, as FlowerTune does",
@@ -26,23 +34,23 @@ def knob_table() -> str:
     lines = ["| flag | symbol | default | what it takes | what it is |", "|---|---|---|---|---|"]
     for path, knob in knobs().items():
         flag = "--" + path.replace("_", "-")
-        shown = f"{knob.value:g}" if isinstance(knob.value, float) else str(knob.value).lower()
+        default = f"{knob.value:g}" if isinstance(knob.value, float) else str(knob.value).lower()
         takes = allowed_values(knob).removeprefix("give ")
-        lines.append(f"| `{flag}` | {knob.symbol} | {shown} | {takes} | {knob.help} |")
+        lines.append(f"| `{flag}` | {knob.symbol} | {default} | {takes} | {knob.help} |")
     return "\n".join(lines)
 
 
 def method_table() -> str:
     lines = ["| method | trains | uploads | what it is |", "|---|---|---|---|"]
     for row in METHODS.values():
-        trains = ", ".join(NAMES[group] for group in row.trains)
-        uploads = ", ".join(NAMES[group] for group in row.uploads) or "nothing"
+        trains = ", ".join(GROUP_LABELS[group] for group in row.trains)
+        uploads = ", ".join(GROUP_LABELS[group] for group in row.uploads) or "nothing"
         lines.append(f"| `{row.id}` {row.label} | {trains} | {uploads} | {row.summary} |")
     return "\n".join(lines)
 
 
 def bench_tables() -> str:
-    """What `make bench` measured last; of what it did not measure there is no row."""
+    """What `make bench` measured last. What it did not measure has no row."""
     rows: dict[str, dict[str, Any]] = {row["name"]: row for row in json.loads(RESULTS.read_text(encoding="utf-8"))}
     tables = (_side_by_side(rows), _clients(rows), _backbones(rows), _operations(rows))
     return "\n\n".join("\n".join(table) for table in tables if len(table) > 2)
@@ -69,12 +77,12 @@ def _spread(row: dict[str, Any], unit: float, form: str) -> str:
 
 def _clients(rows: dict[str, dict[str, Any]]) -> list[str]:
     lines = ["| clients | instruction round [s] | of that with the fewest | peak memory [MB] |", "|---|---|---|---|"]
-    more = list(_starting(rows, "scaling/clients-"))
+    scaling = list(_starting(rows, "scaling/clients-"))
     memory = rows.get("memory/per-client", {"peak_mb": {}})
     for clients, peak in memory["peak_mb"].items():
-        row = next((row for row in more if row["name"].endswith(f"-{clients}")), None)
-        took, ratio = (row["other_s"], _spread(row, 1.0, "{:.2f}")) if row else (more[0]["ours_s"], "1")
-        lines.append(f"| {clients} | {took:.2f} | {ratio} | {peak} |")
+        row = next((row for row in scaling if row["name"].endswith(f"-{clients}")), None)
+        round_s, ratio = (row["other_s"], _spread(row, 1.0, "{:.2f}")) if row else (scaling[0]["ours_s"], "1")
+        lines.append(f"| {clients} | {round_s:.2f} | {ratio} | {peak} |")
     return lines
 
 
@@ -106,13 +114,13 @@ TABLES = {"knobs": knob_table, "methods": method_table, "bench": bench_tables}
 
 
 def with_tables(text: str) -> str:
-    """The README with every table between its markers made anew."""
+    """A document with every table between its markers made anew."""
     for name, table in TABLES.items():
-        before, rest = text.split(f"<!-- {name} -->\n")
-        after = rest.split(f"<!-- /{name} -->")[1]
-        text = f"{before}<!-- {name} -->\n{table()}\n<!-- /{name} -->{after}"
+        between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text = between.sub(lambda marker, table=table: f"{marker[1]}{table()}\n{marker[2]}", text)
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for document in DOCUMENTS:
+        document.write_text(with_tables(document.read_text(encoding="utf-8")), encoding="utf-8")
