@@ -49,7 +49,7 @@ def play(key: str, changes: dict[str, object]) -> tuple[str, dict[str, float]]:
     torch.set_num_threads(1)
     federation = prepare(with_changes(RunConfig(), BASE | changes))
     stage = federation.stages["instruction"]
-    server = Server(stage.shared(), stage.amounts)
+    server = Server(stage.shared(), stage.num_examples)
     for number in range(1, federation.rounds_total + 1):  # as the round loop does, but tested at the end alone
         stage.train(number)
         server.average(np.ones(federation.config.clients, dtype=bool))

@@ -51,7 +51,7 @@ def play(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
     def played(federation: Federation, stage: Stage) -> float:
         """All rounds of a stage, without tests between them; the energy of their uploads [J]."""
-        server = Server(federation.stages[stage].shared(), federation.stages[stage].amounts)
+        server = Server(federation.stages[stage].shared(), federation.stages[stage].num_examples)
         rounds = range(1, federation.rounds[stage] + 1)
         return sum(float(play_round(federation, stage, server, number).energy_j.sum()) for number in rounds)
 

@@ -154,7 +154,7 @@ class PeftLoop:
 
     def __init__(self, clients: Clients, placed: np.ndarray) -> None:
         self.clients, self.models = clients, plain_clients(clients, placed)
-        self.amounts = [float(len(mine.train)) for mine in clients.splits]
+        self.num_examples = [float(len(mine.train)) for mine in clients.splits]
         self.losses: list[list[float]] = []  # of the last round, by client and step
         self.played = 0
 
@@ -163,7 +163,7 @@ class PeftLoop:
         self.played += 1
         rows = round_rows(self.clients, self.played)
         self.losses = [self.train(client, mine) for client, mine in zip(self.models, rows, strict=True)]
-        average([model.groups["adapters"] for model in self.models], self.amounts)
+        average([model.groups["adapters"] for model in self.models], self.num_examples)
 
     def train(self, client: PlainClient, steps: Sequence[Sequence[Encoded]]) -> list[float]:
         """One client's local steps; their losses."""
@@ -178,9 +178,9 @@ class PeftLoop:
 
 
 @torch.no_grad()
-def average(uploads: Sequence[dict[str, nn.Parameter]], amounts: Sequence[float]) -> None:
-    """Everybody's tensors become their mean, weighted by amounts of data."""
-    weights = torch.tensor(amounts) / sum(amounts)
+def average(uploads: Sequence[dict[str, nn.Parameter]], num_examples: Sequence[float]) -> None:
+    """Everybody's tensors become their mean, weighted by numbers of examples."""
+    weights = torch.tensor(num_examples) / sum(num_examples)
     for name in uploads[0]:
         mean = torch.tensordot(weights, torch.stack([upload[name] for upload in uploads]), dims=1)
         for upload in uploads:

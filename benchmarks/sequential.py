@@ -22,7 +22,7 @@ from pwff_core import seeds
 from pwff_core.data.encoding import prompt_text
 from pwff_core.engine.federation import Federation
 from pwff_core.engine.models.critics import CriticBatch
-from pwff_core.engine.models.encoder import Reading, Text
+from pwff_core.engine.models.encoder import EncodedTexts, Text
 from pwff_core.engine.stages import ppo
 from pwff_core.engine.stages.batches import LENGTH_JITTER
 from pwff_core.engine.stages.instruction import ADAM_BETAS, ADAM_EPSILON, trained
@@ -130,10 +130,10 @@ class SequentialAlignment:
         """Rewards a token of each axis, (1, n, R)."""
         with self.autocast():
             before = log_probs(self.references[client], answers, range(len(texts)), mask, self.settings.temperature)
-        reading = Reading(self.rewards[client].encoder, [texts])
+        encoded = EncodedTexts(self.rewards[client].encoder, [texts])
         return {
             axis: ppo.token_rewards(
-                self.rewards[client].score(axis, reading), old - before, mask, self.settings.kl_coefficient
+                self.rewards[client].score(axis, encoded), old - before, mask, self.settings.kl_coefficient
             )
             for axis in self.federation.method.rewards
         }

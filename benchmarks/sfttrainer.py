@@ -82,7 +82,7 @@ class SftLoop:
 
     def __init__(self, clients: Clients, placed: np.ndarray) -> None:
         self.clients, self.models = clients, plain_clients(clients, placed)
-        self.amounts = [float(len(mine.train)) for mine in clients.splits]
+        self.num_examples = [float(len(mine.train)) for mine in clients.splits]
         self.losses: list[float] = []  # of the last round: each client's mean over its steps
         self.played = 0
 
@@ -91,4 +91,4 @@ class SftLoop:
         self.played += 1
         rows = round_rows(self.clients, self.played)
         self.losses = [train(model, self.clients, mine) for model, mine in zip(self.models, rows, strict=True)]
-        average([model.groups["adapters"] for model in self.models], self.amounts)
+        average([model.groups["adapters"] for model in self.models], self.num_examples)

@@ -44,7 +44,7 @@ class Ours:
             self.federation.stages["reward"].train(1)
             self.federation.begin_alignment()
         self.stage = self.federation.stages[stage]
-        self.server = Server(self.stage.shared(), self.stage.amounts)
+        self.server = Server(self.stage.shared(), self.stage.num_examples)
         self.played = 0
 
     @property

@@ -198,7 +198,7 @@ def crossing_table(config: RunConfig, geometry: Geometry) -> pd.DataFrame:
 
 
 def _cell_text(part: Part, cell: Cell, float_bits: int) -> str:
-    size = with_prefix(cell.numbers * float_bits, "bit")
+    size = with_prefix(cell.num_params * float_bits, "bit")
     return {
         "uploaded": f"↑ **uploaded: {size}**",
         "home": f"⌂ at home: {'up to ' if part == 'lora' else ''}{size}",
@@ -208,7 +208,7 @@ def _cell_text(part: Part, cell: Cell, float_bits: int) -> str:
 
 
 def _sent_text(cells: dict[Part, Cell], float_bits: int) -> str:
-    sent = sum(cell.numbers for part, cell in cells.items() if cell.fate == "uploaded" and part != "reward")
+    sent = sum(cell.num_params for part, cell in cells.items() if cell.fate == "uploaded" and part != "reward")
     return with_prefix(float_bits * sent, "bit") if sent else "nothing"
 
 

@@ -174,15 +174,15 @@ def _reward_story(config: RunConfig) -> None:
                 "In stage 2 the clients send reward models: by the paper's letter a whole DistilBERT each. With the "
                 f"{told.rounded.name} numbers that one usually quotes for it, that is "
                 f"{with_prefix(told.rounded.bits, 'bit')} and {told.rounded.delay_s:,.0f} s on this link; counted "
-                f"exactly, with its head, {whole.numbers:,} numbers and {whole.delay_s:,.0f} s. There are two of them, "
-                "one for each kind of reward, in every round."
+                f"exactly, with its head, {whole.num_params:,} numbers and {whole.delay_s:,.0f} s. There are two of "
+                "them, one for each kind of reward, in every round."
             )
         )
         st.markdown(
             _prose(
-                f"A head alone, on an encoder that everyone has and nobody trains, is {head.numbers:,} numbers: "
-                f"{value_text(head.delay_s, 's')}, {whole.numbers / head.numbers:,.0f} times less. So pwff trains the "
-                "head by default; the knob Trainable on the Live page has the paper's letter."
+                f"A head alone, on an encoder that everyone has and nobody trains, is {head.num_params:,} numbers: "
+                f"{value_text(head.delay_s, 's')}, {whole.num_params / head.num_params:,.0f} times less. So pwff "
+                "trains the head by default; the knob Trainable on the Live page has the paper's letter."
             )
         )
     rows = [told.whole, told.adapters, told.head]

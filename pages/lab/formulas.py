@@ -25,12 +25,12 @@ from pwff_core.wireless.payload import (
     ADAPTERS_PER_BLOCK,
     DISTILBERT_WIDTH,
     Geometry,
-    adapter_numbers,
-    head_numbers,
-    lora_numbers,
+    num_adapter_params,
+    num_head_params,
+    num_lora_params,
+    num_reward_upload_params,
+    num_upload_params,
     pricing_geometry,
-    reward_numbers,
-    upload_numbers,
 )
 
 _GOLDSMITH = "A. Goldsmith, Wireless Communications, 2005"
@@ -106,7 +106,7 @@ def _rates(config: RunConfig) -> list[Formula]:
 def _sizes(config: RunConfig, geometry: Geometry) -> list[Formula]:
     priced = pricing_geometry(config, geometry)
     sites, d, b, r = ADAPTERS_PER_BLOCK * priced.blocks, priced.width, config.adapter.bottleneck, config.lora.rank
-    adapters, lora = adapter_numbers(priced, b), lora_numbers(priced, r)
+    adapters, lora = num_adapter_params(priced, b), num_lora_params(priced, r)
     wide = 3 * d + priced.query + priced.key + priced.value
     return [
         Formula(
@@ -129,7 +129,7 @@ def _sizes(config: RunConfig, geometry: Geometry) -> list[Formula]:
 
 def _costs(config: RunConfig, geometry: Geometry) -> list[Formula]:
     channel, method, told = config.channel, METHODS[config.method], estimate(config, geometry)
-    numbers = upload_numbers(method, geometry, config)
+    numbers = num_upload_params(method, geometry, config)
     sent = " + ".join(tex(f"{size:,}") for size in numbers.values()) or "0"
     groups = " and ".join(GROUP_LABELS[group] for group in numbers) or "nothing"
     bits, rate = _exact(told.uplink_bits, "bit"), _exact(expected_rate_bps(channel), "bit/s")
@@ -162,7 +162,7 @@ def _costs(config: RunConfig, geometry: Geometry) -> list[Formula]:
 
 def _reward_cost(config: RunConfig) -> list[Formula]:
     method = METHODS[config.method]
-    total, hidden = reward_numbers(method, config), config.reward.hidden
+    total, hidden = num_reward_upload_params(method, config), config.reward.hidden
     if not total:
         return []
     bits, models = config.float_bits * total, len(method.rewards)
@@ -173,7 +173,7 @@ def _reward_cost(config: RunConfig) -> list[Formula]:
             f"{config.float_bits} \\cdot {models} \\cdot {tex(f'{total // models:,}')} = {tex(_exact(bits, 'bit'))}",
             _exact(bits, "bit"),
             f"{count(models, 'reward model')} a client; of each the head is uploaded, "
-            f"{head_numbers(DISTILBERT_WIDTH, hidden):,} numbers ({hidden} inner units)"
+            f"{num_head_params(DISTILBERT_WIDTH, hidden):,} numbers ({hidden} inner units)"
             f"{' and the whole encoder' if config.reward.trainable == 'all' else ' over a frozen DistilBERT'}. "
             f"That takes {value_text(seconds, 's')} a round.", f"{_PAPER}-A",
         )

@@ -12,7 +12,7 @@ from pwff_core.figures.frames import value_text
 from pwff_core.methods import METHODS, Group
 from pwff_core.units import with_prefix
 from pwff_core.wireless.link import Estimate, estimate
-from pwff_core.wireless.payload import Geometry, adapter_numbers, geometry_of, lora_numbers, pricing_geometry
+from pwff_core.wireless.payload import Geometry, geometry_of, num_adapter_params, num_lora_params, pricing_geometry
 
 
 def priced(config: RunConfig) -> Geometry | None:
@@ -23,8 +23,8 @@ def priced(config: RunConfig) -> Geometry | None:
 def group_bits(config: RunConfig, geometry: Geometry) -> dict[Group, int]:
     """Bits of each tensor group of one client, whether it is uploaded or not; LoRA at all its sites."""
     numbers: dict[Group, int] = {
-        "adapters": adapter_numbers(geometry, config.adapter.bottleneck),
-        "lora": lora_numbers(geometry, config.lora.rank),
+        "adapters": num_adapter_params(geometry, config.adapter.bottleneck),
+        "lora": num_lora_params(geometry, config.lora.rank),
     }
     return {group: config.float_bits * count for group, count in numbers.items()}
 

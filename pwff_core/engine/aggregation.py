@@ -18,21 +18,28 @@ def weighted_mean(stacked: Tensor, weights: Tensor) -> Tensor:
 
 
 class Server:
-    """What a stage's clients send up, and the server's copy of it: at first, the common start."""
+    """The server's copy of what a stage's clients upload, and the average that renews it.
 
-    def __init__(self, stacks: Sequence[dict[str, Tensor]], amounts: Sequence[float]) -> None:
-        self._stacks, self._amounts = stacks, torch.tensor(amounts)
+    `stacks` are the clients' own tensors by name, each (K, …), a chunk of clients a dictionary; at first all clients
+    are equal, and so is the copy. `num_examples` (K,) weights the average.
+    """
+
+    def __init__(self, stacks: Sequence[dict[str, Tensor]], num_examples: Sequence[float]) -> None:
+        self._stacks, self._num_examples = stacks, torch.tensor(num_examples)
         self.copy = {name: stacked.detach()[0].clone() for name, stacked in stacks[0].items()} if stacks else {}
 
     @property
-    def numbers(self) -> int:
-        """Numbers that one client uploads a round."""
+    def num_params(self) -> int:
+        """Parameters that one client uploads a round."""
         return sum(tensor.numel() for tensor in self.copy.values())
 
     @torch.no_grad()
     def average(self, delivered: NDArray[np.bool_]) -> None:
-        """Average what arrived, weighted by amounts of data; every client goes on from the server's copy."""
-        weights = self._amounts * torch.from_numpy(delivered)
+        """Average the uploads that were `delivered` (K,), weighted by examples, and give every client the copy.
+
+        Where none was delivered, every client still gets the server's copy of the round before.
+        """
+        weights = self._num_examples * torch.from_numpy(delivered)  # (K,)
         for name, copy in self.copy.items():
             stacks = [stack[name] for stack in self._stacks]
             if weights.any():

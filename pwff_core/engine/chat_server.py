@@ -24,7 +24,7 @@ from pwff_core.data.encoding import prompt_text, prompt_tokens, without_beginnin
 from pwff_core.data.preferences import refuses
 from pwff_core.engine.models.backbone import load_backbone
 from pwff_core.engine.models.decoding import decode
-from pwff_core.engine.models.encoder import Reading, Text, load_encoder
+from pwff_core.engine.models.encoder import EncodedTexts, Text, load_encoder
 from pwff_core.engine.models.reward_models import RewardModels
 from pwff_core.engine.models.saved_models import SavedModels, cohort_of, load
 from pwff_core.errors import ConfigError, PwffError
@@ -84,8 +84,8 @@ class Talker:
         if self.judge is None:
             return [{} for _ in texts]
         answers = [Text(prompt, f" {text}" if text else "", end) for text, end in zip(texts, ended, strict=True)]
-        reading = Reading(self.judge.encoder, [answers])  # one judge for all clients
-        by_axis = {axis: self.judge.score(axis, reading)[0].tolist() for axis in AXES}
+        encoded = EncodedTexts(self.judge.encoder, [answers])  # one judge for all clients
+        by_axis = {axis: self.judge.score(axis, encoded)[0].tolist() for axis in AXES}
         return [{axis: scores[index] for axis, scores in by_axis.items()} for index in range(len(texts))]
 
 

@@ -45,7 +45,7 @@ from pwff_core.knobs import steered
 from pwff_core.methods import METHODS
 from pwff_core.records import ClientProfile, ClientRecord, RoundRecord, Stage, Value
 from pwff_core.wireless.link import Transfer, transfer
-from pwff_core.wireless.payload import Geometry, reward_numbers, upload_numbers
+from pwff_core.wireless.payload import Geometry, num_reward_upload_params, num_upload_params
 
 AnyStage: TypeAlias = InstructionStage | RewardStage | AlignmentStage
 MEASURES = tuple(  # of a round: means over its clients
@@ -228,7 +228,7 @@ def play_stage(federation: Federation, stage: Stage, played: Sequence[RoundRecor
     if played and played[-1].stage_end:
         return
     playing, rounds = federation.stages[stage], federation.rounds[stage]
-    server = Server(playing.shared(), playing.amounts)  # between rounds its copy is what every client has
+    server = Server(playing.shared(), playing.num_examples)  # between rounds its copy is what every client has
     past = list(played)
     while not past or not past[-1].stage_end:
         begun, number = time.perf_counter(), len(past) + 1
@@ -263,11 +263,11 @@ def play_round(federation: Federation, stage: Stage, server: Server, number: int
 
 def priced_bits(federation: Federation, stage: Stage, server: Server) -> int:
     """Bits that one client uploads a round: counted from the tensors, or the paper's models' where so priced."""
-    config, numbers = federation.config, server.numbers
+    config, numbers = federation.config, server.num_params
     if config.price_as != "backbone" and stage == "reward":
-        numbers = reward_numbers(federation.method, config)
+        numbers = num_reward_upload_params(federation.method, config)
     elif config.price_as != "backbone":
-        numbers = sum(upload_numbers(federation.method, federation.geometry, config).values())
+        numbers = sum(num_upload_params(federation.method, federation.geometry, config).values())
     return numbers * config.float_bits
 
 

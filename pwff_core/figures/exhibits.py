@@ -139,7 +139,7 @@ def upload_figure(rows: Sequence[Upload], *, theme: Theme = "light") -> go.Figur
 def upload_table(rows: Sequence[Upload]) -> pd.DataFrame:
     """The numbers behind the bars, a row each."""
     return pd.DataFrame({
-        "Upload": [row.name for row in rows], "Numbers": [row.numbers for row in rows],
+        "Upload": [row.name for row in rows], "Numbers": [row.num_params for row in rows],
         "Bits [Mbit]": [row.bits / 1e6 for row in rows], "Delay [s]": [row.delay_s for row in rows],
         "Energy of a client [J]": [row.energy_j for row in rows],
     })  # fmt: skip

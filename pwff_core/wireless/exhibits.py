@@ -12,12 +12,12 @@ from pwff_core.config import ChannelConfig, RunConfig, preset_config
 from pwff_core.units import db_to_linear
 from pwff_core.wireless.link import expected_rate_bps, outage_probability
 from pwff_core.wireless.payload import (
-    DISTILBERT_NUMBERS,
+    DISTILBERT_PARAMS,
     DISTILBERT_WIDTH,
     GPT2_SMALL,
-    adapter_numbers,
-    head_numbers,
-    lora_numbers,
+    num_adapter_params,
+    num_head_params,
+    num_lora_params,
 )
 from pwff_core.wireless.sampling import (
     lost_share,
@@ -55,7 +55,7 @@ class Rank(NamedTuple):
 def paper_rank(rank: int) -> Rank:
     """The paper's uploads (GPT-2 small, its bottleneck) at another rank."""
     bottleneck = preset_config("paper").adapter.bottleneck
-    return Rank(rank, adapter_numbers(GPT2_SMALL, bottleneck), lora_numbers(GPT2_SMALL, rank))
+    return Rank(rank, num_adapter_params(GPT2_SMALL, bottleneck), num_lora_params(GPT2_SMALL, rank))
 
 
 def fitting_ranks(claim: float, highest: int) -> list[int]:
@@ -119,7 +119,7 @@ class Upload(NamedTuple):
     """One upload of one client, as the closed form expects it."""
 
     name: str
-    numbers: int
+    num_params: int
     bits: int
     delay_s: float
     energy_j: float
@@ -143,10 +143,10 @@ class RewardUploads(NamedTuple):
 
 def reward_uploads(config: RunConfig) -> RewardUploads:
     """What one reward model costs, by what is trained of it; link and width of the head are the config's."""
-    head = head_numbers(DISTILBERT_WIDTH, config.reward.hidden)
+    head = num_head_params(DISTILBERT_WIDTH, config.reward.hidden)
     return RewardUploads(
         upload("66 million", ROUNDED_DISTILBERT, config),
-        upload("whole DistilBERT", DISTILBERT_NUMBERS + head, config),
+        upload("whole DistilBERT", DISTILBERT_PARAMS + head, config),
         upload("all adapters of GPT-2", paper_rank(1).adapters, config),
         upload("reward head", head, config),
     )

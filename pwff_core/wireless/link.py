@@ -21,7 +21,7 @@ from pwff_core.config import ChannelConfig, RunConfig
 from pwff_core.methods import METHODS
 from pwff_core.units import db_to_linear, linear_to_db
 from pwff_core.wireless.fading import gains
-from pwff_core.wireless.payload import Geometry, uplink_bits, upload_numbers
+from pwff_core.wireless.payload import Geometry, num_upload_params, uplink_bits
 
 BULK_ABOVE_BLOCKS = 100_000  # with more blocks than this to go, most of them are drawn as one normal sum
 _SIMULATED_TAIL = 0.1  # at least this share of BULK_ABOVE_BLOCKS is left to be simulated one by one
@@ -86,7 +86,7 @@ def estimate(config: RunConfig, geometry: Geometry) -> Estimate:
     `geometry` is the backbone's own; `price_as` is applied.
     """
     channel = config.channel
-    bits = uplink_bits(upload_numbers(METHODS[config.method], geometry, config), config.float_bits)
+    bits = uplink_bits(num_upload_params(METHODS[config.method], geometry, config), config.float_bits)
     rate = expected_rate_bps(channel)
     delay = min(bits / rate, channel.deadline_s)
     energy = channel.transmit_power_w * delay

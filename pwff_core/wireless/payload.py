@@ -28,7 +28,7 @@ class Geometry(NamedTuple):
 
 
 GPT2_SMALL = Geometry(12, 768, 768, 768, 768)
-DISTILBERT_NUMBERS, DISTILBERT_WIDTH = 66_362_880, 768  # distilbert-base-uncased without its heads
+DISTILBERT_PARAMS, DISTILBERT_WIDTH = 66_362_880, 768  # distilbert-base-uncased without its heads
 
 Part = Literal["adapters", "lora", "reward"]  # the groups of alignment and, in reward learning, the reward models
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -39,7 +39,7 @@ class Cell(NamedTuple):
     """What becomes of one tensor group under a method."""
 
     fate: Fate
-    numbers: int  # of one client, LoRA at all its sites; 0 where nothing is trained
+    num_params: int  # of one client, LoRA at all its sites; 0 where nothing is trained
 
 
 def geometry_of(backbone: str) -> Geometry | None:
@@ -82,7 +82,7 @@ def pricing_geometry(config: RunConfig, geometry: Geometry | None) -> Geometry |
     return GPT2_SMALL if config.price_as == "gpt2" else geometry
 
 
-def adapter_numbers(geometry: Geometry, bottleneck: int) -> int:
+def num_adapter_params(geometry: Geometry, bottleneck: int) -> int:
     """Numbers in all 3n adapters of one client.
 
     An adapter is d → b → d with both biases, 2·d·b + b + d numbers (Houlsby et al., arXiv 1902.00751, section 2.1).
@@ -91,7 +91,7 @@ def adapter_numbers(geometry: Geometry, bottleneck: int) -> int:
     return ADAPTERS_PER_BLOCK * geometry.blocks * one
 
 
-def lora_numbers(geometry: Geometry, rank: int) -> int:
+def num_lora_params(geometry: Geometry, rank: int) -> int:
     """Numbers in all 3n LoRA modules (query, key and value of every block) of one client.
 
     A module on a d_in → d_out projection is A (d_in, r) and B (r, d_out), r·(d_in + d_out) numbers
@@ -101,7 +101,7 @@ def lora_numbers(geometry: Geometry, rank: int) -> int:
     return geometry.blocks * sum(rank * (geometry.width + output) for output in outputs)
 
 
-def upload_numbers(method: Method, geometry: Geometry, config: RunConfig) -> dict[Group, int]:
+def num_upload_params(method: Method, geometry: Geometry, config: RunConfig) -> dict[Group, int]:
     """Numbers that one client uploads in a round, by tensor group; empty where the method sends nothing.
 
     A group that is averaged goes up whole, LoRA at all 3n sites, whatever the client's device class.
@@ -109,8 +109,8 @@ def upload_numbers(method: Method, geometry: Geometry, config: RunConfig) -> dic
     """
     priced = pricing_geometry(config, geometry)
     sizes: dict[Group, int] = {
-        "adapters": adapter_numbers(priced, config.adapter.bottleneck),
-        "lora": lora_numbers(priced, config.lora.rank),
+        "adapters": num_adapter_params(priced, config.adapter.bottleneck),
+        "lora": num_lora_params(priced, config.lora.rank),
     }
     return {group: sizes[group] for group in method.uploads}
 
@@ -120,20 +120,20 @@ def uplink_bits(numbers: Mapping[Group, int], float_bits: int) -> int:
     return float_bits * sum(numbers.values())
 
 
-def head_numbers(width: int, hidden: int) -> int:
+def num_head_params(width: int, hidden: int) -> int:
     """Numbers of a reward model's head: 3·width inputs (features), `hidden` inner units, one output."""
     return (3 * width + 1) * hidden + hidden + 1
 
 
-def reward_model_numbers(config: RunConfig) -> int:
+def num_reward_model_params(config: RunConfig) -> int:
     """Numbers that are trained in one reward model, priced as if its encoder were DistilBERT."""
-    encoder = DISTILBERT_NUMBERS if config.reward.trainable == "all" else 0
-    return head_numbers(DISTILBERT_WIDTH, config.reward.hidden) + encoder
+    encoder = DISTILBERT_PARAMS if config.reward.trainable == "all" else 0
+    return num_head_params(DISTILBERT_WIDTH, config.reward.hidden) + encoder
 
 
-def reward_numbers(method: Method, config: RunConfig) -> int:
+def num_reward_upload_params(method: Method, config: RunConfig) -> int:
     """Numbers that one client uploads in a round of reward learning."""
-    return len(method.rewards) * reward_model_numbers(config) if method.uploads else 0
+    return len(method.rewards) * num_reward_model_params(config) if method.uploads else 0
 
 
 def fates(method: Method, geometry: Geometry, config: RunConfig) -> dict[Part, Cell]:
@@ -144,9 +144,9 @@ def fates(method: Method, geometry: Geometry, config: RunConfig) -> dict[Part, C
     """
     priced = pricing_geometry(config, geometry)
     sizes: dict[Part, int] = {
-        "adapters": adapter_numbers(priced, config.adapter.bottleneck),
-        "lora": lora_numbers(priced, config.lora.rank),
-        "reward": len(method.rewards) * reward_model_numbers(config),
+        "adapters": num_adapter_params(priced, config.adapter.bottleneck),
+        "lora": num_lora_params(priced, config.lora.rank),
+        "reward": len(method.rewards) * num_reward_model_params(config),
     }
     trained: set[Part] = {*method.trains, *(("reward",) if method.rewards else ())}
     sent: set[Part] = {*method.uploads, *(("reward",) if method.rewards and method.uploads else ())}

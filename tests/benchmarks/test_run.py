@@ -61,7 +61,7 @@ simulation = Simulation(ours.config, 1)
 simulation.run(0)
 upload = loop.models[0].groups["adapters"]
 apart = max(float((simulation.arrays[name] - upload[name].detach()).abs().max()) for name in upload)
-mean = sum(a * b for a, b in zip(loop.losses, loop.amounts)) / sum(loop.amounts)
+mean = sum(a * b for a, b in zip(loop.losses, loop.num_examples)) / sum(loop.num_examples)
 print(json.dumps([apart, simulation.losses[0] - mean]))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -26,9 +26,9 @@ def test_rank_8_fits_and_rank_96_does_not() -> None:
 def test_one_reward_model_over_the_papers_link() -> None:
     told = reward_uploads(preset_config("paper"))
     assert told.rounded.delay_s == pytest.approx(1231, abs=0.5)
-    assert told.whole.numbers == 66_362_880 + 147_585
-    assert told.head.numbers == 147_585
-    assert told.whole.delay_s == pytest.approx(told.whole.numbers * 32 / 1.7160e6, rel=1e-4)
+    assert told.whole.num_params == 66_362_880 + 147_585
+    assert told.head.num_params == 147_585
+    assert told.whole.delay_s == pytest.approx(told.whole.num_params * 32 / 1.7160e6, rel=1e-4)
     assert told.adapters.delay_s == pytest.approx(10.83, abs=5e-3)
     half = reward_uploads(with_changes(preset_config("paper"), {"float_bits": 16, "channel.transmit_power_w": 2.0}))
     assert half.rounded.delay_s == pytest.approx(told.rounded.delay_s / 2)

@@ -21,15 +21,15 @@ from pwff_core.wireless.link import ergodic_rate_bps
 from pwff_core.wireless.payload import (
     GPT2_SMALL,
     Geometry,
-    adapter_numbers,
     fates,
     geometry_of,
-    head_numbers,
-    lora_numbers,
+    num_adapter_params,
+    num_head_params,
+    num_lora_params,
+    num_reward_upload_params,
+    num_upload_params,
     pricing_geometry,
-    reward_numbers,
     uplink_bits,
-    upload_numbers,
 )
 
 TINY = Geometry(blocks=2, width=6, query=6, key=6, value=6)
@@ -40,23 +40,23 @@ def count(module: nn.Module) -> int:
 
 
 def test_the_paper_s_numbers_by_hand() -> None:
-    assert adapter_numbers(GPT2_SMALL, 10) == 36 * (2 * 768 * 10 + 10 + 768) == 36 * 16_138 == 580_968
-    assert lora_numbers(GPT2_SMALL, 8) == 36 * 2 * 768 * 8 == 442_368
-    assert lora_numbers(GPT2_SMALL, 96) == 36 * 2 * 768 * 96 == 5_308_416
+    assert num_adapter_params(GPT2_SMALL, 10) == 36 * (2 * 768 * 10 + 10 + 768) == 36 * 16_138 == 580_968
+    assert num_lora_params(GPT2_SMALL, 8) == 36 * 2 * 768 * 8 == 442_368
+    assert num_lora_params(GPT2_SMALL, 96) == 36 * 2 * 768 * 96 == 5_308_416
 
 
 def test_rank_8_fits_the_paper_s_figure_5_and_rank_96_does_not() -> None:
-    adapters = adapter_numbers(GPT2_SMALL, 10)
-    saved = {rank: 1 - adapters / (adapters + lora_numbers(GPT2_SMALL, rank)) for rank in (8, 96)}
+    adapters = num_adapter_params(GPT2_SMALL, 10)
+    saved = {rank: 1 - adapters / (adapters + num_lora_params(GPT2_SMALL, rank)) for rank in (8, 96)}
     assert saved[8] == pytest.approx(0.432, abs=5e-4)  # "43 % less energy than PFL"
     assert saved[96] > 0.9
-    assert lora_numbers(GPT2_SMALL, 8) < adapters < lora_numbers(GPT2_SMALL, 96)  # Shepherd is the cheapest only at 8
+    assert num_lora_params(GPT2_SMALL, 8) < adapters < num_lora_params(GPT2_SMALL, 96)  # Shepherd is cheapest only at 8
 
 
 @pytest.mark.parametrize(("width", "bottleneck", "blocks"), [(768, 10, 12), (6, 2, 2), (64, 5, 3)])
 def test_adapters_against_torch(width: int, bottleneck: int, blocks: int) -> None:
     one = nn.Sequential(nn.Linear(width, bottleneck), nn.GELU(), nn.Linear(bottleneck, width))
-    assert adapter_numbers(Geometry(blocks, width, width, width, width), bottleneck) == 3 * blocks * count(one)
+    assert num_adapter_params(Geometry(blocks, width, width, width, width), bottleneck) == 3 * blocks * count(one)
 
 
 def test_lora_against_peft_with_grouped_queries() -> None:
@@ -67,15 +67,15 @@ def test_lora_against_peft_with_grouped_queries() -> None:
     with torch.device("meta"):
         model = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=4, target_modules=["q_proj", "k_proj", "v_proj"]))
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    assert lora_numbers(Geometry(2, 12, 18, 6, 6), 4) == trained == 2 * 4 * (3 * 12 + 18 + 6 + 6)
+    assert num_lora_params(Geometry(2, 12, 18, 6, 6), 4) == trained == 2 * 4 * (3 * 12 + 18 + 6 + 6)
 
 
 @given(blocks=st.integers(1, 48), width=st.integers(1, 4096), rank=st.integers(1, 256))
 def test_sizes_are_proportional_to_blocks_and_rank(blocks: int, width: int, rank: int) -> None:
     one = Geometry(1, width, width, width, width)
     many = one._replace(blocks=blocks)
-    assert lora_numbers(many, rank) == blocks * rank * lora_numbers(one, 1)
-    assert adapter_numbers(many, rank) == blocks * adapter_numbers(one, rank)
+    assert num_lora_params(many, rank) == blocks * rank * num_lora_params(one, 1)
+    assert num_adapter_params(many, rank) == blocks * num_adapter_params(one, rank)
 
 
 ADAPTERS = 6 * (2 * 6 * 2 + 2 + 6)  # 6 adapters, d = 6 and b = 2
@@ -95,18 +95,18 @@ LORA = 6 * 3 * (6 + 6)  # 6 modules, r = 3
 )
 def test_what_each_method_uploads(method: str, expected: dict[str, int]) -> None:
     config = with_changes(RunConfig(), {"adapter.bottleneck": 2, "lora.rank": 3, "method": method})
-    assert upload_numbers(METHODS[config.method], TINY, config) == expected
+    assert num_upload_params(METHODS[config.method], TINY, config) == expected
 
 
 def test_every_method_uploads_the_groups_of_its_row() -> None:
     for method in METHODS.values():
-        assert set(upload_numbers(method, TINY, RunConfig())) == set(method.uploads)
+        assert set(num_upload_params(method, TINY, RunConfig())) == set(method.uploads)
 
 
 def test_pwff_over_vanilla_fl_at_the_paper_s_scale() -> None:
     config = preset_config("paper")
     bits = {
-        name: uplink_bits(upload_numbers(METHODS[name], GPT2_SMALL, config), config.float_bits)
+        name: uplink_bits(num_upload_params(METHODS[name], GPT2_SMALL, config), config.float_bits)
         for name in ("pwff", "vanilla_fl", "fedlora")
     }
     assert bits["pwff"] / bits["vanilla_fl"] == pytest.approx(0.568, abs=5e-4)
@@ -116,7 +116,7 @@ def test_pwff_over_vanilla_fl_at_the_paper_s_scale() -> None:
 @pytest.mark.parametrize("modules", ["by-device", "all"])
 def test_averaged_lora_goes_up_from_all_sites_whatever_the_device(modules: str) -> None:
     config = with_changes(RunConfig(), {"lora.modules": modules})
-    assert upload_numbers(METHODS["fedlora"], GPT2_SMALL, config) == {"lora": 442_368}
+    assert num_upload_params(METHODS["fedlora"], GPT2_SMALL, config) == {"lora": 442_368}
 
 
 def test_bits_are_numbers_times_width() -> None:
@@ -130,8 +130,8 @@ def test_the_link_can_be_priced_as_gpt2() -> None:
     assert pricing_geometry(own, TINY) == TINY
     assert pricing_geometry(own, None) is None
     assert pricing_geometry(gpt2, TINY) == pricing_geometry(gpt2, None) == GPT2_SMALL
-    assert upload_numbers(METHODS["pwff"], TINY, gpt2) == {"adapters": 580_968}
-    assert upload_numbers(METHODS["pwff"], TINY, own) == {"adapters": 6 * (2 * 6 * 10 + 10 + 6)}
+    assert num_upload_params(METHODS["pwff"], TINY, gpt2) == {"adapters": 580_968}
+    assert num_upload_params(METHODS["pwff"], TINY, own) == {"adapters": 6 * (2 * 6 * 10 + 10 + 6)}
 
 
 # ---- geometry without loading -----------------------------------------------------------------------------------
@@ -214,17 +214,17 @@ def test_an_unknown_backbone_is_known_only_once_loaded(tmp_path: Path) -> None:
 
 def test_a_reward_model_s_head_by_hand() -> None:
     # 3·768 inputs and a bias to 64 units, 64 weights and a bias to the score
-    assert head_numbers(768, 64) == 2305 * 64 + 64 + 1 == 147_585
+    assert num_head_params(768, 64) == 2305 * 64 + 64 + 1 == 147_585
 
 
 def test_reward_payload_follows_the_row_and_what_is_trained() -> None:
     both = with_changes(RunConfig(), {"reward.hidden": 64})
-    assert reward_numbers(METHODS["pwff"], both) == 2 * 147_585
-    assert reward_numbers(METHODS["sfl"], both) == 147_585  # helpfulness alone
-    assert reward_numbers(METHODS["local"], both) == 0
+    assert num_reward_upload_params(METHODS["pwff"], both) == 2 * 147_585
+    assert num_reward_upload_params(METHODS["sfl"], both) == 147_585  # helpfulness alone
+    assert num_reward_upload_params(METHODS["local"], both) == 0
     whole = with_changes(RunConfig(), {"reward.trainable": "all"})
     # one whole reward model at 5 dB and 1 MHz: about twenty minutes on the air
-    seconds = 32 * reward_numbers(METHODS["sfl"], whole) / ergodic_rate_bps(10**0.5, 1e6)
+    seconds = 32 * num_reward_upload_params(METHODS["sfl"], whole) / ergodic_rate_bps(10**0.5, 1e6)
     assert seconds == pytest.approx(1239, abs=2)
 
 
@@ -254,10 +254,10 @@ def test_the_sizes_of_the_parts_are_those_of_the_link() -> None:
     config = with_changes(RunConfig(), {"price_as": "gpt2"})
     for method in METHODS.values():
         cells = fates(method, TINY, config)
-        sent = {part: cell.numbers for part, cell in cells.items() if cell.fate == "uploaded"}
-        assert sent.pop("reward", 0) == reward_numbers(method, config)
-        assert sent == upload_numbers(method, TINY, config)
-        assert all(cell.numbers > 0 or cell.fate == "untrained" for cell in cells.values())
+        sent = {part: cell.num_params for part, cell in cells.items() if cell.fate == "uploaded"}
+        assert sent.pop("reward", 0) == num_reward_upload_params(method, config)
+        assert sent == num_upload_params(method, TINY, config)
+        assert all(cell.num_params > 0 or cell.fate == "untrained" for cell in cells.values())
     assert fates(METHODS["pwff"], TINY, config)["lora"] == ("home", 442_368)
     assert fates(METHODS["sfl"], TINY, config)["reward"] == ("uploaded", 147_585)  # one reward, one head
     assert fates(METHODS["local"], TINY, config)["reward"] == ("home", 2 * 147_585)

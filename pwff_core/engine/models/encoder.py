@@ -110,7 +110,7 @@ def by_length(rows: Sequence[NDArray[np.int64]], most: int = READ_TOKENS) -> Ite
         start += count
 
 
-class Reading:
+class EncodedTexts:
     """Texts of K clients, n of each, as an encoder reads them.
 
     Every different text is tokenised once, and the frozen encoder reads it at most once, however often and by whomever

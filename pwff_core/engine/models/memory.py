@@ -82,7 +82,7 @@ class Memory(NamedTuple):
 class EncoderSize(NamedTuple):
     """What an encoder needs, in numbers."""
 
-    numbers: int  # parameters
+    num_params: int  # parameters
     width: int  # of a state
 
 
@@ -143,8 +143,8 @@ def estimate(config: RunConfig, cohort_size: int) -> Memory:
     kept = token.cached * dtype.itemsize
     return Memory(
         program=PROGRAM,
-        loading=numbers_of(model) * (NUMBER if dtype == torch.float32 else _stored(described).itemsize),
-        weights=_weight_bytes(model, dtype) + (encoder.numbers * NUMBER if encoder else 0),
+        loading=num_params(model) * (NUMBER if dtype == torch.float32 else _stored(described).itemsize),
+        weights=_weight_bytes(model, dtype) + (encoder.num_params * NUMBER if encoder else 0),
         trained=_trained_bytes(config, method, sites, aligned),
         rewards=_reward_bytes(config, method, encoder, rows if aligned else 0) if encoder else 0,
         activations=tokens * token.kept * dtype.itemsize,
@@ -192,8 +192,8 @@ def _token(sites: Sites) -> Token:
 
 def _weight_bytes(model: Any, dtype: torch.dtype) -> int:
     if dtype == torch.float32:
-        return numbers_of(model) * NUMBER
-    return numbers_of(model.base_model) * dtype.itemsize + numbers_of(model.get_output_embeddings()) * NUMBER
+        return num_params(model) * NUMBER
+    return num_params(model.base_model) * dtype.itemsize + num_params(model.get_output_embeddings()) * NUMBER
 
 
 def _stored(described: Any) -> torch.dtype:
@@ -202,7 +202,7 @@ def _stored(described: Any) -> torch.dtype:
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
-def numbers_of(model: Any) -> int:
+def num_params(model: Any) -> int:
     """Parameters of a model, those that two of its parts share once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -224,7 +224,7 @@ def _reward_bytes(config: RunConfig, method: Method, encoder: EncoderSize, align
     features = FEATURES * encoder.width
     head = (features + 1) * config.reward.hidden + config.reward.hidden + 1
     if config.reward.trainable == "all":
-        return models * (head + encoder.numbers) * TRAINED
+        return models * (head + encoder.num_params) * TRAINED
     texts = 2 * config.clients * len(method.rewards) * (config.reward.train_pairs + config.reward.test_pairs)
     valued = aligned * config.alignment.batch_size * config.alignment.max_new_tokens
     return models * head * TRAINED + (texts + valued) * features * NUMBER
@@ -238,4 +238,4 @@ def _encoder_of(config: RunConfig) -> EncoderSize:
         model = skeleton(AutoModel, described)
     except ValueError as error:
         raise ModelError(f"{config.reward.encoder} cannot be used as an encoder: {first_line(error)}") from None
-    return EncoderSize(numbers_of(model), described.hidden_size)
+    return EncoderSize(num_params(model), described.hidden_size)

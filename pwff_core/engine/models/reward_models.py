@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pwff_core.engine.models.critics import Critics
-from pwff_core.engine.models.encoder import PADDING, Encoder, Reading, Text, pooled
+from pwff_core.engine.models.encoder import PADDING, EncodedTexts, Encoder, Text, pooled
 from pwff_core.engine.models.stacked import (
     ENCODER,
     HEAD,
@@ -54,48 +54,48 @@ class RewardModels:
         """Whether every model has an encoder of its own, which is trained with it."""
         return any(trains_encoder(named) for named in self.tensors.values())
 
-    def raw(self, axis: Axis, reading: Reading, index: Tensor | None = None) -> Tensor:
-        """Raw scores (K, n), differentiable, of a reading's texts or of those at `index` (K, n) into its rows.
+    def raw(self, axis: Axis, encoded: EncodedTexts, index: Tensor | None = None) -> Tensor:
+        """Raw scores (K, n), differentiable, of encoded texts or of those at `index` (K, n) into its rows.
 
         One row of texts is scored by every client's model; a single model scores everybody's texts.
         """
-        index = reading.index if index is None else index
+        index = encoded.index if index is None else index
         if len(index) == 1:
             index = index.expand(self.clients, -1)
         if self.clients not in (1, len(index)):
             raise ValueError(f"{self.clients} reward models cannot score the texts of {len(index)} clients")
         named, mine = self.tensors[axis], index.reshape(self.clients, -1)
         if trains_encoder(named):
-            ids, parts = reading.tokens(mine)
+            ids, parts = encoded.tokens(mine)
             seen = (parts != PADDING)[:, :, None, None, :]
             features = pooled(encoder_states(self.encoder, named, ids, seen), parts)
         else:
-            features = reading.features[mine]
+            features = encoded.features[mine]
         return head_scores(named, features).view(index.shape)
 
     @torch.no_grad()
-    def assess(self, axis: Axis, reading: Reading, index: Tensor | None = None) -> Tensor:
+    def assess(self, axis: Axis, encoded: EncodedTexts, index: Tensor | None = None) -> Tensor:
         """Raw scores (K, n) without gradients, in parts where encoders are read, so that memory stays bounded."""
         if not self.own_encoders:
-            return self.raw(axis, reading, index)
-        parts = (reading.index if index is None else index).split(ROWS_AT_ONCE, dim=1)
-        return torch.cat([self.raw(axis, reading, part) for part in parts], dim=1)
+            return self.raw(axis, encoded, index)
+        parts = (encoded.index if index is None else index).split(ROWS_AT_ONCE, dim=1)
+        return torch.cat([self.raw(axis, encoded, part) for part in parts], dim=1)
 
     def calibrate(self, references: Sequence[Text]) -> None:
         """From now on the reference answers have mean score 0 and standard deviation 1, on every axis and client."""
-        reading = Reading(self.encoder, [references])
+        encoded = EncodedTexts(self.encoder, [references])
         for axis in self.axes:
-            scores = self.assess(axis, reading)
+            scores = self.assess(axis, encoded)
             self.mean[axis] = scores.mean(1)
             self.sd[axis] = scores.std(1, correction=0).clamp(min=LEAST_SD)
 
-    def score(self, axis: Axis, texts: Reading | Sequence[Sequence[Text]]) -> Tensor:
+    def score(self, axis: Axis, texts: EncodedTexts | Sequence[Sequence[Text]]) -> Tensor:
         """Calibrated scores (K, n) of K × n texts, in standard deviations of the references.
 
-        A `Reading` of the texts serves several axes and several reward models on the same encoder.
+        A `EncodedTexts` of the texts serves several axes and several reward models on the same encoder.
         """
-        reading = texts if isinstance(texts, Reading) else Reading(self.encoder, texts)
-        return (self.assess(axis, reading) - self.mean[axis][:, None]) / self.sd[axis][:, None]
+        encoded = texts if isinstance(texts, EncodedTexts) else EncodedTexts(self.encoder, texts)
+        return (self.assess(axis, encoded) - self.mean[axis][:, None]) / self.sd[axis][:, None]
 
     def critics(self) -> Critics:
         """Critics that start from these models, in the same units."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from pwff_core import seeds
 from pwff_core.data.preferences import ClientPreferences, refuses
 from pwff_core.engine.models.cohort import Cohort
-from pwff_core.engine.models.encoder import Reading
+from pwff_core.engine.models.encoder import EncodedTexts
 from pwff_core.engine.models.reward_models import RewardModels
 from pwff_core.engine.stages import ppo
 from pwff_core.engine.stages.batches import LENGTH_JITTER
@@ -60,7 +60,7 @@ class AlignmentStage:
         self._optimisers = [new_optimiser(cohort, rate, settings.lora_rate_ratio) for cohort in clients.cohorts]
         self._criticism = [Criticism(rewards.part(models).critics(), settings) for models in self._models()]
         self._training_rewards = [math.nan] * clients.config.clients
-        self.amounts = [1.0] * clients.config.clients  # every client answers as many prompts
+        self.num_examples = [1.0] * clients.config.clients  # every client answers as many prompts
 
     @property
     def _wishes(self) -> Tensor:
@@ -133,8 +133,8 @@ class AlignmentStage:
         """Rewards a token of each axis, (M, n, R)."""
         clients, settings = self._clients, self._clients.config.alignment
         ratio = rollouts.log_probs - log_probs(self.references, rollouts, settings.temperature)
-        reading = Reading(self._rewards.encoder, rollouts.texts)
-        scores = {axis: self._rewards.score(axis, reading) for axis in clients.method.rewards}
+        encoded = EncodedTexts(self._rewards.encoder, rollouts.texts)
+        scores = {axis: self._rewards.score(axis, encoded) for axis in clients.method.rewards}
         whole = ppo.weighted({axis: score[..., None] for axis, score in scores.items()}, self._wishes)
         self._training_rewards = whole.view(clients.config.clients, -1).mean(1).tolist()
         return {
@@ -207,8 +207,8 @@ class AlignmentStage:
         by_client = (people, -1, ratio.shape[-1])
         kl = ppo.response_kl(ratio.view(by_client), rollouts.mask.view(by_client))
         lengths = rollouts.mask.sum(-1).view(people, -1).float().mean(1)
-        reading = Reading(self._judge.encoder, rollouts.texts)
-        helpful, harmless = (self._judge.score(axis, reading).view(people, -1).mean(1).tolist() for axis in AXES)
+        encoded = EncodedTexts(self._judge.encoder, rollouts.texts)
+        helpful, harmless = (self._judge.score(axis, encoded).view(people, -1).mean(1).tolist() for axis in AXES)
         refused = np.array([[refuses(text.response) for text in mine] for mine in rollouts.texts])
         refused = refused.reshape(people, -1)[:, :delicate]
         return [

@@ -55,7 +55,7 @@ class InstructionStage:
         self.learning_rate = config.instruction.learning_rate or method.learning_rate
         ratio = config.lora.rate_ratio if "adapters" in method.trains else 1.0
         self.optimisers = [new_optimiser(cohort, self.learning_rate, ratio) for cohort in clients.cohorts]
-        self.amounts = [float(len(mine.train)) for mine in clients.splits]  # what the average is weighted by
+        self.num_examples = [float(len(mine.train)) for mine in clients.splits]  # what the average is weighted by
 
     def train(self, number: int) -> None:
         """The local steps of round `number` (1 …), of every client. TrainingError when a loss is no longer finite."""

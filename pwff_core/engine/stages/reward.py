@@ -20,7 +20,7 @@ from pwff_core import seeds
 from pwff_core.config import RunConfig
 from pwff_core.data.encoding import prompt_text
 from pwff_core.data.preferences import JUDGE_SEED, ClientPreferences, Pair, Reference
-from pwff_core.engine.models.encoder import Encoder, Reading, Text
+from pwff_core.engine.models.encoder import EncodedTexts, Encoder, Text
 from pwff_core.engine.models.reward_models import RewardModels, joined, new_reward_models
 from pwff_core.engine.models.stacked import ENCODER, ROWS_AT_ONCE
 from pwff_core.engine.stages.clients import COHORT_SIZE
@@ -35,7 +35,7 @@ JUDGE_STEPS, JUDGE_BATCH, JUDGE_HIDDEN, JUDGE_RATE = 120, 64, 64, 3e-3
 class Compared(NamedTuple):
     """m pairs of each of K clients; a client with fewer has some of weight 0."""
 
-    texts: Tensor  # (K, m, 2) the better and the worse one, as rows of a reading
+    texts: Tensor  # (K, m, 2) the better and the worse one, as rows of the encoded texts
     ties: Tensor  # (K, m) bool
     weights: Tensor  # (K, m) 1.0, or 0.0 for a place that only fills up
 
@@ -83,7 +83,7 @@ def new_optimiser(models: RewardModels, learning_rate: float) -> torch.optim.Ada
 
 
 def train_step(
-    models: RewardModels, optimiser: torch.optim.Optimizer, reading: Reading, batches: Mapping[Axis, Compared]
+    models: RewardModels, optimiser: torch.optim.Optimizer, encoded: EncodedTexts, batches: Mapping[Axis, Compared]
 ) -> Tensor:
     """One step of every model; returns each one's mean loss (axes, K)."""
     optimiser.zero_grad(set_to_none=True)
@@ -92,7 +92,7 @@ def train_step(
         whole = batches[axis].weights.sum(1)
         loss = torch.zeros_like(whole)
         for batch in _portions(models, batches[axis]):
-            scores = models.raw(axis, reading, batch.texts.flatten(1)).unflatten(1, (-1, 2))  # (K, m, 2)
+            scores = models.raw(axis, encoded, batch.texts.flatten(1)).unflatten(1, (-1, 2))  # (K, m, 2)
             each = bradley_terry(scores[..., 0], scores[..., 1], batch.ties) * batch.weights
             mine = each.sum(1) / whole
             mine.sum().backward()
@@ -110,13 +110,13 @@ def _portions(models: RewardModels, batch: Compared) -> list[Compared]:
 
 
 class Pairs:
-    """All pairs of some clients, read once: their texts, and where in the reading each pair's texts stand."""
+    """All pairs of some clients, read once: their texts, and where in the encoded texts each pair's texts stand."""
 
     def __init__(self, encoder: Encoder, pairs: Sequence[Mapping[Axis, Sequence[Pair]]], axes: Sequence[Axis]) -> None:
         told = [pair for mine in pairs for axis in axes for pair in mine[axis]]
         texts = [text_of(pair.instruction, answer) for pair in told for answer in (pair.chosen, pair.rejected)]
-        self.reading = Reading(encoder, [texts])
-        places = self.reading.index.view(-1, 2).cpu().numpy()
+        self.encoded = EncodedTexts(encoder, [texts])
+        places = self.encoded.index.view(-1, 2).cpu().numpy()
         ties = np.array([pair.tie for pair in told], dtype=bool)
         self._index: list[dict[Axis, NDArray[np.int64]]] = []  # of every client, (n, 2)
         self._ties: list[dict[Axis, NDArray[np.bool_]]] = []
@@ -141,7 +141,7 @@ class Pairs:
             index[client, : len(mine)] = self._index[client][axis][mine]
             ties[client, : len(mine)] = self._ties[client][axis][mine]
             weights[client, : len(mine)] = 1.0
-        device = self.reading.encoder.device
+        device = self.encoded.encoder.device
         return Compared(*(torch.from_numpy(part).to(device) for part in (index, ties, weights)))
 
     def all(self, axis: Axis) -> Compared:
@@ -172,8 +172,8 @@ class RewardStage:
         ]
         self.optimisers = [new_optimiser(models, config.reward.learning_rate) for models in self.models]
         # what the average is weighted by
-        self.amounts = [float(sum(len(mine.train[axis]) for axis in self.axes)) for mine in clients]
-        self.notes = _cut_notes(encoder, self.training.reading, self.held_out.reading)
+        self.num_examples = [float(sum(len(mine.train[axis]) for axis in self.axes)) for mine in clients]
+        self.notes = _cut_notes(encoder, self.training.encoded, self.held_out.encoded)
 
     def train(self, number: int) -> None:
         """The local steps of round `number` (1 …). TrainingError when a loss is no longer finite."""
@@ -185,7 +185,7 @@ class RewardStage:
                     axis: batch.together() if self.method.pooled else batch.of(members)
                     for axis, batch in batches.items()
                 }
-                losses = train_step(models, optimiser, self.training.reading, mine)
+                losses = train_step(models, optimiser, self.training.encoded, mine)
                 for axis, theirs in zip(self.axes, losses, strict=True):
                     check_finite(theirs, members, f"stage reward, {axis}, round {number}, step {local + 1}")
 
@@ -226,7 +226,7 @@ class RewardStage:
         for axis in self.axes:
             held_out = self.held_out.all(axis)
             parts = [
-                models.assess(axis, self.held_out.reading, held_out.of(members).texts.flatten(1))
+                models.assess(axis, self.held_out.encoded, held_out.of(members).texts.flatten(1))
                 for members, models in zip(self.members, self.models, strict=True)
             ]
             found[axis] = _judged(torch.cat(parts).unflatten(1, (-1, 2)), held_out)
@@ -250,8 +250,8 @@ def _start(encoder: Encoder, axes: Sequence[Axis], clients: int, config: RunConf
     return new_reward_models(encoder, axes, clients, config.reward.hidden, config.reward.trainable, generator)
 
 
-def _cut_notes(encoder: Encoder, *readings: Reading) -> tuple[str, ...]:
-    cut, total = sum(reading.cut for reading in readings), sum(len(reading.rows) for reading in readings)
+def _cut_notes(encoder: Encoder, *encoded: EncodedTexts) -> tuple[str, ...]:
+    cut, total = sum(texts.cut for texts in encoded), sum(len(texts.rows) for texts in encoded)
     if not cut:
         return ()
     return (
@@ -283,6 +283,6 @@ def train_judge(
     read = Pairs(encoder, [pairs], AXES)
     for step in range(JUDGE_STEPS):
         rows = {axis: pair_rows(read.counts(axis)[0], JUDGE_SEED, axis, 0, step, JUDGE_BATCH) for axis in AXES}
-        train_step(models, optimiser, read.reading, {axis: read.picked(axis, [rows[axis]]) for axis in AXES})
+        train_step(models, optimiser, read.encoded, {axis: read.picked(axis, [rows[axis]]) for axis in AXES})
     models.calibrate([text_of(*reference) for reference in references])
     return models

@@ -25,7 +25,7 @@ def one_round(federation: Federation) -> RoundRecord:
 
 def server_of(federation: Federation) -> Server:
     stage = federation.stages["instruction"]
-    return Server(stage.shared(), stage.amounts)
+    return Server(stage.shared(), stage.num_examples)
 
 
 def same(config: RunConfig) -> list[RoundRecord]:

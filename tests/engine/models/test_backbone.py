@@ -23,7 +23,7 @@ from pwff_core.engine.models.decoding import decode
 from pwff_core.engine.stages.batches import collate
 from pwff_core.engine.stages.instruction import new_optimiser, train_step
 from pwff_core.errors import ModelError
-from pwff_core.wireless.payload import GPT2_SMALL, adapter_numbers, geometry_of
+from pwff_core.wireless.payload import GPT2_SMALL, geometry_of, num_adapter_params
 from tests.support.backbones import family_folder, gpt2_small_folder, llama_tokenizer
 from tests.support.encoders import wordpiece_folder
 
@@ -345,7 +345,7 @@ def test_gpt2_small_at_full_size(tmp_path: Path) -> None:
     )
     sizes = {group: sum(tensor[0].numel() for tensor in named.values()) for group, named in cohort.tensors.items()}
     assert sizes == {"adapters": 580_968, "lora": 442_368}
-    assert adapter_numbers(GPT2_SMALL, 10) == 580_968
+    assert num_adapter_params(GPT2_SMALL, 10) == 580_968
     kinds = torch.zeros(24, dtype=torch.int8).numpy()
     kinds[:4] = PROMPT
     rows = [[Encoded(torch.arange(2, 26).numpy(), kinds, cut=False)] for _ in range(2)]

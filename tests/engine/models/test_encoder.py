@@ -14,8 +14,8 @@ from pwff_core.engine.models.encoder import (
     PADDING,
     PROMPT,
     RESPONSE,
+    EncodedTexts,
     Encoder,
-    Reading,
     Text,
     by_length,
     load_encoder,
@@ -90,19 +90,19 @@ def test_a_response_too_long_loses_its_beginning_and_all_of_the_prompt(encoder: 
 
 @pytest.mark.parametrize("text", {text for mine in TEXTS for text in mine})
 def test_features_are_those_of_a_text_alone(encoder: Encoder, text: Text) -> None:
-    reading = Reading(encoder, TEXTS)
-    place = next(reading.index[k, i] for k, mine in enumerate(TEXTS) for i, other in enumerate(mine) if other == text)
+    encoded = EncodedTexts(encoder, TEXTS)
+    place = next(encoded.index[k, i] for k, mine in enumerate(TEXTS) for i, other in enumerate(mine) if other == text)
     states = encoder.model(input_ids=plain_tokens(text)).last_hidden_state[0]
     expected = plain_features(states, words_asked(text.prompt))
-    torch.testing.assert_close(reading.features[place], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoded.features[place], expected, atol=1e-5, rtol=0)
 
 
 def test_each_different_text_is_read_once(encoder: Encoder) -> None:
-    reading = Reading(encoder, TEXTS)
-    assert len(reading.rows) == 4  # of six
-    assert reading.features.shape == (4, 48)
-    assert reading.index.shape == (3, 2)
-    assert reading.index[0, 0] == reading.index[1, 0] == reading.index[2, 1]
+    encoded = EncodedTexts(encoder, TEXTS)
+    assert len(encoded.rows) == 4  # of six
+    assert encoded.features.shape == (4, 48)
+    assert encoded.index.shape == (3, 2)
+    assert encoded.index[0, 0] == encoded.index[1, 0] == encoded.index[2, 1]
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 64))

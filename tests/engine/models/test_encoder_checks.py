@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, BertTokenizerFast
 
 from pwff_core.engine.models.encoder import (
     PADDING,
+    EncodedTexts,
     Encoder,
-    Reading,
     Text,
     load_encoder,
 )
@@ -27,7 +27,7 @@ from pwff_core.engine.models.reward_models import new_reward_models
 from pwff_core.engine.models.stacked import ENCODER, encoder_states
 from pwff_core.engine.stages.reward import bradley_terry
 from pwff_core.errors import ModelError
-from pwff_core.wireless.payload import DISTILBERT_NUMBERS, DISTILBERT_WIDTH, head_numbers
+from pwff_core.wireless.payload import DISTILBERT_PARAMS, DISTILBERT_WIDTH, num_head_params
 from tests.support.encoders import (
     FAMILIES,
     WORDS,
@@ -59,12 +59,12 @@ def causal(length: int) -> torch.Tensor:
 def test_features_are_those_that_transformers_alone_gives(family: tuple[Path, Encoder]) -> None:
     folder, encoder = family
     plain, coder = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    reading = Reading(encoder, [SAID])
+    encoded = EncodedTexts(encoder, [SAID])
     for place, text in enumerate(SAID):
         ids = coder(text.prompt + text.response, return_tensors="pt").input_ids  # with the family's own start and end
         states = plain(input_ids=ids[:, : None if text.ended else -1]).last_hidden_state[0]
         expected = plain_features(states, words_asked(text.prompt))
-        torch.testing.assert_close(reading.features[place], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(encoded.features[place], expected, atol=1e-5, rtol=0)
 
 
 def test_a_causal_state_is_that_of_its_prefix_read_alone(family: tuple[Path, Encoder]) -> None:
@@ -235,20 +235,20 @@ def test_a_full_size_distilbert(tmp_path: Path) -> None:
     DistilBertTokenizerFast(vocab={word: place for place, word in enumerate(words)}).save_pretrained(tmp_path)
     transformers.DistilBertForMaskedLM(transformers.DistilBertConfig()).save_pretrained(tmp_path)
     encoder = load_encoder(str(tmp_path), "cpu")
-    assert sum(weight.numel() for weight in encoder.model.parameters()) == DISTILBERT_NUMBERS == 66_362_880
+    assert sum(weight.numel() for weight in encoder.model.parameters()) == DISTILBERT_PARAMS == 66_362_880
     assert (encoder.context, encoder.width) == (512, DISTILBERT_WIDTH)
     generator = random.Random(0)
     told = [Text(" ".join(generator.choices(words[5:], k=30)), f" w{place} w7") for place in range(64)]
-    reading = Reading(encoder, [told])
+    encoded = EncodedTexts(encoder, [told])
     models = new_reward_models(encoder, ("helpfulness",), 1, 64, "all", torch.Generator().manual_seed(0))
     assert sum(tensor.numel() for tensor in models.tensors["helpfulness"].values()) == (
-        DISTILBERT_NUMBERS + head_numbers(DISTILBERT_WIDTH, 64)
+        DISTILBERT_PARAMS + num_head_params(DISTILBERT_WIDTH, 64)
     )
-    assert reading.features.shape == (64, 3 * 768)
+    assert encoded.features.shape == (64, 3 * 768)
     four = torch.arange(4)[None]
-    before = models.raw("helpfulness", reading, four)
+    before = models.raw("helpfulness", encoded, four)
     optimiser = torch.optim.AdamW([*models.tensors["helpfulness"].values()], 1e-4)
     bradley_terry(before[:, :2], before[:, 2:], torch.zeros(1, 2, dtype=torch.bool)).mean().backward()
     optimiser.step()
-    gaps = [scores[:, :2] - scores[:, 2:] for scores in (before.detach(), models.assess("helpfulness", reading, four))]
+    gaps = [scores[:, :2] - scores[:, 2:] for scores in (before.detach(), models.assess("helpfulness", encoded, four))]
     assert float(gaps[1].mean()) > float(gaps[0].mean())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pwff_core.engine.models import critics as critics_module
 from pwff_core.engine.models.critics import Critics
-from pwff_core.engine.models.encoder import PROMPT, RESPONSE, Encoder, Reading, Text, load_encoder
+from pwff_core.engine.models.encoder import PROMPT, RESPONSE, EncodedTexts, Encoder, Text, load_encoder
 from pwff_core.engine.models.reward_models import RewardModels, joined, new_reward_models
 from tests.support.encoders import TEXTS, plain_features, plain_tokens, wordpiece_folder, words_asked
 
@@ -99,7 +99,7 @@ def test_methods_start_from_the_same_numbers(encoder: Encoder) -> None:
 def test_scores_equal_each_client_alone(encoder: Encoder, trainable: str) -> None:
     models = new_models(encoder, trainable)
     for axis in models.axes:
-        raw = models.raw(axis, Reading(encoder, TEXTS))
+        raw = models.raw(axis, EncodedTexts(encoder, TEXTS))
         for client, mine in enumerate(TEXTS):
             reader = plain_encoder(encoder, models.tensors[axis], client)
             head = plain_head(models.tensors[axis], client)
@@ -107,14 +107,14 @@ def test_scores_equal_each_client_alone(encoder: Encoder, trainable: str) -> Non
                 states = reader(input_ids=plain_tokens(text)).last_hidden_state[0]
                 alone = head(plain_features(states, words_asked(text.prompt)))
                 torch.testing.assert_close(raw[client, place], alone[0], atol=1e-5, rtol=0)
-        torch.testing.assert_close(models.assess(axis, Reading(encoder, TEXTS)), raw, atol=1e-6, rtol=0)
+        torch.testing.assert_close(models.assess(axis, EncodedTexts(encoder, TEXTS)), raw, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("trainable", ["head", "all"])
 def test_calibration_by_hand(encoder: Encoder, trainable: str) -> None:
     models = new_models(encoder, trainable)
     references = [text for mine in TEXTS for text in mine] + [Text("there", f"{' say' * n}") for n in range(9)]
-    raw = {axis: models.assess(axis, Reading(encoder, [references])) for axis in models.axes}
+    raw = {axis: models.assess(axis, EncodedTexts(encoder, [references])) for axis in models.axes}
     models.calibrate(references)
     for axis in models.axes:
         calibrated = models.score(axis, [references])

@@ -238,7 +238,7 @@ def test_writing_into_what_goes_up_gives_the_clients_new_models(encoder: Encoder
         for tensor in stage.shared()[0].values():
             tensor.copy_(tensor.mean(0, keepdim=True).expand_as(tensor))
     assert stage.measure() != before
-    assert stage.amounts == [18.0, 20.0, 22.0]
+    assert stage.num_examples == [18.0, 20.0, 22.0]
 
 
 def test_pooled_training_has_one_model_on_everybody_s_pairs(encoder: Encoder) -> None:
@@ -309,7 +309,7 @@ def test_texts_that_lost_their_beginning_are_told(encoder: Encoder) -> None:
     long = Pair("say " * 30, "good", "bad")
     people[1].train["helpfulness"] = (*people[1].train["helpfulness"], long)
     stage = RewardStage(settings(), METHODS["pwff"], people, encoder)
-    total = len(stage.training.reading.rows) + len(stage.held_out.reading.rows)
+    total = len(stage.training.encoded.rows) + len(stage.held_out.encoded.rows)
     assert stage.notes == (
         f"2 of {total} texts of preference pairs are longer than the encoder's 24 tokens and lost their beginning.",
     )
