@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ i
 from benchmarks.rows import Row, compared, keep, single  # noqa: E402
 from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.engine.checkpointer import KEPT, Keeper  # noqa: E402
-from pwff_core.engine.federation import play, prepare  # noqa: E402
+from pwff_core.engine.federation import play  # noqa: E402
+from pwff_core.engine.setup import prepare  # noqa: E402
 from pwff_core.knobs import with_changes
 from pwff_core.records import RoundRecord, Stage  # noqa: E402
 from pwff_core.runs.checkpoints import Mark, marks  # noqa: E402

@@ -44,7 +44,7 @@ def play(key: str, changes: dict[str, object]) -> tuple[str, dict[str, float]]:
     import torch
 
     from pwff_core.engine.aggregation import Server
-    from pwff_core.engine.federation import prepare
+    from pwff_core.engine.setup import prepare
 
     torch.set_num_threads(1)
     federation = prepare(with_changes(RunConfig(), BASE | changes))

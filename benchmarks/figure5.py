@@ -45,7 +45,8 @@ def play(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     import torch
 
     from pwff_core.engine.aggregation import Server
-    from pwff_core.engine.federation import Federation, play_round, prepare
+    from pwff_core.engine.federation import play_round
+    from pwff_core.engine.setup import Federation, prepare
 
     torch.set_num_threads(1)
 

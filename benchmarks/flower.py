@@ -31,7 +31,7 @@ from benchmarks.plain import PlainClient, named_like_ours, plain_clients
 from benchmarks.sfttrainer import train
 from benchmarks.work import round_rows
 from pwff_core.config import RunConfig
-from pwff_core.engine.federation import Federation, prepare
+from pwff_core.engine.setup import Federation, prepare
 
 
 @functools.lru_cache(maxsize=1)

@@ -20,9 +20,9 @@ from torch import Tensor
 from benchmarks.plain import PlainClient, average, in_bfloat16, plain_clients
 from pwff_core import seeds
 from pwff_core.data.encoding import prompt_text
-from pwff_core.engine.federation import Federation
 from pwff_core.engine.models.critics import CriticBatch
 from pwff_core.engine.models.encoder import EncodedTexts, Text
+from pwff_core.engine.setup import Federation
 from pwff_core.engine.stages import ppo
 from pwff_core.engine.stages.batches import LENGTH_JITTER
 from pwff_core.engine.stages.instruction import ADAM_BETAS, ADAM_EPSILON, trained

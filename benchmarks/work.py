@@ -10,7 +10,7 @@ import numpy as np
 from pwff_core.config import RunConfig
 from pwff_core.data.encoding import Encoded
 from pwff_core.engine.aggregation import Server
-from pwff_core.engine.federation import prepare
+from pwff_core.engine.setup import prepare
 from pwff_core.engine.stages.batches import training_rows
 from pwff_core.engine.stages.clients import Clients
 from pwff_core.engine.stages.rollouts import answer

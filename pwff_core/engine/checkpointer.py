@@ -27,8 +27,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pwff_core.config import STEERABLE, RunConfig
-from pwff_core.engine.federation import Federation, steer
+from pwff_core.engine.federation import steer
 from pwff_core.engine.models.reward_models import RewardModels
+from pwff_core.engine.setup import Federation
 from pwff_core.engine.stages.state import State, fill, policies, prefixed, stacked, under
 from pwff_core.errors import ModelError
 from pwff_core.knobs import knobs

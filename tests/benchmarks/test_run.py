@@ -13,7 +13,7 @@ import pytest
 from benchmarks import picture, precision, run
 from benchmarks.scaling import TINY, against_backbones, against_clients
 from benchmarks.work import QUICK, demo, round_rows
-from pwff_core.engine.federation import prepare
+from pwff_core.engine.setup import prepare
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONTRACT = ("name", "ours_s", "other_s", "ratio")

@@ -49,10 +49,10 @@ def _played(folder: Path, config: RunConfig, position: int) -> Outcome:
 
 def main(folder: Path, position: int) -> None:
     """What the process does."""
-    from pwff_core.engine import federation
+    from pwff_core.engine import federation, setup
     from pwff_core.engine.models import saved_models
 
-    running = federation.prepare(RunConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8")))
+    running = setup.prepare(RunConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8")))
     playing, records = federation.play(running), []
     for number in range(1, running.rounds_total + 1):
         if number == position:

@@ -87,7 +87,9 @@ def federation(
     prepare_error: Exception | None = None,
     converges_at: int | None = None,
 ) -> ModuleType:
-    """A module with `prepare` and `play`; `before_round(number)` may wait, raise or act on the store.
+    """A module in the place of both `setup` and `federation` of the engine.
+
+    `before_round(number)` may wait, raise or act on the store.
 
     `prepare_error` is what a run is refused with, unless it is forced.
     `converges_at`: the round after which the only stage ends, whatever the settings say.
@@ -166,14 +168,14 @@ def checkpoint() -> ModuleType:
 
 def put(monkeypatch: pytest.MonkeyPatch, module: ModuleType, keeping: ModuleType | None = None) -> None:
     """From now on the module plays in the federation's place, and what it remembers is kept as scripts do."""
-    for name, stand_in in (("federation", module), ("checkpointer", keeping or checkpoint())):
+    for name, stand_in in (("setup", module), ("federation", module), ("checkpointer", keeping or checkpoint())):
         monkeypatch.setitem(sys.modules, f"pwff_core.engine.{name}", stand_in)
         monkeypatch.setattr(pwff_core.engine, name, stand_in, raising=False)
 
 
 def install(module: ModuleType) -> None:
     """The same for a process of its own that a test starts."""
-    for name, stand_in in (("federation", module), ("checkpointer", checkpoint())):
+    for name, stand_in in (("setup", module), ("federation", module), ("checkpointer", checkpoint())):
         sys.modules[f"pwff_core.engine.{name}"] = stand_in
         setattr(pwff_core.engine, name, stand_in)
 

@@ -18,7 +18,7 @@ from pwff_core.runs.checkpoints import marks
 from pwff_core.runs.processes import cores
 
 if TYPE_CHECKING:
-    from pwff_core.engine.federation import Federation
+    from pwff_core.engine.setup import Federation
 
 
 RESUMING = "The engine loads the model, the data and the newest checkpoint."

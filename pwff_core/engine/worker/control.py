@@ -15,7 +15,7 @@ from pwff_core.records import ClientProfile, RoundRecord, Steering, Value
 from pwff_core.runs.store import Command, RunStatus, Store
 
 if TYPE_CHECKING:
-    from pwff_core.engine.federation import Federation
+    from pwff_core.engine.setup import Federation
 
 LOOK_S = 0.2  # so often a paused worker looks whether it may go on
 WEIGHTS = "preferences.helpfulness_weights"

@@ -22,7 +22,7 @@ from pwff_core.runs.store import RunRow, RunStatus, Store
 
 if TYPE_CHECKING:
     from pwff_core.engine.checkpointer import Keeper
-    from pwff_core.engine.federation import Federation
+    from pwff_core.engine.setup import Federation
 
 
 class Life:
@@ -122,12 +122,12 @@ class Life:
             if self._records:
                 self._tell(RESUMING)
             # the seconds that torch takes to load are for the run's worker alone
-            from pwff_core.engine import checkpointer, federation
+            from pwff_core.engine import checkpointer, setup
 
             limits.check(row.config)
             take_threads_up(store.path, run_id)
             warnings.filterwarnings("error", NO_ROOM)
-            running = federation.prepare(uploads.resolved(row.config, store.path), run_id, force=force)
+            running = setup.prepare(uploads.resolved(row.config, store.path), run_id, force=force)
             running.config = row.config  # what is kept names an upload, not where it lies on this computer
             self._keeper = checkpointer.Keeper(RunFiles(store.path).checkpoints(run_id), row.config.checkpoint_every)
         return running, self._keeper

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from pwff_core.config import RunConfig
 from pwff_core.engine import checkpointer
 from pwff_core.engine.checkpointer import Keeper, restored
-from pwff_core.engine.federation import Federation, play, prepare, steer
+from pwff_core.engine.federation import play, steer
+from pwff_core.engine.setup import Federation, prepare
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord

@@ -9,7 +9,8 @@ import torch
 from pwff_core.config import RunConfig
 from pwff_core.data.encoding import KINDS, PROMPT
 from pwff_core.engine.aggregation import Server
-from pwff_core.engine.federation import Federation, play, play_stage, prepare, run
+from pwff_core.engine.federation import play, play_stage, run
+from pwff_core.engine.setup import Federation, prepare
 from pwff_core.engine.stages.instruction import InstructionStage, trained
 from pwff_core.errors import TrainingError
 from pwff_core.knobs import with_changes

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pwff_core.config import RunConfig
-from pwff_core.engine.federation import play, play_stage, prepare, run
+from pwff_core.engine.federation import play, play_stage, run
+from pwff_core.engine.setup import prepare
 from pwff_core.engine.stages.reward import RewardStage
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS

@@ -10,7 +10,8 @@ import torch
 
 from pwff_core import seeds
 from pwff_core.config import RunConfig
-from pwff_core.engine.federation import Federation, play, prepare, run, steer
+from pwff_core.engine.federation import play, run, steer
+from pwff_core.engine.setup import Federation, prepare
 from pwff_core.errors import ConfigError
 from pwff_core.knobs import with_changes
 from pwff_core.records import RoundRecord, Value

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch.autograd.graph import saved_tensors_hooks
 
 from pwff_core.config import RunConfig
-from pwff_core.engine.federation import prepare
 from pwff_core.engine.models import memory
 from pwff_core.engine.models.backbone import Backbone, Sites, load_backbone
 from pwff_core.engine.models.cohort import Cohort
 from pwff_core.engine.models.encoder import load_encoder
 from pwff_core.engine.models.memory import PASS_BYTES, check_memory, estimate, free_memory, tokens_of_pass
 from pwff_core.engine.models.reward_models import new_reward_models
+from pwff_core.engine.setup import prepare
 from pwff_core.errors import ModelError
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS

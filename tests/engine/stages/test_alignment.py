@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pwff_core.config import RunConfig
-from pwff_core.engine.federation import Federation, prepare
 from pwff_core.engine.models.cohort import Cohort
+from pwff_core.engine.setup import Federation, prepare
 from pwff_core.engine.stages import alignment
 from pwff_core.engine.stages.alignment import AlignmentStage
 from pwff_core.engine.stages.clients import Clients

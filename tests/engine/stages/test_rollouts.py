@@ -10,7 +10,7 @@ import torch
 from pwff_core.config import RunConfig
 from pwff_core.data.encoding import prompt_text
 from pwff_core.data.preferences import ClientPreferences
-from pwff_core.engine.federation import prepare
+from pwff_core.engine.setup import prepare
 from pwff_core.engine.stages.clients import Clients
 from pwff_core.engine.stages.rollouts import answer, cut_prompts_note, log_probs, prompt_room
 from pwff_core.knobs import with_changes
