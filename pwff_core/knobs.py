@@ -38,6 +38,16 @@ class Knob(NamedTuple):
     kind: Kind
 
 
+class Problem(NamedTuple):
+    """Something in a config that is not allowed. As text it is a sentence, which begins with the path."""
+
+    path: str  # of a knob or a section; "" where the words themselves name the settings
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.words}" if self.path else self.words
+
+
 def _choices(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if getattr(annotation, "__origin__", None) is Literal else ()
 
@@ -87,15 +97,20 @@ def _set_path(tree: dict[str, Any], path: str, value: Any) -> None:
     tree[leaf] = value
 
 
-def with_changes(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
+def with_changes(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     """A config with new values at some dotted paths, all checked again. ConfigError if a path or a value is wrong."""
+    return parse_config(changed_tree(config, changes))
+
+
+def changed_tree(config: RunConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as nested dicts with new, unchecked values at some dotted paths. ConfigError for an unknown path."""
     tree = config.model_dump()
     paths = knobs(config)
     for path, value in changes.items():
         if path not in paths:
             raise ConfigError(f"unknown setting {path!r}.{_did_you_mean(path, paths)} `pwff run --help` lists all.")
         _set_path(tree, path, value)
-    return parse_config(tree)
+    return tree
 
 
 def steered(config: RunConfig, *changes: Mapping[str, Value]) -> RunConfig:
@@ -120,7 +135,7 @@ def parse_config(tree: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(" ".join(explain(error).values())) from None
+        raise ConfigError(" ".join(str(problem) for problem in explain(error).values())) from None
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -156,13 +171,13 @@ def _did_you_mean(word: str, names: Iterable[Any]) -> str:
     return f" Did you mean {close[0]!r}?" if close and close[0] != word else ""
 
 
-def explain(error: ValidationError, table: Mapping[str, Knob] | None = None) -> dict[str, str]:
-    """Each problem of a ValidationError as one sentence, by dotted path: what was wrong, what is allowed.
+def explain(error: ValidationError, table: Mapping[str, Knob] | None = None) -> dict[str, Problem]:
+    """Each problem of a ValidationError by its dotted path: what was wrong, what is allowed.
 
     `table` holds the knobs of the config that was checked; the default is RunConfig's.
     """
     table = table or knobs()
-    problems: dict[str, str] = {}
+    problems: dict[str, Problem] = {}
     for item in error.errors():
         path = ".".join(part for part in item["loc"] if isinstance(part, str))
         # a list may hold many bad elements: the first one says enough
@@ -170,21 +185,20 @@ def explain(error: ValidationError, table: Mapping[str, Knob] | None = None) -> 
     return problems
 
 
-def _problem(path: str, kind: str, value: Any, message: str, table: Mapping[str, Knob]) -> str:
+def _problem(path: str, kind: str, value: Any, message: str, table: Mapping[str, Knob]) -> Problem:
     if kind == "extra_forbidden":
-        return f"unknown setting {path!r}.{_did_you_mean(path, table)}"
-    knob = table.get(path)
-    lead = f"{path}: " if path else ""
+        return Problem("", f"unknown setting {path!r}.{_did_you_mean(path, table)}")
     if kind == "value_error":
-        return f"{lead}{message.removeprefix('Value error, ')}."
+        return Problem(path, f"{message.removeprefix('Value error, ')}.")
+    knob = table.get(path)
     if knob is None:
         settings = ", ".join(name.removeprefix(f"{path}.") for name in table if name.startswith(f"{path}."))
         names = settings or "see the help"
-        return f"{lead}{_literal(value)} is not allowed; give a table of this section's settings: {names}."
+        return Problem(path, f"{_literal(value)} is not allowed; give a table of this section's settings: {names}.")
     if knob.kind == "choice":
         options = ", ".join(str(choice) for choice in knob.choices)
-        return f"{path}: {_literal(value)} is not one of {options}.{_did_you_mean(str(value), knob.choices)}"
-    return f"{path}: {_literal(value)} is not allowed; {allowed_values(knob)}."
+        return Problem(path, f"{_literal(value)} is not one of {options}.{_did_you_mean(str(value), knob.choices)}")
+    return Problem(path, f"{_literal(value)} is not allowed; {allowed_values(knob)}.")
 
 
 def allowed_values(knob: Knob) -> str:

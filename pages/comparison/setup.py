@@ -13,6 +13,7 @@ from pwff_core.comparison.presets import FIGURES, FigureId, figure_config, plan
 from pwff_core.comparison.timing import expected_seconds, same_work
 from pwff_core.config import PreferencesConfig, RunConfig
 from pwff_core.errors import ConfigError
+from pwff_core.knobs import Problem
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.runs.store import RunStatus, Store
 from pwff_core.units import seconds_text
@@ -102,7 +103,7 @@ def _seeds() -> None:
     )
 
 
-def _base() -> tuple[RunConfig | None, Mapping[str, str]]:
+def _base() -> tuple[RunConfig | None, Mapping[str, Problem]]:
     """The settings to start from."""
     if st.session_state[_SOURCE] == "live" and panel.ready():
         return panel.spelled()
@@ -114,16 +115,17 @@ def _take_over() -> None:
     fields.put(_base()[0] or RunConfig(), _PATHS, SCOPE)
 
 
-def _config(what: What) -> tuple[RunConfig | None, Mapping[str, str]]:
+def _config(what: What) -> tuple[RunConfig | None, Mapping[str, Problem]]:
     base, problems = _base()
     if base is None:
-        return None, {"": f"The Live page's settings cannot be used. {panel.problem_words(problems)}"}
+        words = panel.problem_words(problems)
+        return None, {"": Problem("", f"The Live page's settings cannot be used. {words}")}
     if what in FIGURES:  # its wishes are its own, for however many clients
         base = base.model_copy(update={"preferences": PreferencesConfig()})
     return fields.answers(base, _PATHS, SCOPE)
 
 
-def _sizes(what: What, problems: Mapping[str, str]) -> None:
+def _sizes(what: What, problems: Mapping[str, Problem]) -> None:
     shown = _PATHS[:2] if what == "fig4" else _PATHS
     for column, path in zip(st.columns(len(shown)), shown, strict=True):
         with column:
@@ -134,10 +136,12 @@ def _sizes(what: What, problems: Mapping[str, str]) -> None:
             fields.draw(path, problems, scope=SCOPE)
 
 
-def _planned(what: What, config: RunConfig | None, problems: Mapping[str, str], methods: Sequence[MethodId]) -> Setup:
+def _planned(
+    what: What, config: RunConfig | None, problems: Mapping[str, Problem], methods: Sequence[MethodId]
+) -> Setup:
     label = WHAT_LABELS[what] if what in FIGURES else "Compare"
     if config is None:
-        return Setup(label, (), problems.get("") or panel.problem_words(problems))
+        return Setup(label, (), problems[""].words if "" in problems else panel.problem_words(problems))
     seeds = tuple(dict.fromkeys(st.session_state[_SEEDS].replace(",", " ").split()))
     try:
         figure: FigureId | None = next((known for known in get_args(FigureId) if known == what), None)

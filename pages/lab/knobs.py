@@ -10,6 +10,7 @@ from pages.parts.words import plain, sentence
 from pages.settings import fields
 from pages.settings import panel as settings
 from pwff_core.config import PresetId, RunConfig, preset_config
+from pwff_core.knobs import Problem
 
 SCOPE = "lab-"
 SLIDERS = ("channel.snr_db", "channel.bandwidth_hz", "channel.transmit_power_w")
@@ -41,7 +42,7 @@ def _size_of(config: RunConfig) -> PresetId:
     return "paper-as-printed" if config.lora.rank == preset_config("paper-as-printed").lora.rank else "paper"
 
 
-def panel() -> tuple[RunConfig | None, Mapping[str, str]]:
+def panel() -> tuple[RunConfig | None, Mapping[str, Problem]]:
     """Draw the knobs; the config that they spell and no problem, or None and the problems by path."""
     if _BASE not in st.session_state:
         adopt(preset_config("paper"))

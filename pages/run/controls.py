@@ -16,6 +16,7 @@ from pages.settings import address, panel
 from pages.settings.price import at_once
 from pwff_core.config import RunConfig
 from pwff_core.errors import PwffError
+from pwff_core.knobs import Problem
 from pwff_core.paths import default_store_path
 from pwff_core.runs import scheduler
 from pwff_core.runs.store import RunRow, RunStatus, Store
@@ -91,7 +92,7 @@ def cancel(run_id: str, viewer: str) -> None:
 
 def draw(
     config: RunConfig | None,
-    problems: Mapping[str, str],
+    problems: Mapping[str, Problem],
     shown: Shown | None,
     mode: Mode,
     *,

@@ -21,6 +21,7 @@ from pwff_core.config import STEERABLE
 from pwff_core.errors import PwffError
 from pwff_core.figures.changes import WEIGHTS, changes_text
 from pwff_core.figures.frames import STAGE_NAMES
+from pwff_core.knobs import Problem
 from pwff_core.methods import METHODS
 from pwff_core.paths import default_store_path
 from pwff_core.records import Value
@@ -59,7 +60,7 @@ def fork(run_id: str, position: int, changes: Mapping[str, Value], viewer: str, 
     show(child)
 
 
-def differences(shown: Shown, mark: Mark) -> tuple[dict[str, Value], dict[str, str]]:
+def differences(shown: Shown, mark: Mark) -> tuple[dict[str, Value], dict[str, Problem]]:
     """What the sliders say otherwise than what held at a checkpoint, and what is wrong with their answers."""
     answered, problems = fields.answers(mark.config, _CHANNEL)
     if answered is None:

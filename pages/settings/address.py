@@ -1,8 +1,8 @@
 """Settings in the address of the page, so that a link shares an experiment.
 
-The address holds the preset and whatever differs from it, each setting under its dotted path:
-`?preset=demo&channel.snr_db=12`. Nothing in it is trusted: what is not allowed falls back to the preset, and a notice
-says so.
+The address holds the preset and every setting that differs from it, under its dotted path:
+`?preset=demo&channel.snr_db=12`. Nothing in it is trusted: a value that is not allowed falls back to the preset's, and
+a notice says so.
 """
 
 from __future__ import annotations
@@ -15,33 +15,32 @@ from urllib.parse import quote, urlencode, urlsplit
 import streamlit as st
 
 from pwff_core.config import PresetId, RunConfig, preset_config
-from pwff_core.errors import ConfigError
-from pwff_core.knobs import Knob, allowed_values, knobs, with_changes
+from pwff_core.knobs import Knob, Problem, allowed_values, changed_tree, knobs
 from pwff_core.runs import limits
 
 RUN, REPLAY, PRESET = "run", "replay", "preset"
 MOST_TYPED = 1_000  # characters of a text setting that a link may hold
-_SHOWN = 40  # characters of a bad value that a notice repeats
+_MOST_QUOTED = 40  # characters of a bad value that a notice repeats
 _MOST_NOTICES, _MOST_NAMES = 5, 3
 _SWITCH = {"true": True, "false": False}
 _FALL_BACK = "The preset's value is used."
 
 
 def read() -> tuple[RunConfig | None, list[str]]:
-    """The config that the page's address spells, None where it names no setting, and notices on what it has wrong."""
+    """The config that the page's address spells, None where it names no setting, and notices on its mistakes."""
     return config_of({name: st.query_params.get_all(name) for name in st.query_params})
 
 
 def write(config: RunConfig) -> None:
-    """Put a config into the page's address, in the place of the settings that are there; the run stays."""
-    kept = {name: st.query_params[name] for name in (RUN, REPLAY) if name in st.query_params}
-    wanted = kept | settings_of(config)
-    if wanted != st.query_params.to_dict():
-        st.query_params.from_dict(wanted)
+    """Replace the settings in the page's address by a config's; run and replay stay."""
+    run = {name: st.query_params[name] for name in (RUN, REPLAY) if name in st.query_params}
+    query = run | settings_of(config)
+    if query != st.query_params.to_dict():
+        st.query_params.from_dict(query)
 
 
 def share(config: RunConfig, run_id: str = "") -> None:
-    """A button that opens the link to these settings, and to a run of this store, ready to be copied."""
+    """A button that opens the link to these settings, and to a run of this store, to be copied."""
     with st.popover("Share", icon=":material/link:", key="share"):
         st.caption("Whoever opens this link finds these settings on the Live page.")
         if run_id:
@@ -51,21 +50,21 @@ def share(config: RunConfig, run_id: str = "") -> None:
 
 def link(config: RunConfig, run_id: str = "") -> str:
     """The address of the Live page with settings and run."""
-    here = urlsplit(st.context.url or "http://localhost:8501/")
-    app = here.path.rpartition("/")[0]  # pages lie under it, and the Live page is the app's own address
+    page = urlsplit(st.context.url or "http://localhost:8501/")
+    app = page.path.rpartition("/")[0]  # the Live page is the app's own address, and the other pages lie under it
     query = urlencode(({RUN: run_id} if run_id else {}) | settings_of(config), safe=",", quote_via=quote)
-    return f"{here.scheme}://{here.netloc}{app}/?{query}"
+    return f"{page.scheme}://{page.netloc}{app}/?{query}"
 
 
 def settings_of(config: RunConfig) -> dict[str, str]:
-    """What an address holds of a config: its preset, and every setting that the preset has otherwise."""
+    """A config as an address holds it: its preset, and every setting whose value is not the preset's."""
     preset = knobs(preset_config(config.preset))
-    own = {path: entry.value for path, entry in knobs(config).items() if entry.value != preset[path].value}
+    own = {path: knob.value for path, knob in knobs(config).items() if knob.value != preset[path].value}
     return {PRESET: config.preset} | {path: _text(value) for path, value in own.items()}
 
 
 def _text(value: Any) -> str:
-    """A setting as an address holds it; nothing for None."""
+    """A setting as an address holds it. None is an empty text."""
     if value is None:
         return ""
     if isinstance(value, tuple):
@@ -75,32 +74,33 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def config_of(found: Mapping[str, Sequence[str]]) -> tuple[RunConfig | None, list[str]]:
-    """The config that an address spells, None where it names no setting, and a notice for each that cannot be used.
+def config_of(query: Mapping[str, Sequence[str]]) -> tuple[RunConfig | None, list[str]]:
+    """The config that an address spells, None where it names no setting, and a notice for each part without use.
 
-    `found` holds the values of every name that is in the address, RUN and REPLAY left aside.
+    `query` holds the values of every name in the address; RUN and REPLAY are no settings.
     """
-    entries = knobs()
-    named = {name: values for name, values in found.items() if name not in (RUN, REPLAY)}
-    notices = _unknown([name for name in named if name not in entries])
-    known = {entries[name]: values for name, values in named.items() if name in entries}
-    if not known:
+    table = knobs()
+    named = {name: values for name, values in query.items() if name not in (RUN, REPLAY)}
+    notices = _unknown_names([name for name in named if name not in table])
+    settings = {name: values for name, values in named.items() if name in table}
+    if not settings:
         return None, notices
-    base = _preset(known.pop(entries[PRESET], []), notices)
+    base = _preset(settings.pop(PRESET, []), notices)
     changes: dict[str, Any] = {}
-    for entry, values in known.items():
+    for path, values in settings.items():
         if len(values) != 1:
-            notices.append(f"{entry.label} is in the address {len(values)} times. {_FALL_BACK}")
-        elif (value := _value(entry, values[0])) is _BAD:
-            notices.append(_refused(entry, values[0]))
+            notices.append(f"{table[path].label} is in the address {len(values)} times. {_FALL_BACK}")
+        elif (value := _value(table[path], values[0])) is _INVALID:
+            notices.append(_refusal(table[path], values[0]))
         else:
-            changes[entry.path] = value
-    config, reasons = _as_much_as_fits(base, changes)
-    for path, reason in reasons.items():
-        # else it is at odds with other settings or with this app, which the reason names
-        own = reason.startswith(f"{path}: ") and limits.offered(path)
-        notices.append(_refused(entries[path], found[path][0]) if own else f"{reason} {_FALL_BACK}")
-    return config, _few(notices)
+            changes[path] = value
+    config, refused = _apply(base, changes)
+    for path, problems in refused.items():
+        # otherwise the setting conflicts with others or with this app, and the problems name them
+        is_own = problems[0].path == path and limits.offered(path)
+        words = " ".join(str(problem) for problem in problems)
+        notices.append(_refusal(table[path], query[path][0]) if is_own else f"{words} {_FALL_BACK}")
+    return config, _first_few(notices)
 
 
 def _preset(values: Sequence[str], notices: list[str]) -> RunConfig:
@@ -108,74 +108,68 @@ def _preset(values: Sequence[str], notices: list[str]) -> RunConfig:
     preset = next((name for name in names if list(values) == [name]), None)
     if values and preset is None:
         notices.append(
-            f"The preset cannot be {_short(', '.join(values))}: give one of {', '.join(names)}. Demo is used."
+            f"The preset cannot be {_quote(', '.join(values))}: give one of {', '.join(names)}. Demo is used."
         )
     return preset_config(preset or "demo")
 
 
-_BAD = object()  # what no setting is: None is one
+_INVALID = object()  # the value of a text that no setting can have; None is a value
 
 
-def _value(entry: Knob, text: str) -> Any:
-    """What the text says, as RunConfig takes it, or _BAD. Numbers stay text: RunConfig reads and checks them."""
-    if entry.kind == "switch":
-        return _SWITCH.get(text, _BAD)
-    if entry.kind == "choice":
-        return next((choice for choice in entry.choices if str(choice) == text), _BAD)
+def _value(knob: Knob, text: str) -> Any:
+    """A text's value as RunConfig takes it, or _INVALID. Numbers stay text: RunConfig reads and checks them."""
+    if knob.kind == "switch":
+        return _SWITCH.get(text, _INVALID)
+    if knob.kind == "choice":
+        return next((choice for choice in knob.choices if str(choice) == text), _INVALID)
     if not text:
         return None
-    if entry.kind == "list":
+    if knob.kind == "list":
         return tuple(text.split(","))
-    unfit = len(text) > MOST_TYPED or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
-    return _BAD if unfit else text
+    is_unfit = len(text) > MOST_TYPED or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
+    return _INVALID if is_unfit else text
 
 
-def _as_much_as_fits(base: RunConfig, changes: Mapping[str, Any]) -> tuple[RunConfig, dict[str, str]]:
-    """The base with all changes, or with as many as are allowed together; the others' paths, and why not."""
-    try:
-        return _allowed(base, changes), {}
-    except ConfigError:
-        left, reasons = dict(changes), dict[str, str]()
-    while True:  # a change may wait for another, as a coherence time without end for a deadline
+def _apply(base: RunConfig, changes: Mapping[str, Any]) -> tuple[RunConfig, dict[str, list[Problem]]]:
+    """The base with as many changes as are allowed together, and the problems of each of the others by path."""
+    config, _ = limits.read_config(changed_tree(base, changes))
+    if config is not None:
+        return config, {}
+    left, refused = dict(changes), dict[str, list[Problem]]()
+    while True:  # a change may need another one first, as an endless coherence time needs a deadline
         before = len(left)
         for path, value in list(left.items()):
-            try:
-                base = _allowed(base, {path: value})
+            config, problems = limits.read_config(changed_tree(base, {path: value}))
+            if config is None:
+                refused[path] = list(problems.values())
+            else:
+                base = config
                 del left[path]
-            except ConfigError as error:
-                reasons[path] = str(error)
         if len(left) == before:
-            return base, {path: reasons[path] for path in left}
+            return base, {path: refused[path] for path in left}
 
 
-def _allowed(base: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
-    """The base with all changes. ConfigError if they are not allowed, at all or on this app."""
-    config = with_changes(base, dict(changes))
-    limits.check(config)
-    return config
+def _refusal(knob: Knob, text: str) -> str:
+    return f"{knob.label} cannot be {_quote(text)}: {allowed_values(limits.bounded(knob))}. {_FALL_BACK}"
 
 
-def _refused(entry: Knob, text: str) -> str:
-    return f"{entry.label} cannot be {_short(text)}: {allowed_values(limits.bounded(entry))}. {_FALL_BACK}"
+def _quote(text: str) -> str:
+    """A value as a notice repeats it: no more than its first letters, and the unprintable ones replaced."""
+    letters = "".join(letter if letter.isprintable() else "�" for letter in text[:_MOST_QUOTED])
+    return f"“{letters}{'…' if len(text) > _MOST_QUOTED else ''}”"
 
 
-def _short(text: str) -> str:
-    """A value as a notice repeats it: cut where it is long, and with nothing in it that cannot be seen."""
-    letters = "".join(letter if letter.isprintable() else "�" for letter in text[:_SHOWN])
-    return f"“{letters}{'…' if len(text) > _SHOWN else ''}”"
-
-
-def _unknown(names: Sequence[str]) -> list[str]:
+def _unknown_names(names: Sequence[str]) -> list[str]:
     if not names:
         return []
-    told = ", ".join(_short(name) for name in names[:_MOST_NAMES])
+    quoted = ", ".join(_quote(name) for name in names[:_MOST_NAMES])
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     such, them = ("setting", "it") if len(names) == 1 else ("settings", "them")
-    return [f"The address names {told}{more}. pwff has no such {such} and leaves {them} out."]
+    return [f"The address names {quoted}{more}. pwff has no such {such} and leaves {them} out."]
 
 
-def _few(notices: list[str]) -> list[str]:
-    """As many notices as a person reads."""
+def _first_few(notices: list[str]) -> list[str]:
+    """As many notices as a person reads, the last of which counts the others."""
     more = len(notices) - _MOST_NOTICES
     if more < 1:
         return notices

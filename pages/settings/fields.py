@@ -15,15 +15,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import streamlit as st
-from pydantic import ValidationError
 
 from pages.parts.words import plain, sentence, setting_text
 from pwff_core.config import RunConfig
-from pwff_core.knobs import Knob, allowed_values, explain, knobs
+from pwff_core.knobs import Knob, Problem, allowed_values, changed_tree, knobs
 from pwff_core.runs import limits
 
 _MANTISSAS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-_EMPTY = "nothing is entered"
 _FEW_STOPS = 100  # a linear knob with no more whole steps than this has a stop at each
 _ECHO_S = 2.0  # so long a browser may go on saying what an answer was before a callback set it
 _PREFIXED = {"Hz", "W", "s"}
@@ -50,45 +48,39 @@ def text_of(value: Any) -> str:
 
 def put(config: RunConfig, paths: Iterable[str], scope: str = "") -> None:
     """Set the knobs to a config's values; call before they are drawn, or in a callback."""
-    entries = knobs(config)
+    table = knobs(config)
     for path in paths:
-        value, chosen = entries[path].value, entries[path].kind in ("choice", "switch")
+        value, chosen = table[path].value, table[path].kind in ("choice", "switch")
         _replace(key_of(path, scope), value if chosen else text_of(value))
 
 
-def answers(base: RunConfig, paths: Iterable[str], scope: str = "") -> tuple[RunConfig | None, dict[str, str]]:
-    """The base config with what the knobs say; or None, and each problem in a sentence by path (or by section)."""
-    tree, entries, empty = base.model_dump(), knobs(base), set()
+def answers(base: RunConfig, paths: Iterable[str], scope: str = "") -> tuple[RunConfig | None, dict[str, Problem]]:
+    """The base config with the knobs' answers and no problem; or None, and each problem by its path."""
+    table, changes, empty = knobs(base), dict[str, Any](), set[str]()
     for path in paths:
-        *section, leaf = path.split(".")
-        answer, held = st.session_state[key_of(path, scope)], entries[path].value
+        answer = st.session_state[key_of(path, scope)]
         if answer == "":
             empty.add(path)
-        if answer != text_of(held):  # a number with more digits than its text, as 2/3, stays what it is
-            (tree[section[0]] if section else tree)[leaf] = None if answer == "" else answer
-    try:
-        config = RunConfig.model_validate(tree)
-        problems = limits.problems(config)
-        return (None, problems) if problems else (config, {})
-    except ValidationError as error:
-        problems = explain(error)
-        return None, problems | {
-            path: f"{path}: {_EMPTY}; {allowed_values(entries[path])}." for path in empty & set(problems)
-        }
+        if answer != text_of(table[path].value):  # a value with more digits than its text, as 2/3, stays as it is
+            changes[path] = None if answer == "" else answer
+    config, problems = limits.read_config(changed_tree(base, changes))
+    for path in empty & set(problems):
+        problems[path] = Problem(path, f"nothing is entered; {allowed_values(table[path])}.")
+    return config, problems
 
 
 def whole_number(path: str) -> int | None:
     """What an integer knob says now; None where that is no allowed number."""
-    entry = limits.bounded(knobs()[path])
+    knob = limits.bounded(knobs()[path])
     try:
         value = float(st.session_state[key_of(path)])
     except ValueError:
         return None
-    low, high = entry.low or -math.inf, entry.high or math.inf
+    low, high = knob.low or -math.inf, knob.high or math.inf
     return int(value) if low <= value <= high and value.is_integer() else None
 
 
-def draw(path: str, problems: Mapping[str, str], *, slider: bool = False, hint: str = "", scope: str = "") -> None:
+def draw(path: str, problems: Mapping[str, Problem], *, slider: bool = False, hint: str = "", scope: str = "") -> None:
     """Draw a knob and, under it, what is wrong with its answer. `hint` is shown in an empty box."""
     entry = limits.bounded(knobs()[path])
     if entry.kind == "choice":
@@ -109,10 +101,10 @@ def draw(path: str, problems: Mapping[str, str], *, slider: bool = False, hint: 
     show_problem(path, problems)
 
 
-def show_problem(path: str, problems: Mapping[str, str]) -> None:
+def show_problem(path: str, problems: Mapping[str, Problem]) -> None:
     """The problem of a knob or a section, where there is one."""
     if path in problems:
-        st.error(plain(sentence(problems[path].removeprefix(f"{path}: "))))
+        st.error(plain(sentence(problems[path].words)))
 
 
 def stops(entry: Knob) -> list[float]:

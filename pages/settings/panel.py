@@ -11,6 +11,7 @@ from pages.parts.words import plain, sentence
 from pages.settings import fields, preferences, uploads
 from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.figures.frames import STAGE_NAMES
+from pwff_core.knobs import Problem
 from pwff_core.knobs import knobs as all_knobs
 from pwff_core.methods import METHODS, Method, MethodId
 from pwff_core.records import Stage
@@ -113,7 +114,7 @@ def ready() -> bool:
     return _BASE in st.session_state
 
 
-def spelled() -> tuple[RunConfig | None, dict[str, str]]:
+def spelled() -> tuple[RunConfig | None, dict[str, Problem]]:
     """The config that the panel's answers spell and no problem, or None and the problems by path; nothing is drawn."""
     base = st.session_state[_BASE].model_copy(
         update={
@@ -125,7 +126,7 @@ def spelled() -> tuple[RunConfig | None, dict[str, str]]:
     return fields.answers(base, DRAWN)
 
 
-def panel(marker: Marker | None = None, refused: str = "") -> tuple[RunConfig | None, Mapping[str, str]]:
+def panel(marker: Marker | None = None, refused: str = "") -> tuple[RunConfig | None, Mapping[str, Problem]]:
     """Draw the panel; the config it spells and no problem, or None and the problems by path.
 
     `marker`: what the live knobs do, while a run is going; `refused`: why that run would not take what they say.
@@ -201,7 +202,7 @@ def _mark(marker: Marker, words: str) -> None:
         st.caption(words)
 
 
-def _channel(problems: Mapping[str, str], marker: Marker | None, refused: str) -> None:
+def _channel(problems: Mapping[str, Problem], marker: Marker | None, refused: str) -> None:
     st.subheader("Channel", anchor=False)
     if marker:
         _mark(marker, marker.channel)
@@ -217,7 +218,7 @@ def _channel(problems: Mapping[str, str], marker: Marker | None, refused: str) -
     fields.show_problem("channel", problems)
 
 
-def _data(problems: Mapping[str, str]) -> None:
+def _data(problems: Mapping[str, Problem]) -> None:
     st.subheader("Data", anchor=False)
     for path in SLIDERS["Data"]:
         fields.draw(path, problems, slider=True)
@@ -228,7 +229,7 @@ def _data(problems: Mapping[str, str]) -> None:
 def _expander(
     label: str,
     group: Group,
-    problems: Mapping[str, str],
+    problems: Mapping[str, Problem],
     *,
     key: str,
     hint: str = "",
@@ -252,11 +253,10 @@ def _expander(
                 fields.draw(path, problems)
 
 
-def problem_words(problems: Mapping[str, str]) -> str:
-    """What keeps a run from starting, for the place beside the Start button: each problem under its knob's own name."""
-    labels = {path: entry.label for path, entry in all_knobs().items()}
+def problem_words(problems: Mapping[str, Problem]) -> str:
+    """What keeps a run from starting, for the place beside the Start button: each problem under its knob's label."""
+    labels = {path: knob.label for path, knob in all_knobs().items()}
     named = (
-        f"{labels[path]}: {text.removeprefix(f'{path}: ')}" if path in labels else text
-        for path, text in problems.items()
+        f"{labels[path]}: {problem.words}" if path in labels else str(problem) for path, problem in problems.items()
     )
     return plain(" ".join(sentence(text) for text in named))

@@ -10,9 +10,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from pwff_core.config import PreferencesConfig, RunConfig, stage_rounds
 from pwff_core.errors import ConfigError
-from pwff_core.knobs import Knob, allowed_values, knobs, with_changes
+from pwff_core.knobs import Knob, Problem, allowed_values, explain, knobs, with_changes
 from pwff_core.runs import uploads
 from pwff_core.runs.processes import hosted
 
@@ -113,30 +115,45 @@ def offered(path: str) -> bool:
 
 def check(config: RunConfig) -> None:
     """ConfigError with a sentence for each limit of this app that a run would pass; nothing where it is not hosted."""
-    if found := problems(config):
-        raise ConfigError(" ".join(found.values()))
+    if exceeded := problems(config):
+        raise ConfigError(" ".join(str(problem) for problem in exceeded.values()))
 
 
-def problems(config: RunConfig) -> dict[str, str]:
-    """What of a config this app does not allow, a sentence each, by dotted path ("" for the run as a whole)."""
+def read_config(tree: dict[str, Any]) -> tuple[RunConfig | None, dict[str, Problem]]:
+    """The config of nested dicts and no problem, or None and each problem by dotted path."""
+    try:
+        config = RunConfig.model_validate(tree)
+    except ValidationError as error:
+        return None, explain(error)
+    exceeded = problems(config)
+    return (None, exceeded) if exceeded else (config, {})
+
+
+def problems(config: RunConfig) -> dict[str, Problem]:
+    """Each limit of this app that a config exceeds, by dotted path; "" is the run as a whole."""
     found = limits()
     if found is None:
         return {}
-    told: dict[str, str] = {}
+    told: dict[str, Problem] = {}
     for path, entry in knobs(config).items():
         if path in found.only and not _is_offered(entry, found.only[path]):
-            told[path] = f"{path}: {_short(entry.value)} is not offered on this hosted app; {_instead(path, found)}."
+            told[path] = Problem(
+                path, f"{_short(entry.value)} is not offered on this hosted app; {_instead(path, found)}."
+            )
         elif path in found.most and entry.value > found.most[path]:
-            told[path] = (
-                f"{path}: {entry.value:,} is more than this hosted app allows; {allowed_values(bounded(entry))}."
+            told[path] = Problem(
+                path, f"{entry.value:,} is more than this hosted app allows; {allowed_values(bounded(entry))}."
             )
     rounds, times = sum(stage_rounds(config).values()), work(config)
     if rounds > found.rounds:
-        told[""] = f"The stages have {rounds:,} rounds together; this hosted app allows {found.rounds} in a run."
+        told[""] = Problem(
+            "", f"The stages have {rounds:,} rounds together; this hosted app allows {found.rounds} in a run."
+        )
     elif not told and times > found.work:
-        told[""] = (
+        told[""] = Problem(
+            "",
             f"This run would take about {times:,.1f} times the demo's computing; this hosted app allows {found.work:g} "
-            "times. Choose fewer clients, rounds, steps, examples or prompts."
+            "times. Choose fewer clients, rounds, steps, examples or prompts.",
         )
     return told
 

@@ -80,4 +80,5 @@ def checked_config(values: dict[str, Any]) -> RankingConfig:
     try:
         return RankingConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(" ".join(explain(error, knobs(RankingConfig())).values())) from None
+        problems = explain(error, knobs(RankingConfig())).values()
+        raise ConfigError(" ".join(str(problem) for problem in problems)) from None
