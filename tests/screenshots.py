@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pwff_core.runs.chat import kept  # noqa: E402 - pages and tests are not installed
+from pwff_core.runs.chat import kept_models  # noqa: E402 - pages and tests are not installed
 from pwff_core.runs.recording import recorded_demo  # noqa: E402
 from pwff_core.runs.store import RunRow, RunStatus, Store  # noqa: E402
 from tests.support.browser import Scheme, Site, find_chromium, launch_chromium, open_context, serving, settle  # noqa: E402
@@ -120,7 +120,7 @@ def main() -> None:
             browser = launch_chromium(playwright, chromium)
             for picture in PICTURES:
                 left_out = options.only not in (None, picture.name)
-                if left_out or (picture.prepare is asked and kept(store.path, run.id) is None):
+                if left_out or (picture.prepare is asked and kept_models(store.path, run.id) is None):
                     continue
                 png = take(browser, site, picture, run.id)
                 (options.to / f"{picture.name}.png").write_bytes(png)

@@ -24,7 +24,7 @@ from pages.settings import panel
 from pages.settings.address import REPLAY, RUN, share
 from pwff_core.errors import StoreError
 from pwff_core.figures.changes import config_at
-from pwff_core.runs import chat, resuming
+from pwff_core.runs import chat, scheduler
 from pwff_core.runs.checkpoints import forget, marks
 from pwff_core.runs.store import MAX_NAME, RunRow, RunStatus, Store
 from pwff_core.units import with_prefix
@@ -101,7 +101,7 @@ def _ways_out(store: Store, row: RunRow, viewer: str) -> None:
         "Open", type="secondary" if interrupted else "primary", icon=":material/open_in_new:", key="runs:open"
     ):
         live_page(run=row.id)
-    if session.may_change(row, viewer) and resuming.fork_points(store, row.id) and st.button(
+    if session.may_change(row, viewer) and scheduler.fork_points(store, row.id) and st.button(
         "Fork", icon=":material/fork_right:", key="runs:fork",
         help="Go on from one of its rounds with another channel or other preferences, as a run of its own.",
     ):  # fmt: skip
@@ -211,7 +211,7 @@ def draw_undo(store: Store, *, arrived: bool) -> None:
     """
     if arrived:
         for run_id in st.session_state.pop(_DELETED, {}):
-            chat.forget(store.path, run_id)
+            chat.delete_models(store.path, run_id)
             forget(store.path, run_id)
     deleted: dict[str, str] = st.session_state.get(_DELETED, {})
     if not deleted:

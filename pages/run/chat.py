@@ -10,7 +10,7 @@ import streamlit as st
 from pages.parts.words import count, plain, sentence
 from pwff_core.errors import PwffError
 from pwff_core.records import ClientProfile, When
-from pwff_core.runs.chat import Answer, Conversation, Kept, Question, kept
+from pwff_core.runs.chat import Answer, ChatClient, KeptModels, Question, kept_models
 from pwff_core.runs.store import RunRow, Store
 
 MOST_CLIENTS = 4
@@ -35,10 +35,10 @@ class Exchange(NamedTuple):
     answers: tuple[Answer, ...]
 
 
-@st.cache_resource(max_entries=1, show_spinner=False, on_release=Conversation.close)
-def conversation(store_path: Path, run_id: str) -> Conversation:
+@st.cache_resource(max_entries=1, show_spinner=False, on_release=ChatClient.close)
+def conversation(store_path: Path, run_id: str) -> ChatClient:
     """The one process that talks, for all browsers; another run's is ended first, as each holds a whole model."""
-    return Conversation(store_path, run_id)
+    return ChatClient(store_path, run_id)
 
 
 def weight_words(weight: float) -> str:
@@ -57,7 +57,7 @@ def telling_clients(profiles: tuple[ClientProfile, ...]) -> list[int]:
 def draw_asking(store: Store, row: RunRow) -> None:
     """The question, the answers to it, and those before."""
     st.subheader("Ask the clients", anchor=False)
-    there = kept(store.path, row.id)
+    there = kept_models(store.path, row.id)
     if there is None:
         st.info(_nobody_to_ask(row), icon=":material/chat_error:")
         return
@@ -85,7 +85,7 @@ def _nobody_to_ask(row: RunRow) -> str:
     )
 
 
-def _question(row: RunRow, there: Kept) -> tuple[tuple[Question, ...], str] | None:
+def _question(row: RunRow, there: KeptModels) -> tuple[tuple[Question, ...], str] | None:
     """The controls; what is asked when Ask was just pressed, one question a moment, and the instruction."""
     wishes = {profile.client: weight_words(profile.helpfulness_weight) for profile in row.profiles}
     clients = st.multiselect(
@@ -115,7 +115,7 @@ def _question(row: RunRow, there: Kept) -> tuple[tuple[Question, ...], str] | No
     return tuple(questions), instruction
 
 
-def _form(there: Kept, *, ready: bool) -> tuple[bool, tuple[When, ...], float]:
+def _form(there: KeptModels, *, ready: bool) -> tuple[bool, tuple[When, ...], float]:
     """The box, which models, how freely, and Ask: whether it was pressed, the moments, the temperature."""
     with st.form("ask", border=False):
         st.text_input("Instruction", key=_TYPED, max_chars=MOST_TYPED, placeholder="Type an instruction, or pick one")
@@ -131,7 +131,7 @@ def _form(there: Kept, *, ready: bool) -> tuple[bool, tuple[When, ...], float]:
     return pressed, get_args(When) if moment == "both" else (moment,), temperature
 
 
-def _moment(there: Kept) -> Moment:
+def _moment(there: KeptModels) -> Moment:
     if "before" not in there.moments:
         st.caption("The models as the run left them; it did not align them.")
         return "after"

@@ -25,7 +25,7 @@ from pwff_core.knobs import Problem
 from pwff_core.methods import METHODS
 from pwff_core.paths import default_store_path
 from pwff_core.records import Value
-from pwff_core.runs import resuming
+from pwff_core.runs import scheduler
 from pwff_core.runs.checkpoints import Mark
 from pwff_core.runs.store import MAX_NAME, RunRow, RunStatus, Store
 
@@ -50,7 +50,7 @@ def fork(run_id: str, position: int, changes: Mapping[str, Value], viewer: str, 
         row = store.run(run_id)
         session.require_may_change(row, viewer)
         with session.within_limits(store, viewer, row.config):
-            child = resuming.fork(store, run_id, position, changes, st.session_state[_NAME], owner=viewer)
+            child = scheduler.fork(store, run_id, position, changes, st.session_state[_NAME], owner=viewer)
         store.take_over(child, viewer)
         tell_place(store, child)
     except PwffError as error:
@@ -88,7 +88,7 @@ def suggested_name(row: RunRow, changes: Mapping[str, Value], taken: Sequence[st
 
 def draw(store: Store, shown: Shown, mode: Mode, *, viewer: str, busy: bool) -> None:
     """The panel of a run that has checkpoints. `busy`: a run is going, so that the fork has to wait."""
-    found = [mark for mark in resuming.fork_points(store, shown.row.id) if mark.position <= len(shown.records)]
+    found = [mark for mark in scheduler.fork_points(store, shown.row.id) if mark.position <= len(shown.records)]
     if not found or not session.may_change(shown.row, viewer):
         return
     lead = "This run is finished. Fork it:" if shown.row.status is RunStatus.FINISHED else "Fork this run:"

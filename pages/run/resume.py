@@ -11,7 +11,7 @@ from pages.parts.words import count, plain, resume_words
 from pages.server import session
 from pwff_core.errors import PwffError
 from pwff_core.paths import default_store_path
-from pwff_core.runs import resuming
+from pwff_core.runs import scheduler
 from pwff_core.runs.checkpoints import marks
 from pwff_core.runs.store import RunRow, RunStatus, Store
 
@@ -40,7 +40,7 @@ def resume(run_id: str, viewer: str, click: int) -> None:
             return
         session.require_may_change(row, viewer)
         with session.within_limits(store, viewer, row.config, new=False):
-            resuming.resume(store, run_id)
+            scheduler.resume(store, run_id)
         store.take_over(run_id, viewer)
         tell_place(store, run_id)
     except PwffError as error:

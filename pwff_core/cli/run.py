@@ -40,15 +40,15 @@ def resume(command: Resume, path: Path) -> int:
 
 def fork(command: Fork, path: Path) -> int:
     """Plays a new run that shares a run's first rounds; with --list it prints the rounds that can be forked after."""
-    from pwff_core.runs import resuming
+    from pwff_core.runs import scheduler
 
     store = open_store(path)
     run_id = find_run(store, command.run)
-    checkpoints = resuming.fork_points(store, run_id)
+    checkpoints = scheduler.fork_points(store, run_id)
     if command.list_:
         return _list_checkpoints(run_id, checkpoints, as_json=command.json)
     position = _position(run_id, command.after, checkpoints)
-    child = resuming.fork(store, run_id, position, changes_of(command.settings), command.name, waits=False)
+    child = scheduler.fork(store, run_id, position, changes_of(command.settings), command.name, waits=False)
     print(f"Run {child} goes on from round {position} of run {run_id}.", file=sys.stderr)
     return _play_and_report(store, child, as_json=command.json, force=command.force)
 
@@ -136,7 +136,7 @@ def _list_checkpoints(run_id: str, checkpoints: Sequence[Mark], *, as_json: bool
 
 
 def _position(run_id: str, text: str, checkpoints: Sequence[Mark]) -> int:
-    """The round after which to fork; `resuming.fork` checks its checkpoint. ConfigError for no number."""
+    """The round after which to fork; `scheduler.fork` checks its checkpoint. ConfigError for no number."""
     if text == "latest":
         if not checkpoints:
             raise StoreError(f"Run {run_id} cannot be forked: {_NO_CHECKPOINT}")

@@ -13,11 +13,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import psutil
 
@@ -86,9 +85,8 @@ def draw(
         job = Path(scratch) / "job.json"
         job.write_text(json.dumps({"chrome": str(chrome), "pictures": [_task(picture) for picture in pictures]}))
         process = _start(job)
-        lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         assert process.stdout is not None
-        threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
+        lines = processes.read_lines(process.stdout)
         try:
             return wait_for_pictures(lines, chrome, len(pictures), on_progress, timeout_s=timeout_s)
         finally:
@@ -104,26 +102,14 @@ def _task(picture: Picture) -> dict[str, object]:
 
 def _start(job: Path) -> subprocess.Popen[str]:
     try:
-        return subprocess.Popen(
-            processes.module_command("pwff_core.export.chrome_process", str(job)),
-            stdin=subprocess.DEVNULL,
+        return processes.spawn(
+            "pwff_core.export.chrome_process",
+            str(job),
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            env=processes.environment() | {"TMPDIR": str(job.parent), "TEMP": str(job.parent)},
-            start_new_session=True,
-            creationflags=processes.creation_flags(),
+            variables={"TMPDIR": str(job.parent), "TEMP": str(job.parent)},
         )
     except OSError as error:
         raise EngineError(f"The process that draws cannot be started ({error}); check free memory.") from None
-
-
-def _pass_on(lines: IO[str], into: queue.SimpleQueue[str]) -> None:
-    """Each line into the queue, and "" at the end: a queue can be waited on for a while, a pipe cannot everywhere."""
-    with lines:
-        for line in lines:
-            into.put(line)
-        into.put("")
 
 
 def wait_for_pictures(

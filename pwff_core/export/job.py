@@ -84,16 +84,7 @@ def _clean_up(process: subprocess.Popen[str], folder: Path) -> None:
 def _start(folder: Path) -> subprocess.Popen[str]:
     with (folder / _REPORT).open("w", encoding="utf-8") as report:
         try:
-            return subprocess.Popen(
-                processes.module_command("pwff_core.export", str(folder)),
-                stdin=subprocess.DEVNULL,
-                stdout=report,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                env=processes.environment(),
-                start_new_session=True,
-                creationflags=processes.creation_flags(),
-            )
+            return processes.spawn("pwff_core.export", str(folder), stdout=report)
         except OSError as error:
             raise EngineError(f"The export cannot be started ({error}); check free memory.") from None
 

@@ -1,17 +1,21 @@
-"""How processes of our own are started: the same version of the package, on whatever system, considerate of others."""
+"""Child processes: every one is started here, with the same version of the package and without our secrets."""
 
 from __future__ import annotations
 
 import os
+import queue
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import psutil
 
-PARALLEL_VARIABLE = "PWFF_PARALLEL"  # how many runs may play at a time
+WORKER, CHAT_SERVER = "pwff_core.engine.worker", "pwff_core.engine.chat_server"  # modules that run as processes
+FORMER_WORKER = "pwff_core.worker"  # what the version before called its worker: one may still be at work
 HOSTED_VARIABLE = "PWFF_HOSTED"  # "1" where strangers use the pages: `pwff app --hosted`
 _SECRET_NAME = re.compile(
     r"(^|_)(API_?KEY|KEY|KEYS|TOKEN|TOKENS|SECRET|SECRETS|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|CREDENTIALS|AUTH|COOKIE)(_|$)",
@@ -21,8 +25,50 @@ _SECRET_VALUE = re.compile(r"://[^/\s@]+@")  # an address with a user's name or 
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """The command line of `python -m MODULE …`; modules are not looked for in the working folder (-P)."""
+    """The command line of `python -m MODULE …`; -P keeps Python from finding modules in the working folder."""
     return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def spawn(
+    module: str,
+    *arguments: str,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | IO[str] = subprocess.DEVNULL,
+    log: int | IO[bytes] | IO[str] = subprocess.DEVNULL,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """Starts `python -m MODULE …` in a session of its own, so that it may outlive this process.
+
+    `log` is an open file that gets what the process writes to stderr; `variables` are added to its environment. OSError
+    if the process cannot be started.
+    """
+    return subprocess.Popen(
+        module_command(module, *arguments),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=log,
+        encoding="utf-8",
+        env=environment() | dict(variables or {}),
+        start_new_session=True,
+        creationflags=creation_flags(),
+    )
+
+
+def read_lines(pipe: IO[str]) -> queue.SimpleQueue[str]:
+    """A queue of the lines that a process writes, and "" at their end.
+
+    A thread fills it: reading from a queue can have a timeout, reading from a pipe cannot on every system.
+    """
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        with pipe:
+            for line in pipe:
+                lines.put(line)
+            lines.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
 
 
 def hosted() -> bool:
@@ -40,14 +86,14 @@ def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """This process's, with the folder of this very package first: the child is the same version as its parent.
+    """A child's environment: this process's, with the folder of this package first, so that both are one version.
 
-    Where strangers choose what the child does, it has no secrets to give away and does not ask the Hub.
+    In a hosted app, where strangers choose what the child does, it gets no secrets and does not ask the Hub.
     """
     package_parent = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([package_parent, *([inherited] if inherited else [])])
-    # Threads that wait without spinning leave the cores to the browser and the page.
+    # threads that wait without spinning leave the cores to the browser and the page
     waiting = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
     given = {**without_secrets(os.environ), "HF_HUB_OFFLINE": "1"} if hosted() else os.environ
     return {**given, **waiting, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
@@ -59,20 +105,8 @@ def cores() -> int:
     return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
 
 
-def core_share() -> dict[str, str]:
-    """What gives one of several runs that play side by side its share of the cores; nothing where one has them all.
-
-    To be added to the environment of a run's worker. A number of threads that somebody has chosen stays.
-    """
-    text = os.environ.get(PARALLEL_VARIABLE, "")
-    runs = int(text) if text.isascii() and text.isdecimal() else 1
-    if runs <= 1 or "OMP_NUM_THREADS" in os.environ:
-        return {}
-    return {"OMP_NUM_THREADS": str(max(1, cores() // runs))}
-
-
 def creation_flags() -> int:
-    """What Windows needs for the counterpart of a new session; elsewhere nothing."""
+    """Windows' counterpart of a new session; 0 elsewhere."""
     if sys.platform == "win32":
         return subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
     return 0

@@ -22,7 +22,7 @@ from pwff_core.engine.models.reward_models import RewardModels, new_reward_model
 from pwff_core.engine.models.saved_models import SavedModels, cohort_of, save, stacked
 from pwff_core.errors import ConfigError, ModelError
 from pwff_core.methods import AXES
-from pwff_core.runs.chat import Answer, Conversation, Question
+from pwff_core.runs.chat import Answer, ChatClient, Question
 from pwff_core.runs.run_files import RunFiles
 
 WEIGHTS = (0.9, 0.5, 0.0)
@@ -191,7 +191,7 @@ def test_lines_are_answered_until_the_input_ends(talker: Talker) -> None:
 def test_a_page_talks_to_the_models_of_a_run(saved: SavedModels, talker: Talker, tmp_path: Path) -> None:
     store = tmp_path / "runs.sqlite"
     save(RunFiles(store).models("abc"), saved)
-    talk = Conversation(store, "abc")
+    talk = ChatClient(store, "abc")
     try:
         assert talk.ask(question()) == tuple(talker.answer(question()))
         assert talk.ask(question(when="before")) == tuple(talker.answer(question(when="before")))

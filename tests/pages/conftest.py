@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core.runs import launch
+from pwff_core.runs import scheduler
 from pwff_core.runs.store import Store, status
 
 
@@ -28,5 +28,5 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str]]:
     """No page of these tests starts an engine: what it would have started."""
     calls: list[tuple[Path, str]] = []
-    monkeypatch.setattr(launch, "launch", lambda path, run_id: calls.append((path, run_id)))
+    monkeypatch.setattr(scheduler, "launch", lambda path, run_id: calls.append((path, run_id)))
     return calls

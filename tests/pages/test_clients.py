@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import pages.run.chat as chat_page
 from pages.run.chat import conversation, score_words, telling_clients, weight_words
 from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
 from pwff_core.records import ClientProfile
-from pwff_core.runs import chat as talking
-from pwff_core.runs.chat import Answer
+from pwff_core.runs.chat import Answer, ChatClient
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.scripted import WEIGHTS, whole_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = str(ROOT / "pages" / "clients.py")
-FAKE = ROOT / "tests" / "support" / "fake_chat_server.py"
+FAKE = "tests.support.fake_chat_server"
 CONFIG = with_changes(
     RunConfig(), {"clients": 5, "instruction.rounds": 3, "reward.rounds": 2, "alignment.rounds": 4}
 )  # fmt: skip
@@ -35,7 +35,7 @@ HEAD = (
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     path = tmp_path / "runs.sqlite"
     monkeypatch.setenv("PWFF_STORE", str(path))
-    monkeypatch.setattr(talking, "command", lambda where, run_id: [sys.executable, str(FAKE), run_id])
+    monkeypatch.setattr(chat_page, "ChatClient", partial(ChatClient, module=FAKE))
     yield Store(path)
     conversation.clear()
 

@@ -19,7 +19,7 @@ from pwff_core.errors import EngineError
 from pwff_core.knobs import with_changes
 from pwff_core.methods import MethodId
 from pwff_core.records import RoundRecord, Steering
-from pwff_core.runs import launch
+from pwff_core.runs import scheduler
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
 
@@ -40,7 +40,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture(autouse=True)
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
-    monkeypatch.setattr(launch, "launch", lambda path, run_id: calls.append(run_id))
+    monkeypatch.setattr(scheduler, "launch", lambda path, run_id: calls.append(run_id))
     return calls
 
 
@@ -207,7 +207,7 @@ def test_an_engine_that_cannot_start_is_told_of(store: Store, monkeypatch: pytes
     def refuse(path: Path, run_id: str) -> None:
         raise EngineError("The engine cannot be started (no memory); check free memory.")
 
-    monkeypatch.setattr(launch, "launch", refuse)
+    monkeypatch.setattr(scheduler, "launch", refuse)
     page = shown(typed(opened(), "compare:seeds", "1").button("compare-start").click().run())
     assert "PWFF, seed 1 failed: The engine cannot be started (no memory)" in texts(page)
     assert {row.status for row in store.runs()} == {RunStatus.FAILED}

@@ -12,7 +12,7 @@ from pages.parts.words import settings_words
 from pwff_core.config import RunConfig
 from pwff_core.errors import EngineError
 from pwff_core.knobs import with_changes
-from pwff_core.runs import launch
+from pwff_core.runs import scheduler
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
@@ -60,7 +60,7 @@ def test_an_engine_that_cannot_start_is_told(store: Store, monkeypatch: pytest.M
     def fail(path: Path, run_id: str) -> None:
         raise EngineError("The engine cannot be started (no memory).")
 
-    monkeypatch.setattr(launch, "launch", fail)
+    monkeypatch.setattr(scheduler, "launch", fail)
     page = shown(opened().button("start").click().run())
     assert "Failed before the first round: The engine cannot be started (no memory)." in texts(page)
 

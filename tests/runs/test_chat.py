@@ -1,4 +1,4 @@
-"""The pipe between a page and the process that talks; the process is a stand-in without models."""
+"""The pipe between a page and the chat process, which is a stand-in without models."""
 
 from __future__ import annotations
 
@@ -13,108 +13,101 @@ import pytest
 from pydantic import ValidationError
 
 from pwff_core.errors import ConfigError, EngineError, ModelError
-from pwff_core.runs import chat
-from pwff_core.runs.chat import Conversation, Question
+from pwff_core.runs.chat import ChatClient, Question
 from pwff_core.runs.run_files import RunFiles
 
-FAKE = Path(__file__).parents[1] / "support" / "fake_chat_server.py"
-
-
-def fake_command(store_path: Path, run_id: str) -> list[str]:
-    return [sys.executable, str(FAKE), run_id, "--store", str(store_path)]
+FAKE = "tests.support.fake_chat_server"
 
 
 @pytest.fixture
-def talk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conversation]:
-    monkeypatch.setattr(chat, "command", fake_command)
-    made = Conversation(tmp_path / "runs.sqlite", "abc")
-    yield made
-    made.close()
+def client(tmp_path: Path) -> Iterator[ChatClient]:
+    client = ChatClient(tmp_path / "runs.sqlite", "abc", FAKE)
+    yield client
+    client.close()
 
 
 def question(instruction: str, *clients: int) -> Question:
     return Question(instruction=instruction, clients=clients or (0,))
 
 
-def process_id(talk: Conversation) -> int:
-    return int(talk.ask(question("who are you"))[0].text)
+def process_id(client: ChatClient) -> int:
+    return int(client.ask(question("who are you"))[0].text)
 
 
-def test_every_client_answers_in_the_order_asked(talk: Conversation) -> None:
-    first, second = talk.ask(question("grüß den Ω-Fluss 🙂", 3, 1))
+def test_every_client_answers_in_the_order_asked(client: ChatClient) -> None:
+    first, second = client.ask(question("grüß den Ω-Fluss 🙂", 3, 1))
     assert (first.client, first.text, first.helpfulness, first.refused) == (3, "3 on grüß den Ω-Fluss 🙂", 0.3, True)
     assert (second.client, second.when, second.reward) == (1, "after", 0.5)
 
 
-def test_one_process_answers_all_questions_until_it_is_closed(talk: Conversation) -> None:
-    pid = process_id(talk)
-    assert process_id(talk) == pid
-    talk.close()
+def test_one_process_answers_all_questions_until_it_is_closed(client: ChatClient) -> None:
+    pid = process_id(client)
+    assert process_id(client) == pid
+    client.close()
     assert not psutil.pid_exists(pid)
-    assert process_id(talk) != pid
+    assert process_id(client) != pid
 
 
-def test_a_question_that_cannot_be_answered_is_told_and_the_process_goes_on(talk: Conversation) -> None:
-    pid = process_id(talk)
+def test_a_question_that_cannot_be_answered_is_an_error_and_the_process_goes_on(client: ChatClient) -> None:
+    pid = process_id(client)
     with pytest.raises(ConfigError, match="^The instruction is empty; type what"):
-        talk.ask(question(""))
-    assert process_id(talk) == pid
+        client.ask(question(""))
+    assert process_id(client) == pid
 
 
-def test_a_process_that_dies_is_told_with_its_last_words_and_replaced(talk: Conversation, tmp_path: Path) -> None:
+def test_a_process_that_dies_is_an_error_with_its_log_tail_and_is_replaced(client: ChatClient, tmp_path: Path) -> None:
     with pytest.raises(EngineError) as caught:
-        talk.ask(question("die"))
+        client.ask(question("die"))
     assert str(caught.value) == (
         "The models stopped without an answer (exit code 9): It starts. Nothing is wrong. · Out of memory · Killed. "
         f"Ask again; the full report is in {tmp_path / 'logs' / 'abc.talk.log'}."
     )
-    assert talk.ask(question("hello"))[0].text == "0 on hello"
+    assert client.ask(question("hello"))[0].text == "0 on hello"
 
 
-def test_an_answer_that_takes_too_long_ends_the_process(talk: Conversation) -> None:
-    pid = process_id(talk)
+def test_an_answer_that_takes_too_long_ends_the_process(client: ChatClient) -> None:
+    pid = process_id(client)
     begun = time.monotonic()
     with pytest.raises(EngineError, match="^The models took too long to answer and were stopped;"):
-        talk.ask(question("sleep"), timeout_s=0.3)
+        client.ask(question("sleep"), timeout_s=0.3)
     assert time.monotonic() - begun < 5
     assert not psutil.pid_exists(pid)
-    assert talk.ask(question("hello"))[0].text == "0 on hello"  # and not what the other was asked
+    assert client.ask(question("hello"))[0].text == "0 on hello"  # and not what the other was asked
 
 
-def test_a_process_that_left_after_a_long_silence_is_started_again(talk: Conversation) -> None:
-    pid = process_id(talk)
-    talk.ask(question("leave"))
+def test_a_process_that_ended_because_nobody_asked_is_started_again(client: ChatClient) -> None:
+    pid = process_id(client)
+    client.ask(question("leave"))
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
-    assert process_id(talk) != pid
+    assert process_id(client) != pid
 
 
-def test_models_that_cannot_be_loaded_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "command", lambda *where: [*fake_command(*where), "unloadable"])
-    talk = Conversation(tmp_path / "runs.sqlite", "abc")
+def test_models_that_cannot_be_loaded_are_reported(tmp_path: Path) -> None:
+    client = ChatClient(tmp_path / "runs.sqlite", "unloadable", FAKE)
     with pytest.raises(ModelError, match=r"^There are no models in this folder\.$"):
-        talk.ask(question("hello"))
+        client.ask(question("hello"))
 
 
-def test_a_program_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "command", lambda *where: [str(tmp_path / "nothing")])
+def test_a_program_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
     with pytest.raises(EngineError, match=r"^The models cannot be started \(.*No such file"):
-        Conversation(tmp_path / "runs.sqlite", "abc").ask(question("hello"))
+        ChatClient(tmp_path / "runs.sqlite", "abc").ask(question("hello"))
 
 
-def test_two_browsers_each_get_their_own_answers(talk: Conversation) -> None:
+def test_two_browsers_each_get_their_own_answers(client: ChatClient) -> None:
     asked = [f"question {number}" for number in range(20)]
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda text: talk.ask(question(text, 5))[0].text, asked))
+        answers = list(pool.map(lambda text: client.ask(question(text, 5))[0].text, asked))
     assert answers == [f"5 on {text}" for text in asked]
 
 
-def test_the_log_is_of_the_newest_process(talk: Conversation) -> None:
-    process_id(talk)
-    talk.close()
-    process_id(talk)
-    talk.close()
-    assert RunFiles(talk.store_path).chat_log("abc").read_text() == "It starts. Nothing is wrong.\n"
+def test_the_log_is_of_the_newest_process(client: ChatClient) -> None:
+    process_id(client)
+    client.close()
+    process_id(client)
+    client.close()
+    assert RunFiles(client.store_path).chat_log("abc").read_text() == "It starts. Nothing is wrong.\n"
 
 
 @pytest.mark.parametrize(

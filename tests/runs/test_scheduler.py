@@ -6,16 +6,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pwff_core.config import InstructionConfig, RunConfig
 from pwff_core.errors import ConfigError, EngineError, StoreError
-from pwff_core.runs import launch, processes, scheduler
+from pwff_core.runs import processes, scheduler
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import workers
+from tests.support.launched import Launched
 from tests.support.store_tables import sql
 
 CONFIG = RunConfig(clients=2, instruction=InstructionConfig(rounds=2))
@@ -27,44 +27,41 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Nothing is launched, and these runs would have been."""
-    ids: list[str] = []
-    monkeypatch.setattr(launch, "launch", lambda store_path, run_id: ids.append(run_id))
-    return ids
+def launched() -> Launched:
+    return Launched()
 
 
 def wait_for(store: Store, count: int) -> list[str]:
     return [store.create_run(CONFIG, waits=True) for _ in range(count)]
 
 
-def test_the_first_that_waits_is_launched_and_no_other(store: Store, launched: list[str]) -> None:
+def test_the_first_that_waits_is_launched_and_no_other(store: Store, launched: Launched) -> None:
     first, second = wait_for(store, 2)
-    assert [scheduler.advance(store), scheduler.advance(store)] == [[first], []]
+    assert [scheduler.advance(store, launched), scheduler.advance(store, launched)] == [[first], []]
     store.claim(first)
-    assert scheduler.advance(store) == []
+    assert scheduler.advance(store, launched) == []
     store.finish(first, RunStatus.FAILED, "No memory.")
-    assert scheduler.advance(store) == [second]
+    assert scheduler.advance(store, launched) == [second]
     assert launched == [first, second]
 
 
-def test_with_nothing_that_waits_there_is_nothing_to_do(store: Store, launched: list[str]) -> None:
+def test_with_nothing_that_waits_there_is_nothing_to_do(store: Store, launched: Launched) -> None:
     store.create_run(CONFIG)
-    assert scheduler.advance(Store(store.path, readonly=True)) == []
+    assert scheduler.advance(Store(store.path, readonly=True), launched) == []
 
 
-def test_as_many_play_as_may(store: Store, launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_play_as_may(store: Store, launched: Launched, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = wait_for(store, 5)
     monkeypatch.setenv("PWFF_PARALLEL", "3")
-    assert scheduler.advance(store) == ids[:3]
+    assert scheduler.advance(store, launched) == ids[:3]
     for run_id in ids[:3]:
         store.claim(run_id)
-    assert scheduler.advance(store) == []
+    assert scheduler.advance(store, launched) == []
     store.finish(ids[1], RunStatus.FINISHED)
-    assert scheduler.advance(store) == [ids[3]]
+    assert scheduler.advance(store, launched) == [ids[3]]
     monkeypatch.setenv("PWFF_PARALLEL", "1")  # three play still
     store.finish(ids[0], RunStatus.FINISHED)
-    assert scheduler.advance(store) == []
+    assert scheduler.advance(store, launched) == []
     assert launched == ids[:4]
 
 
@@ -77,50 +74,50 @@ def test_how_many_may_play(text: str | None, count: int, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("text", ["0", "65", "-1", "two", "1.5", "1_0", "٣", "9" * 5000])
-def test_how_many_cannot_play(store: Store, launched: list[str], text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_many_cannot_play(store: Store, launched: Launched, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wait_for(store, 1)
     monkeypatch.setenv("PWFF_PARALLEL", text)
     with pytest.raises(
         ConfigError, match=r"^\$PWFF_PARALLEL is '.{1,20}'; .* give a whole number from 1 to 64, or leave"
     ):
-        scheduler.advance(store)
+        scheduler.advance(store, launched)
     assert launched == []
 
 
 @pytest.mark.parametrize("died", ["before it took the run", "while it played"])
 def test_a_dead_worker_s_slot_is_freed(
-    store: Store, launched: list[str], monkeypatch: pytest.MonkeyPatch, died: str
+    store: Store, launched: Launched, monkeypatch: pytest.MonkeyPatch, died: str
 ) -> None:
     first, second, third = wait_for(store, 3)
     monkeypatch.setenv("PWFF_PARALLEL", "2")
-    assert scheduler.advance(store) == [first, second]
+    assert scheduler.advance(store, launched) == [first, second]
     if died == "while it played":
         store.claim(first)
         sql(store.path, f"UPDATE runs SET pid = 4194305 WHERE id = '{first}'")  # above the highest id of a process
     else:
         sql(store.path, f"UPDATE runs SET launched_uptime_s = launched_uptime_s - 61 WHERE id = '{first}'")
-    assert scheduler.advance(store) == [third]
+    assert scheduler.advance(store, launched) == [third]
     assert (store.run(first).status, store.run(second).status) == (RunStatus.FAILED, RunStatus.QUEUED)
 
 
-def test_a_page_advances_the_queue_with_a_store_for_reading(store: Store, launched: list[str]) -> None:
+def test_a_page_advances_the_queue_with_a_store_for_reading(store: Store, launched: Launched) -> None:
     page = Store(store.path, readonly=True)
     ids = wait_for(store, 2)
-    assert [scheduler.advance(page), scheduler.advance(page)] == [[ids[0]], []]
+    assert [scheduler.advance(page, launched), scheduler.advance(page, launched)] == [[ids[0]], []]
     assert launched == ids[:1]
 
 
 INTERFACE = """
 import os, sys
 from pathlib import Path
-from pwff_core.runs import launch, scheduler
+from pwff_core.runs import scheduler
 from pwff_core.config import RunConfig
 from pwff_core.runs.store import Store
 store = Store(Path(sys.argv[1]))
-launch.launch = lambda store_path, run_id: store.claim(run_id)  # this process is the worker too, and ends with it
 for name in sys.argv[2:]:
     store.create_run(RunConfig(clients=2), name, waits=True)
-print(*(store.run(run_id).name for run_id in scheduler.advance(store)), flush=True)
+started = scheduler.advance(store, lambda path, run_id: store.claim(run_id))  # the worker is this process, and ends
+print(*(store.run(run_id).name for run_id in started), flush=True)
 os._exit(9)
 """
 
@@ -145,8 +142,7 @@ def test_a_run_that_cannot_be_launched_has_failed_and_the_next_one_starts(
         if run_id == bad:
             raise EngineError("The engine cannot be started (out of memory); check free memory.")
 
-    monkeypatch.setattr(launch, "launch", launching)
-    assert scheduler.advance(store) == [good]
+    assert scheduler.advance(store, launching) == [good]
     row = store.run(bad)
     assert (row.status, row.message) == (
         RunStatus.FAILED,
@@ -162,13 +158,13 @@ def test_a_folder_for_logs_that_cannot_be_made_fails_each_run_with_the_reason(st
     assert all("The engine cannot be started" in store.run(run_id).message for run_id in ids)
 
 
-def test_of_many_threads_one_launches(store: Store, launched: list[str]) -> None:
+def test_of_many_threads_one_launches(store: Store, launched: Launched) -> None:
     first, _ = wait_for(store, 2)
     together = threading.Barrier(8)
 
     def notice() -> None:
         together.wait()
-        scheduler.advance(store)
+        scheduler.advance(store, launched)
 
     threads = [threading.Thread(target=notice) for _ in range(8)]
     for thread in threads:
@@ -181,13 +177,12 @@ def test_of_many_threads_one_launches(store: Store, launched: list[str]) -> None
 ADVANCE = """
 import sys
 from pathlib import Path
-from pwff_core.runs import launch, scheduler
+from pwff_core.runs import scheduler
 from pwff_core.runs.store import Store
-launch.launch = lambda store_path, run_id: None
 store = Store(Path(sys.argv[1]))
 print("ready", flush=True)
 input()
-print(*scheduler.advance(store))
+print(*scheduler.advance(store, lambda path, run_id: None))
 """
 
 
@@ -211,24 +206,18 @@ def test_of_five_processes_one_launches(store: Store) -> None:
 # with workers
 
 
-@pytest.fixture
-def scripted_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What is launched plays a script, and so does whatever that launches."""
-    monkeypatch.setattr(processes, "module_command", processes.module_command)  # so that it is put back
-    workers.install(0.05)
-    yield
-    for process in launch._started:
-        process.wait(timeout=60)
+def launch_scripted(store_path: Path, run_id: str) -> None:
+    """Starts a worker that plays a script; so do the workers that it starts."""
+    workers.launch(store_path, run_id, 0.05)
 
 
 def has_ended(store: Store, run_id: str) -> bool:
     return store.run(run_id).status.ended
 
 
-@pytest.mark.usefixtures("scripted_workers")
 def test_a_worker_whose_run_has_ended_starts_the_next(store: Store) -> None:
     ids = wait_for(store, 3)
-    assert scheduler.advance(store) == ids[:1]
+    assert scheduler.advance(store, launch_scripted) == ids[:1]
     alive_at_once = 0
     deadline = time.monotonic() + 60
     while not all(has_ended(store, run_id) for run_id in ids):
@@ -242,12 +231,11 @@ def test_a_worker_whose_run_has_ended_starts_the_next(store: Store) -> None:
     assert alive_at_once == 1
 
 
-@pytest.mark.usefixtures("scripted_workers")
 def test_the_next_run_starts_after_one_that_was_stopped_or_failed(store: Store) -> None:
     stopped, failed, last = wait_for(store, 3)
     store.request_stop(stopped)
     sql(store.path, f"UPDATE runs SET config = replace(config, 'snr_db', 'snr') WHERE id = '{failed}'")
-    scheduler.advance(store)
+    scheduler.advance(store, launch_scripted)
     workers.wait_until(lambda: has_ended(store, last))
     assert store.run(stopped).message == "Stopped after 0 of 2 rounds."
     with pytest.raises(StoreError, match="was written by another version"):
@@ -256,14 +244,13 @@ def test_the_next_run_starts_after_one_that_was_stopped_or_failed(store: Store) 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
-@pytest.mark.usefixtures("scripted_workers")
 def test_a_worker_that_is_told_to_end_starts_nothing(store: Store) -> None:
     (waiting,) = wait_for(store, 1)
     run_id = store.create_run(CONFIG)
-    process = workers.start(store, run_id, 600.0)
+    process = workers.launch(store.path, run_id, 600.0)
     workers.wait_until(lambda: store.run(run_id).profiles)
     process.terminate()
     assert process.wait(timeout=30) == 0
     assert store.run(waiting).waits  # a shutdown does not go through the whole queue; a page that looks starts it
-    assert scheduler.advance(store) == [waiting]
+    assert scheduler.advance(store, launch_scripted) == [waiting]
     workers.wait_until(lambda: has_ended(store, waiting))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core.runs import launch
+from pwff_core.runs import scheduler
 from pwff_core.runs.processes import HOSTED_VARIABLE
 from pwff_core.runs.store import Store
 
@@ -31,5 +31,5 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str]]:
     calls: list[tuple[Path, str]] = []
-    monkeypatch.setattr(launch, "launch", lambda path, run_id: calls.append((path, run_id)))
+    monkeypatch.setattr(scheduler, "launch", lambda path, run_id: calls.append((path, run_id)))
     return calls

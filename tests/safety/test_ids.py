@@ -28,8 +28,8 @@ INTO_PATHS: dict[str, Callable[[str], object]] = {
     "log": lambda run_id: RunFiles(STORE).log(run_id),
     "checkpoints": lambda run_id: RunFiles(STORE).checkpoints(run_id),
     "marks": lambda run_id: checkpoints.marks(STORE, run_id),
-    "kept": lambda run_id: chat.kept(STORE, run_id),
-    "forget": lambda run_id: chat.forget(STORE, run_id),
+    "kept": lambda run_id: chat.kept_models(STORE, run_id),
+    "delete": lambda run_id: chat.delete_models(STORE, run_id),
     "forget checkpoints": lambda run_id: checkpoints.forget(STORE, run_id),
 }
 BAD = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pwff_core import cli
-from pwff_core.runs import launch
+from pwff_core.runs import scheduler
 from pwff_core.runs.processes import HOSTED_VARIABLE
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
@@ -70,8 +70,7 @@ def test_a_run_that_is_played_exported_and_failed(
 @pytest.mark.slow
 def test_a_worker_that_nobody_could_start_well(store: Store, tmp_path: Path) -> None:
     run_id = store.create_run(GPT2_PRICE.model_copy(update={"backbone": str(tmp_path / "nothing here")}))
-    launch.launch(store.path, run_id)
-    worker = launch._started[-1]
+    worker = scheduler.launch(store.path, run_id)
     assert worker.wait(120) == 1
     assert store.run(run_id).status is RunStatus.FAILED
     assert (tmp_path / "logs" / f"{run_id}.log").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """A chat process without models: it answers by formula, or misbehaves as it is asked to.
 
-    python fake_chat_server.py RUN_ID --store PATH
+    python -m tests.support.fake_chat_server RUN_ID --store PATH
 
 Client k says what it was asked, with helpfulness k / 10 after alignment and 0 before; odd clients refuse.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +21,7 @@ NICENESS = 10  # of 19: with thirty viewers, a round is on their pages in half t
 LOCK_S = 1.0  # a call waits so long for another writer; then it is tried again, and in between signals are heard
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, start: Callable[[Path, str], object] | None = None) -> int:
     """The process; its exit code is 0 if the run finished or was stopped, 1 if it failed or could not be played.
 
     When the run has ended, the next one of the queue is launched. Not after a signal: whoever ends a process from
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         store = _opened(options.store)
         code = _play_to_the_end(store, options.run_id)
         if store.path.exists():  # otherwise there is no queue any more
-            scheduler.advance(store)
+            scheduler.advance(store, start)
         return code
     except PwffError as error:
         tell(str(error))

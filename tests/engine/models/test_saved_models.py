@@ -13,7 +13,7 @@ from pwff_core.engine.models.cohort import Cohort
 from pwff_core.engine.models.saved_models import SavedModels, cohort_of, load, of_client, save, stacked
 from pwff_core.errors import ModelError
 from pwff_core.methods import METHODS, MethodId
-from pwff_core.runs.chat import Kept, kept
+from pwff_core.runs.chat import KeptModels, kept_models
 from pwff_core.runs.run_files import RunFiles
 
 ADAPTER, LORA = AdapterConfig(bottleneck=3), LoraConfig(rank=2, alpha=5.0)
@@ -182,8 +182,8 @@ def test_models_of_another_version_are_said_to_be(backbone: Backbone, tmp_path: 
 
 def test_a_page_learns_from_the_folder_what_there_is_to_talk_to(backbone: Backbone, tmp_path: Path) -> None:
     store = tmp_path / "runs.sqlite"
-    assert kept(store, "abc") is None
+    assert kept_models(store, "abc") is None
     save(RunFiles(store).models("abc"), models(backbone))
-    assert kept(store, "abc") == Kept(("before", "after"), PROMPTS["delicate"], PROMPTS["ordinary"])
+    assert kept_models(store, "abc") == KeptModels(("before", "after"), PROMPTS["delicate"], PROMPTS["ordinary"])
     save(RunFiles(store).models("abc"), models(backbone, aligned=False)._replace(prompts={}))
-    assert kept(store, "abc") == Kept(("after",), (), ())
+    assert kept_models(store, "abc") == KeptModels(("after",), (), ())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,19 +13,19 @@ import pytest
 from pwff_core.config import InstructionConfig, RunConfig
 from pwff_core.engine.worker.__main__ import NICENESS, main
 from pwff_core.errors import EngineError, StoreError
-from pwff_core.runs import launch
+from pwff_core.runs import scheduler
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.store_tables import sql
-from tests.support.workers import CONFIG, kept, start, wait_until
+from tests.support.workers import CONFIG, kept, launch, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_killed_worker_loses_no_round_and_reads_as_failed_with_its_last_words(store: Store) -> None:
+def test_a_killed_worker_loses_no_round_and_reads_as_failed_with_its_log_tail(store: Store) -> None:
     run_id = store.create_run(RunConfig(clients=2, instruction=InstructionConfig(rounds=1000)))
-    process = start(store, run_id, 0.02)
+    process = launch(store.path, run_id, 0.02)
     wait_until(lambda: store.run(run_id).rounds_done >= 5)
     with RunFiles(store.path).log(run_id).open("a") as log:
         log.write("RuntimeWarning: memory is nearly used up\n")
@@ -47,7 +46,7 @@ def test_a_killed_worker_loses_no_round_and_reads_as_failed_with_its_last_words(
 def test_a_paused_worker_that_is_killed_has_failed_too(store: Store) -> None:
     run_id = store.create_run(CONFIG)
     store.pause(run_id, "me")
-    process = start(store, run_id, 0.02)
+    process = launch(store.path, run_id, 0.02)
     wait_until(lambda: store.run(run_id).status is RunStatus.PAUSED)
     process.kill()
     process.wait()
@@ -57,7 +56,7 @@ def test_a_paused_worker_that_is_killed_has_failed_too(store: Store) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
 def test_a_terminated_worker_stops_at_once_and_cleanly(store: Store) -> None:
     run_id = store.create_run(CONFIG)
-    process = start(store, run_id, 600.0)  # in the middle of a round that would take ten minutes
+    process = launch(store.path, run_id, 600.0)  # in the middle of a round that would take ten minutes
     wait_until(lambda: store.run(run_id).profiles)
     process.terminate()
     assert process.wait(timeout=30) == 0
@@ -69,25 +68,13 @@ def test_the_process_says_on_stderr_what_it_cannot_do(store: Store, capsys: pyte
     assert capsys.readouterr().err.startswith("There is no run 'nosuchid' in")
 
 
-# launch
-
-
-@pytest.fixture
-def launched() -> Iterator[list[subprocess.Popen[bytes]]]:
-    yield launch._started
-    for process in launch._started:
-        process.wait(timeout=60)
-
-
-def test_launch_starts_a_worker_that_logs_beside_the_store(
-    store: Store, launched: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_launch_starts_a_worker_that_logs_beside_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = store.path.parent
     (folder / "signal.py").write_text("raise SystemExit('a module of the working folder was taken')")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    launch.launch(Path("runs.sqlite"), "nosuchid")
-    assert launched[-1].wait(timeout=60) == 1
+    process = scheduler.launch(Path("runs.sqlite"), "nosuchid")
+    assert process.wait(timeout=60) == 1
     log = RunFiles(store.path).log("nosuchid")
     assert log == folder / "logs" / "nosuchid.log"
     assert log.read_text().strip() == f"There is no run 'nosuchid' in {store.path}; `pwff runs` lists those there are."
@@ -96,7 +83,7 @@ def test_launch_starts_a_worker_that_logs_beside_the_store(
 def test_launch_into_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("in the way")
     with pytest.raises(EngineError, match="^The engine cannot be started .* check free memory and the folder"):
-        launch.launch(tmp_path / "runs.sqlite", "abc")
+        scheduler.launch(tmp_path / "runs.sqlite", "abc")
 
 
 def test_importing_the_worker_brings_no_training_in() -> None:
@@ -120,8 +107,7 @@ def test_a_worker_makes_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_worker_that_has_ended_is_no_zombie(store: Store) -> None:
-    launch.launch(store.path, "nosuchid")
-    pid = launch._started[-1].pid
+    pid = scheduler.launch(store.path, "nosuchid").pid
 
     def gone() -> bool:  # asked of the system, which a zombie does not leave before somebody has asked for its end
         return pid not in [child.pid for child in psutil.Process().children()]
@@ -132,13 +118,13 @@ def test_a_worker_that_has_ended_is_no_zombie(store: Store) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_resumed_worker_goes_on_where_a_killed_one_was(store: Store) -> None:
     run_id = store.create_run(RunConfig(clients=2, instruction=InstructionConfig(rounds=20)))
-    killed = start(store, run_id, 0.05)
+    killed = launch(store.path, run_id, 0.05)
     wait_until(lambda: store.run(run_id).rounds_done >= 5)
     killed.kill()
     killed.wait()
     done = store.run(run_id).rounds_done
     store.reopen(run_id, waits=False)
-    resumed = start(store, run_id, 0.0)
+    resumed = launch(store.path, run_id, 0.0)
     assert resumed.wait(timeout=60) == 0
     row = store.run(run_id)
     assert (row.status, row.rounds_done, row.pid) == (RunStatus.FINISHED, 20, resumed.pid)
@@ -149,7 +135,7 @@ def test_a_resumed_worker_goes_on_where_a_killed_one_was(store: Store) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot remove what is in use")
 def test_a_worker_whose_run_is_deleted_ends_with_exit_code_1(store: Store) -> None:
     run_id = store.create_run(CONFIG)
-    process = start(store, run_id, 600.0)
+    process = launch(store.path, run_id, 600.0)
     wait_until(lambda: store.run(run_id).profiles)
     sql(store.path, "DELETE FROM runs")
     assert process.wait(timeout=60) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from pwff_core.engine.models.saved_models import load
 from pwff_core.engine.worker import recorded
-from pwff_core.runs.chat import kept as kept_models
+from pwff_core.runs.chat import kept_models
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunRow, RunStatus, Store
 from tests.support.scripted import CONVERGED, federation, profile, put, record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from pwff_core.config import RunConfig
 from pwff_core.engine.worker import catch_up
-from pwff_core.runs import launch, processes
+from pwff_core.runs import processes, scheduler
 from pwff_core.runs.checkpoints import HEAD, Mark, folder_of
 from pwff_core.runs.run_files import RunFiles
 
@@ -50,25 +49,19 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPat
 def test_runs_that_play_side_by_side_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, parallel: str | None, chosen: str | None, share: str | None
 ) -> None:
-    monkeypatch.setattr(processes, "cores", lambda: 8)
     for name, value in (("PWFF_PARALLEL", parallel), ("OMP_NUM_THREADS", chosen)):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
-    assert processes.core_share() == ({} if share is None else {"OMP_NUM_THREADS": share})
+    assert scheduler.core_share(cores=8) == ({} if share is None else {"OMP_NUM_THREADS": share})
 
 
 def test_a_launched_worker_has_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    told = tmp_path / "told"
-    code = f"import os; open({str(told)!r}, 'w').write(os.environ.get('OMP_NUM_THREADS', 'none'))"
-    monkeypatch.setattr(processes, "module_command", lambda *words: [sys.executable, "-c", code])
-    monkeypatch.setattr(processes, "cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("PWFF_PARALLEL", "4")
-    launch.launch(tmp_path / "runs.sqlite", "abc")
-    process: subprocess.Popen[bytes] = launch._started[-1]
-    assert process.wait(timeout=60) == 0
-    assert told.read_text() == "2"
+    path = tmp_path / "runs.sqlite"
+    assert scheduler.launch(path, "abc", "tests.support.print_threads").wait(timeout=60) == 0
+    assert RunFiles(path).log("abc").read_text().strip() == scheduler.core_share()["OMP_NUM_THREADS"]
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(8, 3), (3, 3), (2, 1)])

@@ -9,11 +9,12 @@ import pytest
 from pwff_core.config import RunConfig
 from pwff_core.errors import ConfigError, StoreError
 from pwff_core.knobs import with_changes
-from pwff_core.runs import launch, resuming
+from pwff_core.runs import scheduler
 from pwff_core.runs.checkpoints import STATE, folder_of, marks
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.checkpoints import marked
+from tests.support.launched import Launched
 from tests.support.scripted import profile, record
 
 CONFIG = with_changes(RunConfig(), {"clients": 2, "instruction.rounds": 4, "reward.rounds": 0, "alignment.rounds": 0})
@@ -25,11 +26,8 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Nothing is launched, and these runs would have been."""
-    ids: list[str] = []
-    monkeypatch.setattr(launch, "launch", lambda store_path, run_id: ids.append(run_id))
-    return ids
+def launched() -> Launched:
+    return Launched()
 
 
 def interrupted(store: Store, rounds: int, status: RunStatus = RunStatus.STOPPED) -> str:
@@ -44,28 +42,28 @@ def interrupted(store: Store, rounds: int, status: RunStatus = RunStatus.STOPPED
     return run_id
 
 
-def test_resume_puts_a_run_into_the_queue_and_starts_it(store: Store, launched: list[str]) -> None:
+def test_resume_puts_a_run_into_the_queue_and_starts_it(store: Store, launched: Launched) -> None:
     stopped, failed = interrupted(store, 2), interrupted(store, 1, RunStatus.FAILED)
-    resuming.resume(store, stopped)
-    resuming.resume(store, failed)
+    scheduler.resume(store, stopped, launched)
+    scheduler.resume(store, failed, launched)
     assert launched == [stopped]
     assert [row.id for row in store.waiting()] == [failed]
     assert (store.run(stopped).status, store.run(stopped).rounds_done) == (RunStatus.QUEUED, 2)
     with pytest.raises(StoreError, match=stopped):  # a second press
-        resuming.resume(store, stopped)
+        scheduler.resume(store, stopped, launched)
     assert launched == [stopped]
 
 
-def test_a_finished_run_is_not_resumed(store: Store, launched: list[str]) -> None:
+def test_a_finished_run_is_not_resumed(store: Store, launched: Launched) -> None:
     with pytest.raises(StoreError, match="fork"):
-        resuming.resume(store, interrupted(store, 4, RunStatus.FINISHED))
+        scheduler.resume(store, interrupted(store, 4, RunStatus.FINISHED), launched)
     assert launched == []
 
 
-def test_a_fork_is_its_parent_up_to_a_round(store: Store, launched: list[str]) -> None:
+def test_a_fork_is_its_parent_up_to_a_round(store: Store, launched: Launched) -> None:
     parent = interrupted(store, 3)
-    assert [mark.position for mark in resuming.fork_points(store, parent)] == [1, 2, 3]
-    child = resuming.fork(store, parent, 2, {"channel.snr_db": -5.0}, "Worse", owner="somebody")
+    assert [mark.position for mark in scheduler.fork_points(store, parent)] == [1, 2, 3]
+    child = scheduler.fork(store, parent, 2, {"channel.snr_db": -5.0}, "Worse", owner="somebody", start=launched)
     row = store.run(child)
     assert (row.parent, row.forked_at, row.name, row.owner) == (parent, 2, "Worse", "somebody")
     ours, theirs = (
@@ -80,29 +78,29 @@ def test_a_fork_is_its_parent_up_to_a_round(store: Store, launched: list[str]) -
     assert store.run(parent).status is RunStatus.STOPPED
 
 
-def test_a_fork_that_the_caller_plays_is_not_launched(store: Store, launched: list[str]) -> None:
-    child = resuming.fork(store, interrupted(store, 2), 1, {}, waits=False)
+def test_a_fork_that_the_caller_plays_is_not_launched(store: Store, launched: Launched) -> None:
+    child = scheduler.fork(store, interrupted(store, 2), 1, {}, waits=False, start=launched)
     assert launched == []
     assert store.waiting() == []
     store.claim(child)
 
 
-def test_no_fork_after_the_last_round_nor_without_a_checkpoint(store: Store, launched: list[str]) -> None:
+def test_no_fork_after_the_last_round_nor_without_a_checkpoint(store: Store, launched: Launched) -> None:
     whole, none = interrupted(store, 4, RunStatus.FINISHED), interrupted(store, 0)
-    assert [mark.position for mark in resuming.fork_points(store, whole)] == [1, 2, 3]
+    assert [mark.position for mark in scheduler.fork_points(store, whole)] == [1, 2, 3]
     for run_id, position, told in ((whole, 4, "after round 1, 2, 3"), (none, 0, "nowhere"), (whole, 17, "17")):
         with pytest.raises(StoreError, match=told):
-            resuming.fork(store, run_id, position, {})
+            scheduler.fork(store, run_id, position, {}, start=launched)
     with pytest.raises(ConfigError, match="clients"):
-        resuming.fork(store, whole, 2, {"clients": 3})
+        scheduler.fork(store, whole, 2, {"clients": 3}, start=launched)
     assert [row.id for row in store.runs()] == [none, whole]
     assert launched == []
 
 
-def test_a_fork_that_cannot_have_the_checkpoint_is_taken_back(store: Store, launched: list[str]) -> None:
+def test_a_fork_that_cannot_have_the_checkpoint_is_taken_back(store: Store, launched: Launched) -> None:
     parent = interrupted(store, 2)
     (folder_of(RunFiles(store.path).checkpoints(parent), 2) / STATE).unlink()
     with pytest.raises(StoreError, match="cannot be taken over"):
-        resuming.fork(store, parent, 2, {})
+        scheduler.fork(store, parent, 2, {}, start=launched)
     assert [row.id for row in store.runs()] == [parent]
     assert launched == []
