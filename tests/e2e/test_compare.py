@@ -1,4 +1,4 @@
-"""The Compare page: two methods queue up, play one after the other, and are judged side by side."""
+"""The Compare page: two methods queue, play one after the other, and are compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from pwff_core.runs.store import RunStatus
 from tests.e2e.conftest import ENGINE_MS, TINY, Visitor
 from tests.support.accessibility import findings
-from tests.support.browser import Site, settle
+from tests.support.browser import Site, button, current, settle
 from tests.support.charts import wait_for_lines
 from tests.support.repeating import choose
 
@@ -21,21 +21,23 @@ def test_two_methods_play_one_after_the_other(visit: Visitor, site: Site) -> Non
     page.get_by_role("link", name="Compare").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Compare")
     settle(page)
-    page.get_by_role("radio", name="Own choice").click()
+    current(page).get_by_role("radio", name="Own choice").click()
     for other in ("PWFF", "Vanilla FL"):
-        page.get_by_role("button", name=f"Remove {other}", exact=True).click()
+        button(page, f"Remove {other}").click()
+        expect(page.get_by_role("button", name=f"Remove {other}", exact=True)).to_have_count(0)
         settle(page)
-    page.get_by_role("textbox", name="Seeds").fill("7")
+    seeds = current(page).get_by_role("textbox", name="Seeds")
+    seeds.fill("7")
+    seeds.press("Enter")
     choose(page, "Settings", "those of the Live page")
-    expect(page.get_by_text("2 runs, one after another")).to_be_visible()
-    expect(page.get_by_text("Each has 2 clients")).to_be_visible()
-    page.get_by_role("button", name="Start", exact=True).click()
-    expect(page.get_by_text("2 of 2 runs finished.")).to_be_visible(timeout=ENGINE_MS)
+    expect(current(page).get_by_text("2 runs, one after another")).to_be_visible()
+    expect(current(page).get_by_text("Each has 2 clients")).to_be_visible()
+    button(page, "Start").click()
+    expect(current(page).get_by_text("2 of 2 runs finished.")).to_be_visible(timeout=ENGINE_MS)
     wait_for_lines(page, "compare-accuracy", METHODS.values())
 
     rows = [row for row in site.store.runs() if row.comparison]
     assert {row.config.method for row in rows} == set(METHODS)
     assert {(row.status, row.config.seed, row.rounds_done) for row in rows} == {(RunStatus.FINISHED, 7, 2)}
-    settle(page)  # while a page is drawn anew, Streamlit may show what was there beside what is
-    expect(page.get_by_role("heading", name="All numbers")).to_be_visible()
+    expect(current(page).get_by_role("heading", name="All numbers")).to_be_visible()
     assert findings(page) == []

@@ -1,4 +1,4 @@
-"""A lesson on the Live page: start, watch, zoom, steer, come back, stop, take it home."""
+"""A lesson on the Live page: start, watch, zoom, steer, come back, stop, export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 from pypdf import PdfReader
 
 from pwff_core.config import RunConfig
@@ -19,7 +19,7 @@ from pwff_core.knobs import with_changes
 from pwff_core.runs.store import RunStatus
 from tests.e2e.conftest import TINY, Visitor
 from tests.support.accessibility import findings
-from tests.support.browser import Site, settle
+from tests.support.browser import ENGINE_MS, Site, button, current, settle
 from tests.support.charts import drawn, last_round, wait_for_round, wait_for_run, zoom
 from tests.support.scripted import profile, whole_run
 
@@ -36,26 +36,21 @@ def run_in(page: Page) -> str:
     return parse_qs(urlsplit(page.url).query)["run"][0]
 
 
-def button(page: Page, name: str) -> Locator:
-    """A button of the page's own: while a page is busy, Streamlit has a "Stop" in the header."""
-    return page.locator(".stMain").get_by_role("button", name=name, exact=True)
-
-
 def test_a_lesson(visit: Visitor, site: Site, tmp_path: Path) -> None:
     page = visit(f"?{urlencode(LESSON)}")
     earlier = run_in(page)
     button(page, "Start").click()
     page.wait_for_url(lambda address: "run=" in address and earlier not in address)
     run_id = run_in(page)
-    expect(page.locator(".stMain").get_by_text(re.compile(f"run {run_id}", re.IGNORECASE)).first).to_be_visible()
+    expect(current(page).get_by_text(re.compile(f"run {run_id}", re.IGNORECASE)).first).to_be_visible()
     wait_for_run(page, run_id)
     wait_for_round(page, 2)
 
-    shown, seen = zoom(page, "accuracy"), last_round(page)
-    wait_for_round(page, seen + 3)
-    assert drawn(page, "accuracy")["range"] == shown
+    zoomed, last = zoom(page, "accuracy"), last_round(page)
+    wait_for_round(page, last + 3)
+    assert drawn(page, "accuracy")["range"] == zoomed
 
-    first = steered_to(page, 0)
+    first = steer_to(page, 0)
     for panel in PANELS:
         wait_for_round(page, first + 1, panel)
     settle(page)
@@ -77,56 +72,56 @@ def test_a_lesson(visit: Visitor, site: Site, tmp_path: Path) -> None:
     assert first - 0.5 in drawn(page, "delay")["lines"]
 
     button(page, "Stop").click()
-    expect(page.get_by_text("What was measured is kept")).to_be_visible()
+    expect(current(page).get_by_text("What was measured is kept")).to_be_visible(timeout=ENGINE_MS)
     assert site.store.run(run_id).status is RunStatus.STOPPED
     assert run_in(page) == run_id
-    taken_home(page, tmp_path, site.store.run(run_id).rounds_done)
+    export_and_check(page, tmp_path, site.store.run(run_id).rounds_done)
 
 
 def test_two_browsers_do_not_fight_over_a_run(visit: Visitor, site: Site) -> None:
     run_id = site.store.create_run(with_changes(RunConfig(), TINY))
-    site.store.claim(run_id)  # its engine is this process, which plays two rounds and then nothing
+    site.store.claim(run_id)  # its engine is this process, which plays two rounds and no more
     site.store.describe(run_id, [profile(0), profile(1)], [], 4)
     for record in whole_run(run_id, weights=(0.25, 0.75))[:2]:
         site.store.append(run_id, record)
     first = visit(f"?run={run_id}")
     set_snr(first, 0)
-    expect(first.get_by_text("SNR 0 dB: asked")).to_be_visible()
+    expect(current(first).get_by_text("SNR 0 dB: asked")).to_be_visible()
     assert site.store.asked(run_id) == {"channel.snr_db": 0}
 
     second = visit(f"?run={run_id}")
     expect(button(second, "Stop")).to_be_disabled()
     button(second, "Take over").click()
     expect(button(second, "Stop")).to_be_enabled()
-    expect(first.get_by_text("Another browser has taken over")).to_be_visible()
+    expect(current(first).get_by_text("Another browser has taken over")).to_be_visible()
     expect(button(first, "Stop")).to_be_disabled()
     site.store.finish(run_id, RunStatus.STOPPED)
 
 
 def set_snr(page: Page, snr_db: int) -> None:
     """Types an SNR into its box."""
-    box = page.get_by_role("textbox", name=re.compile("^SNR"))
+    box = current(page).get_by_role("textbox", name=re.compile("^SNR"))
     box.fill(f"{snr_db}")
     box.press("Enter")
 
 
-def steered_to(page: Page, snr_db: int) -> int:
-    """The SNR is set by its box while the run goes; the round from which the page says that it holds."""
+def steer_to(page: Page, snr_db: int) -> int:
+    """Sets the SNR while the run plays; returns the round from which, as the page says, it holds."""
     set_snr(page, snr_db)
-    told = page.locator(".stMain").get_by_text(re.compile(r"From round \d+: SNR 5 → 0 dB")).first
-    expect(told).to_be_visible()
-    return int(re.findall(r"From round (\d+)", told.inner_text())[-1])
+    notice = current(page).get_by_text(re.compile(r"From round \d+: SNR 5 → 0 dB")).first
+    expect(notice).to_be_visible(timeout=ENGINE_MS)
+    return int(re.findall(r"From round (\d+)", notice.inner_text())[-1])
 
 
-def taken_home(page: Page, folder: Path, rounds: int) -> None:
-    """The export of the run that is shown: one zip with figures, tables, settings and captions."""
+def export_and_check(page: Page, folder: Path, rounds: int) -> None:
+    """Exports the run that is shown: one zip with figures, tables, settings and captions."""
     page.locator(".stMain").get_by_text("Export", exact=True).click()
     for picture in ("PNG", "SVG"):  # each takes a second a chart: PDF stands for them
-        page.get_by_role("button", name=picture, exact=True).click()
+        button(page, picture).click()
         settle(page)
     button(page, "Prepare the zip").click()
     with page.expect_download() as download:
-        page.get_by_role("button", name=re.compile(r"^Download pwff-\w+\.zip")).click()
+        current(page).get_by_role("button", name=re.compile(r"^Download pwff-\w+\.zip")).click()
     path = folder / "run.zip"
     download.value.save_as(path)
     with zipfile.ZipFile(path) as package:

@@ -1,4 +1,4 @@
-"""Every page, light and dark, wide and on a phone: axe-core finds nothing serious, and nothing sticks out."""
+"""Every page, light and dark, wide and on a phone: axe-core finds nothing serious, and nothing overflows."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _FITS = "() => { const main = document.querySelector('.stMain'); return main.scr
 
 @pytest.mark.parametrize("width", [1400, 400])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_keeps_nobody_out(visit: Visitor, name: str, width: int) -> None:
+def test_a_page_is_accessible(visit: Visitor, name: str, width: int) -> None:
     page = visit("" if name == "live" else name, width=width)
-    found = {}
+    problems = {}
     for scheme, background in BACKGROUNDS.items():
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
         expect(page.locator(".stApp")).to_have_css("background-color", background)
-        found[scheme] = findings(page)
-    assert found == {"light": [], "dark": []}
-    page.wait_for_function(_FITS)  # at the latest when every chart has taken the width that there is
+        problems[scheme] = findings(page)
+    assert problems == {"light": [], "dark": []}
+    page.wait_for_function(_FITS)  # once every chart has taken the width that there is
 
 
-def test_a_chart_is_used_by_keyboard_and_offers_no_way_to_another_computer(visit: Visitor) -> None:
+def test_a_chart_works_by_keyboard_and_sends_nothing_away(visit: Visitor) -> None:
     page = visit()
     buttons, before = chart(page, "accuracy").get_by_role("button"), drawn(page, "accuracy")["range"]
     expect(buttons.first).to_be_visible()  # they are named once plotly has drawn

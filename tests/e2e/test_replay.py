@@ -1,4 +1,4 @@
-"""A run that has ended is played again, as if it went."""
+"""A run that has ended is replayed as if it were live."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from playwright.sync_api import expect
 from pwff_core.config import RunConfig
 from pwff_core.runs.store import RunStatus, Store
 from tests.e2e.conftest import Visitor
-from tests.support.browser import Site, settle
+from tests.support.browser import Site, button, current, settle
 from tests.support.charts import wait_for_round
 from tests.support.page_tables import tick_first
 from tests.support.scripted import profile, whole_run
 
-ROUND_S = 3600.0  # of computing: at 20 times its pace the replay still goes when a slow machine comes to the click
+ROUND_S = 3600.0  # so long that even at 20 times the pace no round passes before the test clicks
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +32,14 @@ def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_run_is_played_again(visit: Visitor, site: Site) -> None:
+def test_a_run_is_replayed(visit: Visitor, site: Site) -> None:
     (row,) = site.store.runs()
     page = visit("runs")
     tick_first(page)
-    page.get_by_role("button", name="Replay", exact=True).click()
+    button(page, "Replay").click()
     page.wait_for_url(re.compile(rf"[?&]replay={row.id}"))
     settle(page)
-    expect(page.locator(".stMain").get_by_text(re.compile("Replay$")).first).to_be_visible()
-    expect(page.get_by_text(f"0 of {row.rounds_done} rounds")).to_be_visible()
-    page.get_by_role("button", name="To the end").click()
+    expect(current(page).get_by_text(re.compile("Replay$")).first).to_be_visible()
+    expect(current(page).get_by_text(f"0 of {row.rounds_done} rounds")).to_be_visible()
+    current(page).get_by_role("button", name="To the end").click()
     wait_for_round(page, row.rounds_done, "replay-accuracy")

@@ -1,4 +1,4 @@
-"""The browsers of benchmarks/viewers.py: what they take for a round's arrival is what Chromium gets and draws."""
+"""The browsers of benchmarks/viewers.py receive what Chromium receives and draws."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ ROUNDS = 6
 
 
 @contextmanager
-def looking_on(browser: Browser) -> Iterator[None]:
-    """The browser is on the page, in a thread of its own."""
+def watching(browser: Browser) -> Iterator[None]:
+    """The browser watches the page, in a thread of its own."""
     loop = asyncio.new_event_loop()
 
-    def look() -> None:
+    def watch() -> None:
         with suppress(asyncio.CancelledError):
             loop.run_until_complete(task)
 
     task = loop.create_task(browser.look(lambda: None))
-    thread = Thread(target=look)
+    thread = Thread(target=watch)
     thread.start()
     yield
     loop.call_soon_threadsafe(task.cancel)
@@ -42,19 +42,19 @@ def looking_on(browser: Browser) -> Iterator[None]:
 
 
 def drawing_run(messages: Sequence[ForwardMsg], number: int) -> list[str]:
-    """What the run of a fragment sent that brought a round, kind by kind and in order."""
+    """The kinds of elements, in order, that the script run sent which brought a round."""
     runs: list[list[ForwardMsg]] = []
     for message in messages:
         if message.WhichOneof("type") == "new_session":
             runs.append([])
         if runs:
             runs[-1].append(message)
-    found = next(run for run in runs if any(round_in(message) == number for message in run))
-    deltas = [message.delta for message in found if message.WhichOneof("type") == "delta"]
+    drawing = next(run for run in runs if any(round_in(message) == number for message in run))
+    deltas = [message.delta for message in drawing if message.WhichOneof("type") == "delta"]
     return [delta.new_element.WhichOneof("type") or delta.WhichOneof("type") for delta in deltas]
 
 
-def test_a_browser_without_a_window_gets_what_chromium_gets(browser: Chromium, site: Site) -> None:
+def test_a_simulated_browser_gets_what_chromium_gets(browser: Chromium, site: Site) -> None:
     run_id = site.store.create_run(with_changes(RunConfig(), {"instruction.rounds": ROUNDS}))
     site.store.claim(run_id)  # its engine is this process
     site.store.describe(run_id, [profile(0), profile(1)], [], ROUNDS)
@@ -73,7 +73,7 @@ def test_a_browser_without_a_window_gets_what_chromium_gets(browser: Chromium, s
     wait_for_round(page, 3)
     other = Browser(site.address, f"run={run_id}")
     other.keeps = []
-    with looking_on(other):
+    with watching(other):
         until_round(other, 3)
         for record in records[3:5]:
             site.store.append(run_id, record)
@@ -90,6 +90,6 @@ def test_a_browser_without_a_window_gets_what_chromium_gets(browser: Chromium, s
 def until_round(browser: Browser, number: int) -> None:
     """Waits until the browser has a round."""
     give_up_at = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up_at and not any(one.round == number for one in browser.arrivals):
+    while time.monotonic() < give_up_at and not any(arrival.round == number for arrival in browser.arrivals):
         time.sleep(0.05)
     assert browser.arrivals[-1].round == number

@@ -1,4 +1,4 @@
-"""What axe-core says of a page as it stands."""
+"""What axe-core finds on a page as it stands."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from playwright.sync_api import Page
 
 from tests.support.browser import settle
 
-PASSING_S = 10.0  # what is gone after so long was only fading in or out
+PASSING_S = 10.0  # what a later scan no longer finds was only fading in or out
 SERIOUS = ("serious", "critical")  # axe-core's words for what keeps people out
 
 
 class Exempt(NamedTuple):
-    """Something that Streamlit draws itself, so that we cannot mend it."""
+    """Something that Streamlit draws, so that we cannot mend it."""
 
     rule: str  # axe-core's id
     selector: str
@@ -32,22 +32,22 @@ EXEMPT = (
 
 
 def findings(page: Page) -> list[str]:
-    """What is serious, not exempt and there to stay, a line a thing, once the page is drawn.
+    """What is serious, not exempt and lasting, a line each, once the page is drawn.
 
-    A scan may meet a passing state, as a text that is half faded: where it finds something it is repeated. What is
-    told was found by a scan that began at least PASSING_S after the first one, however long each takes.
+    A scan may meet a passing state, for example a half-faded text, so a scan that finds something is repeated. Only
+    findings of a scan that began at least PASSING_S after the first one are returned.
     """
     begun_at = time.monotonic()
     while True:
         last = time.monotonic() > begun_at + PASSING_S
-        found = _scan(page)
-        if last or not found:
-            return found
+        problems = _scan(page)
+        if last or not problems:
+            return problems
         page.wait_for_timeout(200)
 
 
 def _scan(page: Page) -> list[str]:
-    """What is serious and not exempt at this moment."""
+    """What is serious and not exempt now."""
     settle(page)
     rules: list[dict[str, Any]] = Axe().run(page).response["violations"]
     return [
@@ -60,7 +60,7 @@ def _scan(page: Page) -> list[str]:
 
 
 def _exempt(page: Page, rule: str, target: str) -> bool:
-    """Whether the element at `target`, where a rule found something, is exempt from that rule."""
+    """Whether the element at `target` is exempt from a rule that it breaks."""
     selectors = [exempt.selector for exempt in EXEMPT if exempt.rule == rule]
-    question = "([target, selectors]) => selectors.some((one) => document.querySelector(target)?.matches(one))"
-    return bool(page.evaluate(question, [target, selectors]))
+    matches = "([target, selectors]) => selectors.some((selector) => document.querySelector(target)?.matches(selector))"
+    return bool(page.evaluate(matches, [target, selectors]))

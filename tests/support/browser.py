@@ -17,15 +17,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Playwright
 
 from pwff_core.runs.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 120.0  # for whatever is waited for: a slow, busy machine is no failure
+PATIENCE_S = 120.0  # for any wait: a slow, busy machine is no failure
+ENGINE_MS = 5 * 1000 * PATIENCE_S  # for what an engine does: it loads models, and yields to every other program
 Scheme = Literal["light", "dark"]
 
-# a page is ready when Streamlit has nothing more to say for now and every chart is drawn
+# a page is settled when Streamlit runs no script for it and every chart is drawn
 _SETTLED = """() => {
   const app = document.querySelector(".stApp");
   return app?.dataset.testConnectionState === "CONNECTED" && app.dataset.testScriptState === "notRunning"
@@ -34,16 +35,16 @@ _SETTLED = """() => {
     && [...document.querySelectorAll(".pwff-chart")].every((chart) => chart.querySelector(".main-svg"));
 }"""
 _BROKEN = "[data-testid='stException']"
-# under the address of a page Streamlit asks for these beside it first, and then where they are
-_ASKED_IN_VAIN = ("/_stcore/health", "/_stcore/host-config")
+# under the address of a page Streamlit requests these beside the page first, and then where they are
+_MISPLACED_REQUESTS = ("/_stcore/health", "/_stcore/host-config")
 _NOT_FOUND = "Failed to load resource: the server responded with a status of 404 (Not Found)"
 
 
 class Site(NamedTuple):
-    """An app that is being served."""
+    """A running app."""
 
     address: str  # http://localhost:PORT
-    store: Store  # what it shows, open for writing
+    store: Store  # the store that it shows, open for writing
     process: subprocess.Popen[bytes]
 
 
@@ -68,27 +69,45 @@ def launch_chromium(playwright: Playwright, executable: Path) -> Browser:
 def open_context(
     browser: Browser, *, width: int = 1400, height: int = 1000, scheme: Scheme = "light"
 ) -> BrowserContext:
-    """A visitor: a window of so many pixels, and nothing known of earlier visits. `scheme`: what the system wishes."""
+    """A new visitor: a window of `width` × `height` pixels and no memory of earlier visits.
+
+    `scheme` is the colour scheme that the visitor's system asks for.
+    """
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     context.set_default_timeout(1000 * PATIENCE_S)
     return context
 
 
 def settle(page: Page) -> None:
-    """Waits until the page is drawn. RuntimeError where it shows that something went wrong inside it."""
+    """Waits until the page is drawn. Raises RuntimeError if it shows an exception."""
     page.wait_for_function(f"() => document.querySelector({_BROKEN!r}) !== null || ({_SETTLED})()")
     if page.locator(_BROKEN).count():
         raise RuntimeError(f"{page.url} is broken: {page.locator(_BROKEN).first.inner_text()}; app.log tells why.")
 
 
+def current(page: Page) -> Locator:
+    """The elements in the page's body, without those that Streamlit is about to replace.
+
+    While a script runs, the page keeps what the last run drew, marked stale, until it is drawn again or removed. An
+    element that has moved is then there twice. Expanders, tabs and popovers are containers and not among the elements.
+    Not for what has to vanish: elements that are about to come back are stale, too.
+    """
+    return page.locator(".stMain [data-testid='stElementContainer'][data-stale='false']")
+
+
+def button(page: Page, name: str) -> Locator:
+    """A button in the page's body: while a page is busy, Streamlit has a "Stop" in the header."""
+    return current(page).get_by_role("button", name=name, exact=True)
+
+
 def is_noise(message: ConsoleMessage) -> bool:
-    """Whether an error in the browser's console is one that Streamlit expects, and says nothing of the app."""
-    return message.text == _NOT_FOUND and message.location["url"].endswith(_ASKED_IN_VAIN)
+    """Whether a console error is one that Streamlit expects, so that it says nothing about the app."""
+    return message.text == _NOT_FOUND and message.location["url"].endswith(_MISPLACED_REQUESTS)
 
 
 @contextmanager
 def serving(store_path: Path, port: int | None = None) -> Iterator[Site]:
-    """`pwff app` on a store, until the block ends. Engines that its pages started go on, as they are meant to."""
+    """`pwff app` on a store, until the block ends. Engines that its pages started outlive it, as they should."""
     port = port or _free_port()
     address = f"http://localhost:{port}"
     command = [sys.executable, "-m", "pwff_core", "app", "--headless", "--port", f"{port}", "--store", str(store_path)]
@@ -119,4 +138,4 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
                 return
         except OSError:  # nobody listens yet
             time.sleep(0.1)
-    raise RuntimeError(f"The app does not answer at {address}; its last words: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"The app does not answer at {address}; the end of its log: {log.read_text()[-2000:]}")

@@ -7,9 +7,10 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page
 
-from tests.support.repeating import until_seen
+from tests.support.browser import ENGINE_MS
+from tests.support.repeating import act_until
 
-# what plotly drew, also where the figure came as typed arrays; only the marks that the test asks about
+# what plotly drew, also where the figure came as typed arrays
 _READ = """(plot) => ({
   traces: plot._fullData.map((trace) => ({
     name: trace.name, dash: trace.line?.dash, x: [...trace.x ?? []], y: [...trace.y ?? []],
@@ -46,8 +47,8 @@ def chart(page: Page, key: str) -> Locator:
 
 def drawn(page: Page, key: str) -> dict[str, Any]:
     """Its traces (name, dash, x, y), the range of its x axis, where it has upright lines, and its labels."""
-    found: dict[str, Any] = chart(page, key).evaluate(_READ)
-    return found
+    drawing: dict[str, Any] = chart(page, key).evaluate(_READ)
+    return drawing
 
 
 def last_round(page: Page, key: str = "accuracy") -> float:
@@ -56,19 +57,19 @@ def last_round(page: Page, key: str = "accuracy") -> float:
 
 
 def wait_for_run(page: Page, run_id: str, key: str = "accuracy") -> None:
-    """Waits until the chart shows this run: one that was shown before stays a little longer than its words."""
-    page.wait_for_function(_OF_RUN, arg=[key, run_id])
+    """Waits until the chart shows this run: an earlier run's chart stays a little longer than its words."""
+    page.wait_for_function(_OF_RUN, arg=[key, run_id], timeout=ENGINE_MS)
 
 
 def wait_for_round(page: Page, number: float, key: str = "accuracy") -> None:
-    """Waits until a round of the run itself is drawn: levels and a parent's lines go on beyond it."""
-    page.wait_for_function(_LAST_ROUND, arg=[key, number])
+    """Waits until a round of the run itself is drawn; levels and a parent's lines reach further and do not count."""
+    page.wait_for_function(_LAST_ROUND, arg=[key, number], timeout=ENGINE_MS)
 
 
 def zoom(page: Page, key: str) -> list[float]:
-    """Draws a rectangle over the left half of the chart with the mouse; the range of x that is shown then."""
+    """Draws a rectangle over the left half of the chart with the mouse; returns the range of x that is then shown."""
     before = drawn(page, key)["range"]
-    until_seen(lambda: _drag(page, key), lambda most_ms: wait_for_zoom(page, key, before, most_ms))
+    act_until(page, lambda: _drag(page, key), lambda: bool(page.evaluate(_WITHIN, [key, before])))
     after: list[float] = drawn(page, key)["range"]
     return after
 
@@ -85,11 +86,11 @@ def _drag(page: Page, key: str) -> None:
     page.mouse.up()
 
 
-def wait_for_zoom(page: Page, key: str, before: list[float], most_ms: float | None = None) -> None:
+def wait_for_zoom(page: Page, key: str, before: list[float]) -> None:
     """Waits until the chart shows less of its x axis than before."""
-    page.wait_for_function(_WITHIN, arg=[key, before], timeout=most_ms)
+    page.wait_for_function(_WITHIN, arg=[key, before])
 
 
 def wait_for_lines(page: Page, key: str, names: Collection[str]) -> None:
     """Waits until the chart has a line of each of these names."""
-    page.wait_for_function(_NAMES, arg=[key, list(names)])
+    page.wait_for_function(_NAMES, arg=[key, list(names)], timeout=ENGINE_MS)

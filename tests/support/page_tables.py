@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from playwright.sync_api import Page, expect
 
-from tests.support.repeating import until_seen
+from tests.support.browser import current, settle
+from tests.support.repeating import act_until
 
 
 def tick_first(page: Page) -> None:
-    """Ticks the first run of the table; its cells are painted, so that there is only a place to click at."""
-    canvas = page.locator("[data-testid='stDataFrame'] canvas").first
+    """Ticks the first run of the table. Its cells are painted on a canvas, so the click goes to a place."""
+    table = current(page).get_by_test_id("stDataFrame")
+    canvas = table.locator("canvas").first
     expect(canvas).to_be_visible()
+    ticked = table.locator("[role='row'][aria-selected='true']")
 
     def click() -> None:
         box = canvas.bounding_box()
         assert box is not None
         page.mouse.click(box["x"] + 16, box["y"] + 52)
 
-    rename = page.get_by_role("button", name="Rename")
-    until_seen(click, lambda most_ms: rename.wait_for(timeout=most_ms))
+    act_until(page, click, lambda: ticked.count() > 0)
+    settle(page)

@@ -1,4 +1,4 @@
-"""What a person does who has clicked and sees that nothing has come of it."""
+"""Clicks that a redraw may swallow: each is repeated only while the page shows that it had no effect."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import time
 from collections.abc import Callable
 
 from playwright.sync_api import Page
-from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
-from tests.support.browser import PATIENCE_S
+from tests.support.browser import PATIENCE_S, current, settle
 
-_TRY_MS = 15_000.0
+LOOK_MS = 100.0
+_TRY_S = 5.0  # after so long without an effect the action was lost, and not only slow
 
 
-def until_seen(act: Callable[[], None], seen: Callable[[float], object]) -> None:
-    """Acts, again and again, until `seen` returns, which is given the milliseconds that it may wait.
+def act_until(page: Page, act: Callable[[], None], done: Callable[[], bool]) -> None:
+    """Acts, and acts again whenever `done` stays false, until it is true.
 
-    For what is done at a place on the screen: an element that is drawn anew at that moment, as they are on a slow
-    machine, misses it.
+    For an action at a place on the screen. An element that is redrawn at that moment misses it, and no locator tells.
     """
     give_up_at = time.monotonic() + PATIENCE_S
-    while True:
+    while not done():
+        assert time.monotonic() < give_up_at, "The page does not react."
         act()
-        try:
-            seen(_TRY_MS)
-        except PlaywrightTimeoutError:
-            if time.monotonic() > give_up_at:
-                raise
-        else:
-            return
+        lost_at = time.monotonic() + _TRY_S
+        while not done() and time.monotonic() < lost_at:
+            page.wait_for_timeout(LOOK_MS)
 
 
 def choose(page: Page, box: str, option: str) -> None:
-    """Picks an option of a box; its list closes when the box is drawn anew."""
+    """Picks an option of a select box, and waits until the box shows it."""
+    settle(page)  # a box whose options change is drawn anew, and its open list closes
+    select = current(page).get_by_role("combobox", name=box)
     wanted = page.get_by_role("option", name=option)
-    until_seen(page.get_by_role("combobox", name=box).click, lambda most_ms: wanted.click(timeout=most_ms))
+    act_until(page, select.click, wanted.is_visible)
+    wanted.click()
+    wanted.wait_for(state="hidden")
+    settle(page)
