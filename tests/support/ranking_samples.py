@@ -7,5 +7,5 @@ PROMPTS = ("Why?", "How?", "When?", "Where?")
 
 
 def responses(prompt: str, count: int = 2) -> tuple[str, ...]:
-    """Ever longer ones."""
+    """Responses of growing length."""
     return tuple(f"{prompt} {'So. ' * number}".strip() for number in range(1, count + 1))

@@ -15,8 +15,8 @@ TEXTS = re.compile(r"\[(PROMPT|RESPONSE A|RESPONSE B) (\w+)\]\n(.*?)\n\[END OF \
 TOKENS_IN, TOKENS_OUT = 100, 1  # of every completion
 
 
-class Shown(NamedTuple):
-    """A question as it arrived."""
+class Arrived(NamedTuple):
+    """A comparison as the server reads it."""
 
     axis: str
     prompt: str
@@ -39,24 +39,24 @@ def failure(status: int, message: str = "", *headers: tuple[str, str], **fields:
     return Fault(status, json.dumps({"error": {"message": message, **fields}}).encode(), headers)
 
 
-def shown(body: dict[str, Any]) -> Shown:
-    """What a request's body asks."""
+def arrived(body: dict[str, Any]) -> Arrived:
+    """The comparison in a request's body."""
     system, user = (message["content"] for message in body["messages"])
     texts = [text for _, _, text in TEXTS.findall(user)]
-    return Shown("helpfulness" if "more helpful" in system else "harmlessness", *texts)
+    return Arrived("helpfulness" if "more helpful" in system else "harmlessness", *texts)
 
 
-def by_length(question: Shown) -> str:
+def by_length(comparison: Arrived) -> str:
     """A fair ranking model: the longer response is the more helpful, the shorter the less harmful."""
-    longer_is_first = len(question.first) > len(question.second)
-    return "A" if longer_is_first == (question.axis == "helpfulness") else "B"
+    longer_is_first = len(comparison.first) > len(comparison.second)
+    return "A" if longer_is_first == (comparison.axis == "helpfulness") else "B"
 
 
 class Loopback:
-    """The server. `verdict` answers questions; what `faults` holds by the request's number (from 0) comes instead."""
+    """The server. `verdict` answers; a fault in `faults`, by the request's number from 0, replaces its answer."""
 
     def __init__(self) -> None:
-        self.verdict: Callable[[Shown], str] = by_length
+        self.verdict: Callable[[Arrived], str] = by_length
         self.faults: dict[int, Fault] = {}
         self.bodies: list[dict[str, Any]] = []  # of all chat requests, the client's retries included
         self.headers: list[dict[str, str]] = []
@@ -75,11 +75,11 @@ class Loopback:
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     @property
-    def questions(self) -> list[Shown]:
-        return [shown(body) for body in self.bodies]
+    def comparisons(self) -> list[Arrived]:
+        return [arrived(body) for body in self.bodies]
 
     def always(self, fault: Fault) -> None:
-        """From now on nothing but this."""
+        """Answers every request with this fault."""
         self.faults = dict.fromkeys(range(10_000), fault)
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class Loopback:
         try:
             fault = self.faults.get(number)
             if fault is None:
-                return Fault(200, self._completion(self.verdict(shown(body))))
+                return Fault(200, self._completion(self.verdict(arrived(body))))
             if fault.silent:
                 self._closing.wait(10.0)
             return fault
@@ -111,8 +111,8 @@ class Loopback:
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         usage = {"prompt_tokens": TOKENS_IN, "completion_tokens": TOKENS_OUT, "total_tokens": TOKENS_IN + TOKENS_OUT}
-        found = {"id": "1", "object": "chat.completion", "created": 0, "model": "small", "choices": [choice]}
-        return json.dumps(found | ({"usage": usage} if self.usage else {})).encode()
+        completion = {"id": "1", "object": "chat.completion", "created": 0, "model": "small", "choices": [choice]}
+        return json.dumps(completion | ({"usage": usage} if self.usage else {})).encode()
 
     def listed(self) -> Fault:
         """The answer to /v1/models."""
@@ -127,7 +127,7 @@ def _handler(loopback: Loopback) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def handle(self) -> None:
-            with suppress(ConnectionError):  # whoever asked may have gone
+            with suppress(ConnectionError):  # the client may have gone
                 super().handle()
 
         def do_POST(self) -> None:
@@ -141,7 +141,7 @@ def _handler(loopback: Loopback) -> type[BaseHTTPRequestHandler]:
             self._send(loopback.listed() if self.path == "/v1/models" else failure(404, "no such path"))
 
         def _send(self, answer: Fault) -> None:
-            with suppress(OSError):  # whoever asked may have gone
+            with suppress(OSError):  # the client may have gone
                 self._write(answer)
 
         def _write(self, answer: Fault) -> None:

@@ -1,4 +1,4 @@
-"""Files that only grow, a JSON object a line: what has been paid for is never asked, or computed, again.
+"""Files that only grow, a JSON object a line: no verdict is paid for twice, no response computed twice.
 
 A line is written whole and at once. A process that is killed while it writes leaves at most a cut-off last line, which
 is ignored; so is every line that is not an entry.
@@ -17,7 +17,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pwff_core.errors import ConfigError
-from pwff_core.tools.rank.reading import Verdict
+from pwff_core.tools.rank.prompt import Verdict
 
 
 class Entry(BaseModel):
@@ -28,21 +28,21 @@ class Entry(BaseModel):
     key: str
 
 
-class KeptVerdict(Entry):
-    """What the ranking model said, and the tokens that its server counted; none where it did not say."""
+class CachedVerdict(Entry):
+    """A verdict of the ranking model, and the tokens that its server counted; none where it did not."""
 
     verdict: Verdict
     room: int  # tokens that the answer was allowed
     tokens_in: int | None
     tokens_out: int | None
-    said: str = ""  # the beginning of an unreadable answer, for whoever wants to know
+    said: str = ""  # the beginning of an unreadable answer
 
-    def holds(self, room: int) -> bool:
-        """Whether asking again with so much room is pointless: an unreadable answer may have been cut off."""
+    def is_final(self, room: int) -> bool:
+        """Whether `room` tokens would not give another verdict: an unreadable answer may have been cut off."""
         return self.verdict != "unreadable" or self.room >= room
 
 
-class KeptResponses(Entry):
+class CachedResponses(Entry):
     """The candidate responses to some prompts, in the prompts' order."""
 
     responses: tuple[tuple[str, ...], ...]
@@ -51,13 +51,13 @@ class KeptResponses(Entry):
 SomeEntry = TypeVar("SomeEntry", bound=Entry)
 
 
-def read_kept(path: Path, kind: type[SomeEntry]) -> dict[str, SomeEntry]:
+def read_cache(path: Path, kind: type[SomeEntry]) -> dict[str, SomeEntry]:
     """The file's entries by key, the later over the earlier; none without a file. ConfigError if it cannot be read."""
-    found: dict[str, SomeEntry] = {}
+    entries: dict[str, SomeEntry] = {}
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
-        return found
+        return entries
     except OSError as error:
         raise ConfigError(f"Cannot read {path} ({error.strerror}); choose another folder with --to.") from None
     for line in lines:
@@ -65,18 +65,18 @@ def read_kept(path: Path, kind: type[SomeEntry]) -> dict[str, SomeEntry]:
             entry = kind.model_validate_json(line)
         except ValidationError:
             continue
-        found[entry.key] = entry
-    return found
+        entries[entry.key] = entry
+    return entries
 
 
-class Keeper:
+class CacheWriter:
     """Appends entries to an open file."""
 
     def __init__(self, path: Path, file: FileIO) -> None:
         self._path, self._file = path, file
 
     def add(self, entry: Entry) -> None:
-        """One more line, on its way to the disk when this returns. ConfigError if there is no room or no permission."""
+        """Writes one more line before it returns. ConfigError if there is no room or no permission."""
         line = entry.model_dump_json().encode() + b"\n"
         try:
             if self._file.write(line) < len(line):
@@ -86,20 +86,20 @@ class Keeper:
 
 
 @contextmanager
-def keeping(path: Path) -> Iterator[Keeper]:
-    """Open a file for more entries; its folder is made. ConfigError if it cannot be written."""
+def open_cache(path: Path) -> Iterator[CacheWriter]:
+    """Opens a file for more entries, and makes its folder. ConfigError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)  # a line is one write
     except OSError as error:
         raise ConfigError(f"Cannot write {path} ({error.strerror}); choose another folder with --to.") from None
     with file:
-        if _cut_off(file):
-            file.write(b"\n")  # so that the next line is one of its own
-        yield Keeper(path, file)
+        if _ends_within_a_line(file):
+            file.write(b"\n")
+        yield CacheWriter(path, file)
 
 
-def _cut_off(file: FileIO) -> bool:
+def _ends_within_a_line(file: FileIO) -> bool:
     size = file.seek(0, 2)
     if not size:
         return False

@@ -1,4 +1,4 @@
-"""The way through of `pwff rank`: prompts, candidate responses, an estimate and a yes, verdicts, files."""
+"""`pwff rank`: prompts, candidate responses, an estimate and a yes, verdicts, files."""
 
 from __future__ import annotations
 
@@ -8,79 +8,73 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from pwff_core.errors import ConfigError, RankingError
 from pwff_core.methods import AXES
-from pwff_core.tools.rank.address import Server, server_of
-from pwff_core.tools.rank.cache import KeptVerdict, keeping, read_kept
-from pwff_core.tools.rank.estimate import estimate, in_words
-from pwff_core.tools.rank.pairs import ranked, requests, round_robin
-from pwff_core.tools.rank.prompt import Question
-from pwff_core.tools.rank.prompts import load_prompts
-from pwff_core.tools.rank.report import in_a_table, summarised, write
-from pwff_core.tools.rank.requests import Asked, Reply, ask_all
+from pwff_core.tools.rank.cache import CachedVerdict, open_cache, read_cache
+from pwff_core.tools.rank.pairs import axis_result, in_both_orders, results_table, round_robin, summarize, write_pairs
+from pwff_core.tools.rank.prompt import Comparison
+from pwff_core.tools.rank.requests import Outcome, Reply, estimate, estimate_text, send_all
 from pwff_core.tools.rank.settings import RankingConfig
+
+if TYPE_CHECKING:
+    from pwff_core.tools.rank.client import Server
 
 
 def rank(config: RankingConfig, folder: Path, *, yes: bool) -> int:
-    """Rank candidate responses and write the pairs into `folder`; returns the exit code.
+    """Ranks candidate responses and writes the pairs into `folder`; returns the exit code.
 
-    0: all was asked, or as much as `limit` allows. 1: asking stopped early, or an axis has no pair; what there is, is
-    written. 130: Ctrl-C, the same. PwffError for what cannot be begun, or was answered not once. A later call with the
-    same folder goes on: candidates.jsonl and verdicts.jsonl hold what this one has.
+    0: every comparison is done, or as many as `limit` allows. 1: sending stopped early, or an axis has no pair; what
+    there is, is written. 130: Ctrl-C, the same. PwffError if the settings are wrong or no request was answered. A later
+    call with the same folder goes on: candidates.jsonl and verdicts.jsonl keep the work of this one.
     """
-    server = server_of(config.server, os.environ)
-    _check_begin(config)
+    server = _server(config)
+    from pwff_core.tools.rank.candidates import load_prompts, sample_responses  # torch takes seconds to load
+
     prompts = load_prompts(config.source, config.prompts, config.seed)
-    questions = _questions(config, folder, prompts)
-    kept = read_kept(folder / "verdicts.jsonl", KeptVerdict)
-    keys = {question: question.key(str(config.model)) for question in requests(questions)}
-    asked = Asked(
-        {
-            question: kept[key]
-            for question, key in keys.items()
-            if key in kept and kept[key].holds(config.verdict_tokens)
-        }
-    )
-    todo = [question for question in keys if question not in asked.verdicts][: config.limit]
-    _agree(config, server, todo, yes=yes)
+    with tqdm(total=len(prompts), desc="Responses", unit="prompt") as bar:
+        responses = sample_responses(config, prompts, folder / "candidates.jsonl", bar.update)
+    comparisons = [c for prompt, texts in zip(prompts, responses, strict=True) for c in round_robin(prompt, texts)]
+    cache = read_cache(folder / "verdicts.jsonl", CachedVerdict)
+    keys = {comparison: comparison.key(str(config.model)) for comparison in in_both_orders(comparisons)}
+    cached = {comparison: cache[key] for comparison, key in keys.items() if key in cache}
+    outcome = Outcome({c: verdict for c, verdict in cached.items() if verdict.is_final(config.verdict_tokens)})
+    unsent = {c: key for c, key in keys.items() if c not in outcome.verdicts}
+    requests = dict(list(unsent.items())[: config.limit])
+    _confirm(config, server, list(requests), yes=yes)
     interrupted = False
     try:
-        if todo:
-            _ask(config, server, folder, asked, todo, keys)
+        if requests:
+            _send(config, server, folder, outcome, requests)
     except KeyboardInterrupt:
         interrupted = True
-        asked.stop("Stopped by Ctrl-C.")
-    if asked.stopped and not asked.verdicts:
-        raise KeyboardInterrupt if interrupted else RankingError(asked.stopped)
-    code = _finish(config, server, folder, questions, len(prompts), asked)
+        outcome.stop("Stopped by Ctrl-C.")
+    if outcome.stopped and not outcome.verdicts:
+        raise KeyboardInterrupt if interrupted else RankingError(outcome.stopped)
+    code = _finish(config, server, folder, comparisons, len(prompts), outcome)
     return 130 if interrupted else code
 
 
-def _check_begin(config: RankingConfig) -> None:
-    if not (config.model or "").strip():
-        raise ConfigError("--model is missing; say which model ranks, such as --model gpt-4o.")
+def _server(config: RankingConfig) -> Server:
+    """The server to ask. ConfigError if it cannot be used, the openai package is missing or no model is named."""
     if importlib.util.find_spec("openai") is None:
         raise ConfigError("`pwff rank` needs the package openai, which is not installed; pip install 'pwff[judge]'.")
+    from pwff_core.tools.rank.client import resolve_server
+
+    server = resolve_server(config.server, os.environ)
+    if not (config.model or "").strip():
+        raise ConfigError("--model is missing; say which model ranks, such as --model gpt-4o.")
+    return server
 
 
-def _questions(config: RankingConfig, folder: Path, prompts: Sequence[str]) -> list[Question]:
-    from pwff_core.tools.rank.candidates import sampled  # torch takes seconds
-
-    with tqdm(total=len(prompts), desc="Responses", unit="prompt") as bar:
-        responses = sampled(config, prompts, folder / "candidates.jsonl", bar.update)
-    return [
-        question for prompt, texts in zip(prompts, responses, strict=True) for question in round_robin(prompt, texts)
-    ]
-
-
-def _agree(config: RankingConfig, server: Server, todo: Sequence[Question], *, yes: bool) -> None:
-    """Says what asking takes; goes on only with a yes. ConfigError without one."""
-    if not todo:
+def _confirm(config: RankingConfig, server: Server, requests: Sequence[Comparison], *, yes: bool) -> None:
+    """Says what the requests will take; returns only after a yes. ConfigError without one."""
+    if not requests:
         return
-    plan = in_words(config, estimate(todo, config.verdict_tokens), server.origin)
+    plan = estimate_text(config, estimate(requests, config.verdict_tokens), server.origin)
     if yes:
         print(f"{plan}.", file=sys.stderr)
     elif not sys.stdin.isatty():
@@ -91,44 +85,48 @@ def _agree(config: RankingConfig, server: Server, todo: Sequence[Question], *, y
             raise ConfigError("Nothing was asked; the candidate responses are kept.")
 
 
-def _ask(
-    config: RankingConfig,
-    server: Server,
-    folder: Path,
-    asked: Asked,
-    todo: Sequence[Question],
-    keys: dict[Question, str],
+def _send(
+    config: RankingConfig, server: Server, folder: Path, outcome: Outcome, requests: dict[Comparison, str]
 ) -> None:
-    from pwff_core.tools.rank.client import Ranker  # openai takes half a second
+    """Sends the requests, which have their keys in the cache beside them."""
+    from pwff_core.tools.rank.client import RankingClient
 
-    async def ask() -> None:
-        async with Ranker(server, str(config.model), config.timeout_s, config.verdict_tokens) as ranker:
-            await ask_all(asked, todo, ranker.answer, keep, config.parallel, bar.update)
+    async def send() -> None:
+        async with RankingClient(server, str(config.model), config.timeout_s, config.verdict_tokens) as client:
+            await send_all(outcome, requests, client.compare, save, config.parallel, bar.update)
 
-    def keep(question: Question, reply: Reply) -> KeptVerdict:
-        entry = KeptVerdict(key=keys[question], room=config.verdict_tokens, **reply._asdict())
-        keeper.add(entry)
-        return entry
+    def save(comparison: Comparison, reply: Reply) -> CachedVerdict:
+        verdict = CachedVerdict(key=requests[comparison], room=config.verdict_tokens, **reply._asdict())
+        writer.add(verdict)
+        return verdict
 
-    with keeping(folder / "verdicts.jsonl") as keeper, tqdm(total=len(todo), desc="Verdicts", unit="request") as bar:
-        asyncio.run(ask())
+    with (
+        open_cache(folder / "verdicts.jsonl") as writer,
+        tqdm(total=len(requests), desc="Verdicts", unit="request") as bar,
+    ):
+        asyncio.run(send())
 
 
 def _finish(
-    config: RankingConfig, server: Server, folder: Path, questions: Sequence[Question], prompts: int, asked: Asked
+    config: RankingConfig,
+    server: Server,
+    folder: Path,
+    comparisons: Sequence[Comparison],
+    prompts: int,
+    outcome: Outcome,
 ) -> int:
     """Writes and shows what there is; returns the exit code."""
-    verdicts = {question: entry.verdict for question, entry in asked.verdicts.items()}
-    results = {axis: ranked(axis, questions, verdicts, asked.failed) for axis in AXES}
-    files = write(folder, results, summarised(config, server.origin, prompts, asked, results))
-    print(in_a_table(results))
-    if asked.stopped:
-        print(f"pwff: {asked.stopped} What was ranked is kept; the same call goes on from there.", file=sys.stderr)
+    verdicts = {comparison: entry.verdict for comparison, entry in outcome.verdicts.items()}
+    results = {axis: axis_result(axis, comparisons, verdicts, outcome.failed) for axis in AXES}
+    files = write_pairs(folder, results, summarize(config, server.origin, prompts, outcome, results))
+    print(results_table(results))
+    if outcome.stopped:
+        print(f"pwff: {outcome.stopped} What was ranked is kept; the same call goes on from there.", file=sys.stderr)
     left = sum(result.dropped["not asked"] for result in results.values())
-    if left and not asked.stopped:
+    if left and not outcome.stopped:
         print(f"pwff: {left:,} comparisons are left; the same call goes on with them.", file=sys.stderr)
     empty = [axis for axis, result in results.items() if not result.pairs]
     if empty:
         print(f"pwff: No pair on {' and '.join(empty)} was agreed on; the table says why.", file=sys.stderr)
     print(f"--reward.helpful-source {files[0]} --reward.harmless-source {files[1]} trains on them.", file=sys.stderr)
-    return 1 if asked.stopped or empty else 0
+    return 1 if outcome.stopped or empty else 0

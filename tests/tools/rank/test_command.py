@@ -1,4 +1,4 @@
-"""`pwff rank` from prompts to files: what is asked, kept, written and said."""
+"""`pwff rank` from prompts to files: its requests, its cache, its files and its output."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from pwff_core import cli
 from pwff_core.data.preference_files import read_pairs
 from pwff_core.data.preferences import Pair
 from pwff_core.tools.rank.client import RETRIES
-from pwff_core.tools.rank.requests import PATIENCE, PATIENCE_UNANSWERED
+from pwff_core.tools.rank.requests import MAX_FAILED, MAX_UNREADABLE
 from tests.support.ranking_samples import PROMPTS, responses
-from tests.support.ranking_server import TOKENS_IN, TOKENS_OUT, Fault, Loopback, Shown, failure
+from tests.support.ranking_server import TOKENS_IN, TOKENS_OUT, Arrived, Fault, Loopback, failure
 
 KEPT = "What was ranked is kept; the same call goes on from there."
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return found
+    content: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return content
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
 
-# what is made
+# files
 
 
-def test_a_fair_model_s_pairs_are_what_reward_learning_reads(
+def test_reward_learning_reads_the_pairs_of_a_fair_model(
     words: list[str], loopback: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([*words, "--price-in", "2", "--price-out", "10"]) == 0
@@ -45,25 +45,25 @@ def test_a_fair_model_s_pairs_are_what_reward_learning_reads(
     assert sorted(helpful) == sorted(Pair(prompt, *both) for prompt, both in better.items())
     harmless, _ = read_pairs(str(to / "harmlessness.jsonl"), 100)
     assert sorted(harmless) == sorted(Pair(prompt, *both[::-1]) for prompt, both in better.items())
-    assert len(loopback.questions) == len(set(loopback.questions)) == 16
-    turned = {question._replace(first=question.second, second=question.first) for question in loopback.questions}
-    assert turned == set(loopback.questions)
-    said = capsys.readouterr()
-    lines = [line.split() for line in said.out.splitlines()]
+    assert len(loopback.comparisons) == len(set(loopback.comparisons)) == 16
+    swapped = {arrived._replace(first=arrived.second, second=arrived.first) for arrived in loopback.comparisons}
+    assert swapped == set(loopback.comparisons)
+    output = capsys.readouterr()
+    lines = [line.split() for line in output.out.splitlines()]
     assert lines[2] == ["helpfulness", "4", "4", "0", "0", "0", "0", "0", "0", "50", "%"]
     assert lines[3] == ["harmlessness", "4", "4", "0", "0", "0", "0", "0", "0", "50", "%"]
-    assert f"16 requests to small at {loopback.url.removesuffix('/v1')} with about " in said.err
-    assert "Verdicts: 100%" in said.err and "16/16" in said.err
-    assert said.err.splitlines()[-1] == (
+    assert f"16 requests to small at {loopback.url.removesuffix('/v1')} with about " in output.err
+    assert "Verdicts: 100%" in output.err and "16/16" in output.err
+    assert output.err.splitlines()[-1] == (
         f"--reward.helpful-source {to / 'helpfulness.jsonl'} --reward.harmless-source {to / 'harmlessness.jsonl'} "
         "trains on them."
     )
 
 
-def test_the_summary_tells_how_the_pairs_came_about(words: list[str], loopback: Loopback, tmp_path: Path) -> None:
-    loopback.verdict = lambda question: "T" if question.prompt == "Why?" else "A"
+def test_the_summary_counts_comparisons_tokens_and_cost(words: list[str], loopback: Loopback, tmp_path: Path) -> None:
+    loopback.verdict = lambda comparison: "T" if comparison.prompt == "Why?" else "A"
     assert cli.main([*words, "--price-in", "2", "--price-out", "10", "--seed", "3"]) == 1
-    found = summary(tmp_path / "to")
+    content = summary(tmp_path / "to")
     axis = {
         "compared": 4,
         "agreed": 0,
@@ -72,25 +72,25 @@ def test_the_summary_tells_how_the_pairs_came_about(words: list[str], loopback: 
         },
         "first_share": 1.0,
     }  # fmt: skip
-    assert found["axes"] == {"helpfulness": axis, "harmlessness": axis}
-    assert found["requests"] == {"this call": 16, "verdicts in all": 16}
-    assert found["tokens"] == {"in": 16 * TOKENS_IN, "out": 16 * TOKENS_OUT, "verdicts without a count": 0}
-    assert found["cost"] == (1600 * 2 + 16 * 10) / 1e6
-    assert (found["model"], found["prompts"], found["settings"]["seed"]) == ("small", 4, 3)
-    assert found["server"] == loopback.url.removesuffix("/v1")
-    assert found["versions"]["openai"].startswith("3.")
-    assert "less harmful" in found["instructions"]["harmlessness"]
-    assert found["stopped"] is None
+    assert content["axes"] == {"helpfulness": axis, "harmlessness": axis}
+    assert content["requests"] == {"this call": 16, "verdicts in all": 16}
+    assert content["tokens"] == {"in": 16 * TOKENS_IN, "out": 16 * TOKENS_OUT, "verdicts without a count": 0}
+    assert content["cost"] == (1600 * 2 + 16 * 10) / 1e6
+    assert (content["model"], content["prompts"], content["settings"]["seed"]) == ("small", 4, 3)
+    assert content["server"] == loopback.url.removesuffix("/v1")
+    assert content["versions"]["openai"].startswith("3.")
+    assert "less harmful" in content["instructions"]["harmlessness"]
+    assert content["stopped"] is None
 
 
 def test_a_model_that_always_says_a_leaves_no_pair(
     words: list[str], loopback: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loopback.verdict = lambda question: "A"
+    loopback.verdict = lambda comparison: "A"
     assert cli.main(words) == 1
-    said = capsys.readouterr()
-    assert "pwff: No pair on helpfulness and harmlessness was agreed on; the table says why.\n" in said.err
-    assert said.out.splitlines()[2].split() == ["helpfulness", "4", "0", "0", "4", "0", "0", "0", "0", "100", "%"]
+    output = capsys.readouterr()
+    assert "pwff: No pair on helpfulness and harmlessness was agreed on; the table says why.\n" in output.err
+    assert output.out.splitlines()[2].split() == ["helpfulness", "4", "0", "0", "4", "0", "0", "0", "0", "100", "%"]
     assert (tmp_path / "to" / "helpfulness.jsonl").read_bytes() == b""
     assert len(loopback.bodies) == 16
 
@@ -101,10 +101,10 @@ def test_more_candidates_are_all_compared(words: list[str], loopback: Loopback, 
     assert len(read_pairs(str(tmp_path / "to" / "helpfulness.jsonl"), 100)[0]) == 6
 
 
-# what is kept
+# a later call
 
 
-def test_a_second_call_asks_nothing_twice(
+def test_a_second_call_sends_no_request_twice(
     words: list[str], loopback: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([*words, "--limit", "5", "--parallel", "1"]) == 0
@@ -113,7 +113,7 @@ def test_a_second_call_asks_nothing_twice(
     assert len(loopback.bodies) == first["requests"]["this call"] == 5
     assert sum(axis["dropped"]["not asked"] for axis in first["axes"].values()) == 6  # of 8; two are through
     assert cli.main(words) == 0
-    assert len(loopback.questions) == len(set(loopback.questions)) == 16
+    assert len(loopback.comparisons) == len(set(loopback.comparisons)) == 16
     assert summary(tmp_path / "to")["requests"] == {"this call": 11, "verdicts in all": 16}
     capsys.readouterr()
     assert cli.main([word for word in words if word != "--yes"]) == 0  # nothing to agree to
@@ -121,48 +121,48 @@ def test_a_second_call_asks_nothing_twice(
     assert "requests to" not in capsys.readouterr().err
 
 
-def test_unreadable_answers_are_asked_for_again_only_with_more_room(
+def test_unreadable_answers_are_requested_again_only_with_more_room(
     words: list[str], loopback: Loopback, tmp_path: Path
 ) -> None:
-    loopback.verdict = lambda question: "Hm." if question.prompt == "Why?" else "T"
+    loopback.verdict = lambda comparison: "Hm." if comparison.prompt == "Why?" else "T"
     assert cli.main(words) == 1
     assert cli.main(words) == 1
     assert len(loopback.bodies) == 16
-    loopback.verdict = lambda question: "T"
+    loopback.verdict = lambda comparison: "T"
     assert cli.main([*words, "--verdict-tokens", "4000"]) == 1
     assert {body["max_tokens"] for body in loopback.bodies[16:]} == {4000}
-    assert [question.prompt for question in loopback.questions[16:]] == ["Why?"] * 4
+    assert [comparison.prompt for comparison in loopback.comparisons[16:]] == ["Why?"] * 4
     assert summary(tmp_path / "to")["axes"]["helpfulness"]["dropped"]["tie"] == 4
 
 
-def test_another_model_is_asked_anew(words: list[str], loopback: Loopback) -> None:
+def test_another_model_gets_requests_of_its_own(words: list[str], loopback: Loopback) -> None:
     assert cli.main(words) == 0
     assert cli.main([*words, "--model", "large"]) == 0
     assert [body["model"] for body in loopback.bodies] == ["small"] * 16 + ["large"] * 16
 
 
 @pytest.fixture
-def heard_signals() -> Iterator[None]:
+def default_interrupt() -> Iterator[None]:
     """Ctrl-C interrupts, also where the tests were started in the background, which ignores it."""
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, usual)
+    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal")
-@pytest.mark.usefixtures("heard_signals")
-def test_ctrl_c_keeps_what_was_ranked(
+@pytest.mark.usefixtures("default_interrupt")
+def test_ctrl_c_keeps_the_verdicts(
     words: list[str], loopback: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(question: Shown) -> str:
+    def interrupt(comparison: Arrived) -> str:
         if len(loopback.bodies) == 6:
             os.kill(os.getpid(), signal.SIGINT)
         return "T"
 
-    loopback.verdict = interrupted
+    loopback.verdict = interrupt
     assert cli.main([*words, "--parallel", "1"]) == 130
-    said = capsys.readouterr().err
-    assert f"pwff: Stopped by Ctrl-C. {KEPT}\n" in said and "Traceback" not in said
+    output = capsys.readouterr().err
+    assert f"pwff: Stopped by Ctrl-C. {KEPT}\n" in output and "Traceback" not in output
     assert summary(tmp_path / "to")["stopped"] == "Stopped by Ctrl-C."
     verdicts = summary(tmp_path / "to")["requests"]["verdicts in all"]
     assert verdicts in (5, 6)  # the sixth may have come before the signal was seen
@@ -170,25 +170,25 @@ def test_ctrl_c_keeps_what_was_ranked(
     assert len(loopback.bodies) - 6 == 16 - verdicts
 
 
-# what goes wrong
+# failures
 
 
-def test_nonsense_ends_it_with_a_summary(
+def test_unreadable_answers_in_a_row_stop_it_with_a_summary(
     words: list[str], loopback: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words += ["--candidates", "4", "--parallel", "1"]  # 96 questions
-    loopback.verdict = lambda question: "A" if len(loopback.bodies) % 2 else "B"
+    words += ["--candidates", "4", "--parallel", "1"]  # 96 requests
+    loopback.verdict = lambda comparison: "A" if len(loopback.bodies) % 2 else "B"
     assert cli.main([*words, "--limit", "4"]) == 1
-    loopback.verdict = lambda question: "I am a teapot."
+    loopback.verdict = lambda comparison: "I am a teapot."
     capsys.readouterr()
     assert cli.main(words) == 1
-    assert len(loopback.bodies) == 4 + PATIENCE
+    assert len(loopback.bodies) == 4 + MAX_UNREADABLE
     assert (
-        f"pwff: {PATIENCE} answers in a row named neither A nor B nor a tie; the last one began 'I am a teapot.'. "
-        f"Choose another --model, or give it room with --verdict-tokens. {KEPT}\n"
+        f"pwff: {MAX_UNREADABLE} answers in a row named neither A nor B nor a tie; the last one began "
+        f"'I am a teapot.'. Choose another --model, or give it room with --verdict-tokens. {KEPT}\n"
     ) in capsys.readouterr().err
-    found = summary(tmp_path / "to")
-    assert found["axes"]["helpfulness"]["agreed"] == 2  # the four of the first call
+    content = summary(tmp_path / "to")
+    assert content["axes"]["helpfulness"]["agreed"] == 2  # the four of the first call
     assert len(read_pairs(str(tmp_path / "to" / "helpfulness.jsonl"), 100)[0]) == 2
 
 
@@ -200,10 +200,10 @@ def test_a_server_that_never_answers_is_one_sentence_and_no_file(
     host = loopback.url.removesuffix("/v1")
     assert last_line(capsys) == f"pwff: {host} answered with status 500. It says: Out of memory."
     assert len(loopback.bodies) == RETRIES + 1
-    assert [file.name for file in (tmp_path / "to").iterdir()] == ["verdicts.jsonl"]
+    assert sorted(file.name for file in (tmp_path / "to").iterdir()) == ["candidates.jsonl", "verdicts.jsonl"]
 
 
-def test_failed_requests_are_counted_and_asked_again_by_the_next_call(
+def test_failed_requests_are_counted_and_sent_again_by_the_next_call(
     words: list[str], loopback: Loopback, tmp_path: Path
 ) -> None:
     loopback.faults = {3: failure(400, "Filtered."), 9: Fault(200, b"hello")}
@@ -216,17 +216,17 @@ def test_failed_requests_are_counted_and_asked_again_by_the_next_call(
     assert sum(axis["agreed"] for axis in summary(tmp_path / "to")["axes"].values()) == 8
 
 
-def test_failures_in_a_row_end_it(
+def test_failures_in_a_row_stop_it(
     words: list[str], loopback: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loopback.faults = dict.fromkeys(range(4, 100), Fault(200, b"hello"))
     assert cli.main([*words, "--parallel", "1"]) == 1
-    assert len(loopback.bodies) == 4 + PATIENCE_UNANSWERED
+    assert len(loopback.bodies) == 4 + MAX_FAILED
     assert f"is no chat completion; is its address right? {KEPT}" in capsys.readouterr().err
     assert summary(tmp_path / "to")["stopped"].endswith("is its address right?")
 
 
-def test_a_rate_limit_in_the_middle_keeps_what_there_is(words: list[str], loopback: Loopback, tmp_path: Path) -> None:
+def test_a_rate_limit_in_the_middle_keeps_the_verdicts(words: list[str], loopback: Loopback, tmp_path: Path) -> None:
     loopback.faults = {8: failure(429, "Tomorrow.", ("Retry-After", "86400"))}
     assert cli.main([*words, "--parallel", "1"]) == 1
     assert summary(tmp_path / "to")["requests"] == {"this call": 9, "verdicts in all": 8}
@@ -234,7 +234,7 @@ def test_a_rate_limit_in_the_middle_keeps_what_there_is(words: list[str], loopba
     assert len(loopback.bodies) == 9 + 8
 
 
-def test_as_many_requests_as_were_asked_for_are_under_way(words: list[str], loopback: Loopback) -> None:
+def test_no_more_requests_than_allowed_are_under_way(words: list[str], loopback: Loopback) -> None:
     assert cli.main([*words, "--parallel", "3"]) == 0
     assert 1 <= loopback.most_at_once <= 3
-    assert len(set(loopback.questions)) == 16
+    assert len(set(loopback.comparisons)) == 16

@@ -1,4 +1,4 @@
-"""Which pairs are agreed on: swapping positions, reasons for dropping, circles, and how much is asked."""
+"""Which pairs are agreed on: swapped positions, reasons for dropping, circles; and how many requests there are."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core.methods import AXES
-from pwff_core.tools.rank.pairs import Preference, agreed, ranked, requests, round_robin, without_circles
-from pwff_core.tools.rank.prompt import Question
-from pwff_core.tools.rank.reading import Verdict
+from pwff_core.tools.rank.pairs import Preference, agree, axis_result, in_both_orders, round_robin, without_circles
+from pwff_core.tools.rank.prompt import Comparison, Verdict
 
-QUESTION = Question("helpfulness", "Why?", "Because.", "No.")
+COMPARISON = Comparison("helpfulness", "Why?", "Because.", "No.")
 VERDICTS: tuple[Verdict, ...] = ("first", "second", "tie", "unreadable")
-TURNED: dict[Verdict, Verdict] = {"first": "second", "second": "first", "tie": "tie", "unreadable": "unreadable"}
 
 
 @pytest.mark.parametrize(
-    ("one", "swapped", "outcome"),
+    ("verdict", "swapped", "outcome"),
     [
         ("first", "second", "first"),
         ("second", "first", "second"),
@@ -32,68 +30,69 @@ TURNED: dict[Verdict, Verdict] = {"first": "second", "second": "first", "tie": "
         ("tie", "unreadable", "unreadable"),
     ],
 )
-def test_two_verdicts_and_what_they_come_to(one: Verdict, swapped: Verdict, outcome: str) -> None:
-    assert agreed(one, swapped) == outcome
+def test_two_verdicts_agree_or_drop_the_pair(verdict: Verdict, swapped: Verdict, outcome: str) -> None:
+    assert agree(verdict, swapped) == outcome
 
 
 @given(st.sampled_from(VERDICTS), st.sampled_from(VERDICTS))
-def test_which_response_is_shown_first_does_not_matter(one: Verdict, swapped: Verdict) -> None:
-    """The same two answers, with the question turned round: the same response wins, or the same reason drops it."""
-    outcome, turned = agreed(one, swapped), agreed(swapped, one)
-    assert turned == {"first": "second", "second": "first"}.get(outcome, outcome)
+def test_the_order_of_the_two_requests_does_not_matter(verdict: Verdict, swapped: Verdict) -> None:
+    """The same response wins, or the same reason drops the pair."""
+    outcome, reverse = agree(verdict, swapped), agree(swapped, verdict)
+    assert reverse == {"first": "second", "second": "first"}.get(outcome, outcome)
 
 
 @given(st.lists(st.text(max_size=3), max_size=6))
-def test_every_two_distinct_responses_are_asked_about_twice_an_axis(responses: list[str]) -> None:
-    questions = round_robin("Why?", responses)
+def test_every_two_distinct_responses_make_two_requests_an_axis(responses: list[str]) -> None:
+    comparisons = round_robin("Why?", responses)
     n = len({text for text in responses if text})
-    assert len(questions) == len(AXES) * comb(n, 2)
-    asked = requests(questions)
-    assert len(asked) == len(set(asked)) == 2 * n * (n - 1)
-    assert {question.swapped() for question in asked} == set(asked)
+    assert len(comparisons) == len(AXES) * comb(n, 2)
+    requests = in_both_orders(comparisons)
+    assert len(requests) == len(set(requests)) == 2 * n * (n - 1)
+    assert {request.swapped() for request in requests} == set(requests)
 
 
 @given(st.permutations(["a", "bb", "ccc", "dddd"]), st.booleans())
-def test_a_consistent_model_s_order_is_found_whatever_the_positions(order: list[str], biased: bool) -> None:
+def test_a_consistent_model_s_order_shows_in_the_pairs_whatever_the_positions(order: list[str], biased: bool) -> None:
     """A model that prefers by `order` gives all six pairs; one that always says A gives none."""
-    questions = [q for q in round_robin("Why?", ["a", "bb", "ccc", "dddd"]) if q.axis == "harmlessness"]
-    verdicts: dict[Question, Verdict] = {
-        q: "first" if biased or order.index(q.first) < order.index(q.second) else "second" for q in requests(questions)
+    comparisons = [q for q in round_robin("Why?", ["a", "bb", "ccc", "dddd"]) if q.axis == "harmlessness"]
+    verdicts: dict[Comparison, Verdict] = {
+        q: "first" if biased or order.index(q.first) < order.index(q.second) else "second"
+        for q in in_both_orders(comparisons)
     }
-    found = ranked("harmlessness", questions, verdicts, set())
-    assert found.compared == 6
-    assert found.first_share == (1.0 if biased else 0.5)
+    result = axis_result("harmlessness", comparisons, verdicts, set())
+    assert result.compared == 6
+    assert result.first_share == (1.0 if biased else 0.5)
     if biased:
-        assert (found.pairs, found.dropped["disagreed"]) == ((), 6)
+        assert (result.pairs, result.dropped["disagreed"]) == ((), 6)
     else:
-        assert len(found.pairs) == 6
-        assert all(order.index(pair.chosen) < order.index(pair.rejected) for pair in found.pairs)
+        assert len(result.pairs) == 6
+        assert all(order.index(pair.chosen) < order.index(pair.rejected) for pair in result.pairs)
 
 
-def test_each_reason_is_counted_and_axes_are_apart() -> None:
-    questions = [Question("helpfulness", f"{n}?", "yes", "no") for n in range(6)]
+def test_each_reason_is_counted_and_axes_do_not_mix() -> None:
+    comparisons = [Comparison("helpfulness", f"{n}?", "yes", "no") for n in range(6)]
     answers: list[tuple[Verdict, Verdict]] = [
         ("first", "second"),
         ("tie", "first"),
         ("first", "first"),
         ("unreadable", "tie"),
     ]
-    verdicts: dict[Question, Verdict] = {}
-    for question, (one, other) in zip(questions, answers, strict=False):
-        verdicts |= {question: one, question.swapped(): other}
-    verdicts[questions[4]] = "first"  # its other half failed; nothing is known of the last question
-    verdicts[QUESTION._replace(axis="harmlessness")] = "second"
-    found = ranked("helpfulness", questions, verdicts, {questions[4].swapped()})
-    assert found.pairs == (Preference("0?", "yes", "no"),)
-    assert found.dropped == {
+    verdicts: dict[Comparison, Verdict] = {}
+    for comparison, (verdict, swapped) in zip(comparisons, answers, strict=False):
+        verdicts |= {comparison: verdict, comparison.swapped(): swapped}
+    verdicts[comparisons[4]] = "first"  # its other request failed; the last comparison was never sent
+    verdicts[COMPARISON._replace(axis="harmlessness")] = "second"
+    result = axis_result("helpfulness", comparisons, verdicts, {comparisons[4].swapped()})
+    assert result.pairs == (Preference("0?", "yes", "no"),)
+    assert result.dropped == {
         "tie": 1, "disagreed": 1, "unreadable": 1, "circular": 0, "unanswered": 1, "not asked": 1,
     }  # fmt: skip
-    assert found.first_share == 5 / 6  # first, second, first, first, first, first
-    assert found.compared == 6
+    assert result.first_share == 5 / 6  # first, second, first, first, first, first
+    assert result.compared == 6
 
 
-def test_no_verdict_has_no_share() -> None:
-    assert ranked("helpfulness", [QUESTION], {}, set()).first_share is None
+def test_no_verdicts_have_no_share() -> None:
+    assert axis_result("helpfulness", [COMPARISON], {}, set()).first_share is None
 
 
 def test_pairs_in_a_circle_are_dropped_and_those_beside_it_stay() -> None:
@@ -103,14 +102,16 @@ def test_pairs_in_a_circle_are_dropped_and_those_beside_it_stay() -> None:
     assert without_circles(circle[:2]) == circle[:2]
 
 
-def test_circles_are_looked_for_within_a_prompt() -> None:
-    questions = [Question("helpfulness", prompt, *two) for prompt, two in (("1", "ab"), ("2", "bc"), ("3", "ca"))]
-    verdicts: dict[Question, Verdict] = {q: "first" for q in questions} | {q.swapped(): "second" for q in questions}
-    assert len(ranked("helpfulness", questions, verdicts, set()).pairs) == 3
-    one = [question._replace(prompt="1") for question in questions]
-    verdicts = {q: "first" for q in one} | {q.swapped(): "second" for q in one}
-    found = ranked("helpfulness", one, verdicts, set())
-    assert (found.pairs, found.dropped["circular"]) == ((), 3)
+def test_circles_are_searched_within_a_prompt() -> None:
+    comparisons = [Comparison("helpfulness", prompt, *two) for prompt, two in (("1", "ab"), ("2", "bc"), ("3", "ca"))]
+    verdicts: dict[Comparison, Verdict] = {q: "first" for q in comparisons} | {
+        q.swapped(): "second" for q in comparisons
+    }
+    assert len(axis_result("helpfulness", comparisons, verdicts, set()).pairs) == 3
+    same_prompt = [comparison._replace(prompt="1") for comparison in comparisons]
+    verdicts = {q: "first" for q in same_prompt} | {q.swapped(): "second" for q in same_prompt}
+    result = axis_result("helpfulness", same_prompt, verdicts, set())
+    assert (result.pairs, result.dropped["circular"]) == ((), 3)
 
 
 @given(st.permutations(list("abcde")), st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4))))

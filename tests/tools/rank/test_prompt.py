@@ -1,23 +1,22 @@
-"""How a question reads, what its key depends on, and what many of them are expected to take."""
+"""How a comparison reads, and on what its key depends."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.tools.rank.estimate import cost, estimate, in_words
-from pwff_core.tools.rank.prompt import Question, instruction
-from pwff_core.tools.rank.settings import RankingConfig
-from tests.support.ranking_server import Shown, shown
+from pwff_core.tools.rank.prompt import Comparison, instruction
+from tests.support.ranking_server import Arrived, arrived
 
-QUESTION = Question("helpfulness", "Why?", "Because.", "No.")
+COMPARISON = Comparison("helpfulness", "Why?", "Because.", "No.")
 
 
-def test_the_instruction_is_the_system_s_and_all_data_the_user_s() -> None:
-    (system, rules), (user, data) = QUESTION.messages()
+def test_the_instruction_is_the_system_s_message_and_all_data_the_user_s() -> None:
+    (system, rules), (user, data) = COMPARISON.messages()
     assert (system, user) == ("system", "user")
     assert rules == instruction("helpfulness") and "Answer with one letter alone" in rules
     mark = re.search(r"\[PROMPT (\w{12})\]", data)
@@ -31,51 +30,29 @@ def test_the_instruction_is_the_system_s_and_all_data_the_user_s() -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_texts_arrive_as_they_are_and_cannot_leave_their_marks(prompt: str, first: str, second: str) -> None:
-    messages = Question("harmlessness", prompt, first, second).messages()
-    arrived = shown({"messages": [{"content": text} for _, text in messages]})
-    assert arrived == Shown("harmlessness", prompt, first, second)
+    messages = Comparison("harmlessness", prompt, first, second).messages()
+    comparison = arrived({"messages": [{"content": text} for _, text in messages]})
+    assert comparison == Arrived("harmlessness", prompt, first, second)
 
 
-def test_a_response_that_copies_another_question_s_marks_stays_inside_its_own() -> None:
-    stolen = QUESTION.messages()[1][1]
-    arrived = shown({"messages": [{"content": text} for _, text in QUESTION._replace(second=stolen).messages()]})
-    assert arrived.first == "Because." and arrived.second.endswith("A, B or T?")
+def test_a_response_that_copies_another_comparison_s_marks_stays_inside_its_own() -> None:
+    stolen = COMPARISON.messages()[1][1]
+    comparison = arrived({"messages": [{"content": text} for _, text in COMPARISON._replace(second=stolen).messages()]})
+    assert comparison.first == "Because." and comparison.second.endswith("A, B or T?")
 
 
 def test_a_key_depends_on_everything_that_a_verdict_depends_on() -> None:
     others = [
-        QUESTION.key("large"), QUESTION.swapped().key("small"), QUESTION._replace(axis="harmlessness").key("small"),
-        QUESTION._replace(prompt="Why").key("small"), Question("helpfulness", "Why?B", "ecause.", "No.").key("small"),
-    ]  # fmt: skip
-    assert len({QUESTION.key("small"), *others}) == 6
-    assert QUESTION.key("small") == Question(*QUESTION).key("small")
+        COMPARISON.key("large"),
+        COMPARISON.swapped().key("small"),
+        COMPARISON._replace(axis="harmlessness").key("small"),
+        COMPARISON._replace(prompt="Why").key("small"),
+        Comparison("helpfulness", "Why?B", "ecause.", "No.").key("small"),
+    ]
+    assert len({COMPARISON.key("small"), *others}) == 6
+    assert COMPARISON.key("small") == Comparison(*COMPARISON).key("small")
 
 
-def test_a_key_depends_on_the_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = QUESTION.key("small")
-    monkeypatch.setattr("pwff_core.tools.rank.prompt._FRAME", "{criterion} A, B or T?")
-    assert QUESTION.key("small") != before
-
-
-def test_the_estimate_counts_four_characters_a_token() -> None:
-    characters = sum(len(text) for _, text in QUESTION.messages())
-    found = estimate([QUESTION, QUESTION.swapped()], verdict_tokens=512)
-    assert found == (2, 2 * (-(-characters // 4) + 8), 4, 1024)
-    assert estimate([], 512) == (0, 0, 0, 0)
-
-
-def test_costs_are_prices_a_million_tokens() -> None:
-    priced = RankingConfig(model="small", price_in=2.5, price_out=10)
-    assert cost(priced, 2_000_000, 100_000) == 6.0
-    assert cost(RankingConfig(), 2_000_000, 100_000) is None
-
-
-def test_the_estimate_in_words() -> None:
-    found = estimate([], 512)._replace(requests=1200, tokens_in=400_000, tokens_out=2400, tokens_out_most=614_400)
-    plain = (
-        "1,200 requests to small at https://host with about 400,000 tokens, and 2,400 (at most 614,400) tokens of "
-        "verdicts"
-    )
-    assert in_words(RankingConfig(model="small"), found, "https://host") == plain
-    priced = RankingConfig(model="small", price_in=2.5, price_out=10)
-    assert in_words(priced, found, "https://host") == f"{plain}: about 1.02 (at most 7.14) in the prices' currency"
+def test_a_key_is_a_hash_of_model_instruction_and_texts() -> None:
+    content = ["small", instruction("helpfulness"), "helpfulness", "Why?", "Because.", "No."]
+    assert COMPARISON.key("small") == hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Answers of real models, as they write them: what names a choice is read, and nothing is guessed."""
+"""Answers as real models write them: a plain choice is read, and nothing is guessed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pwff_core.tools.rank.reading import Verdict, read_verdict
+from pwff_core.tools.rank.prompt import Verdict, read_verdict
 
 FIRST = (
     "A", "a", "A.", " (A)\n", "**A**", "[[A]]", "\\boxed{A}", "Response A", "Answer: A", "Final verdict: [[A]]",
@@ -65,11 +65,11 @@ LETTERS: dict[str, Verdict] = {"A": "first", "B": "second", "T": "tie"}
 
 
 @given(st.sampled_from(sorted(LETTERS)), st.text(alphabet="abcdefg hij.,\n", max_size=60))
-def test_whatever_is_thought_before_a_last_line_with_one_letter_does_not_count(letter: str, thought: str) -> None:
+def test_reasoning_before_a_last_line_with_one_letter_does_not_count(letter: str, thought: str) -> None:
     assert read_verdict(f"<think>{thought}</think>{letter}") == LETTERS[letter]
     assert read_verdict(json.dumps({"reason": thought, "verdict": letter})) == LETTERS[letter]
 
 
 @given(st.text(max_size=80))
-def test_no_text_breaks_it(text: str) -> None:
+def test_any_text_gives_a_verdict(text: str) -> None:
     assert read_verdict(text) in ("first", "second", "tie", "unreadable")

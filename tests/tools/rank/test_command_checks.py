@@ -1,8 +1,9 @@
-"""What is said and refused before anything is asked, and that the key stays between us and the server."""
+"""Before anything is sent: the estimate, the yes, errors of settings; and the key reaches nobody but the server."""
 
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
 # the key
 
 
-def test_the_key_is_in_no_file_and_no_word(
+def test_the_key_is_in_no_file_output_or_log(
     words: list[str], loopback: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -29,34 +30,34 @@ def test_the_key_is_in_no_file_and_no_word(
     caplog.set_level("DEBUG")  # of every library
     echo = f"Your key {KEY} or {KEY[4:]} …"
     loopback.faults = {2: failure(400, echo, code=KEY), 3: Fault(200, echo.encode()), 15: failure(401, echo, type=KEY)}
-    loopback.verdict = lambda question: echo if question.prompt == "Why?" else "T"
+    loopback.verdict = lambda comparison: echo if comparison.prompt == "Why?" else "T"
     assert cli.main([*words, "--parallel", "1"]) == 1
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert all(headers["authorization"] == f"Bearer {KEY}" for headers in loopback.headers)
-    assert "does not accept the key in $OPENAI_API_KEY (status 401)." in said.err
+    assert "does not accept the key in $OPENAI_API_KEY (status 401)." in output.err
     written = "".join(file.read_text(encoding="utf-8") for file in sorted((tmp_path / "to").iterdir()))
     assert "HTTP Response" in caplog.text
     assert "unreadable" in written and "(left out: it holds a part of the key)" in written
     for start in range(len(KEY) - 7):
-        assert KEY[start : start + 8] not in said.out + said.err + written + caplog.text
+        assert KEY[start : start + 8] not in output.out + output.err + written + caplog.text
 
 
 def test_no_flag_takes_a_key(capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("--api-key", "--key"):
-        said = error_line(capsys, "rank", f"{flag}={KEY}")
-        assert said.startswith(f"Unknown flag {flag}") and KEY not in said
+        error = error_line(capsys, "rank", f"{flag}={KEY}")
+        assert error.startswith(f"Unknown flag {flag}") and KEY not in error
 
 
 # the estimate and the yes
 
 
-def test_without_a_terminal_and_without_yes_nothing_is_asked(
+def test_without_a_terminal_and_without_yes_nothing_is_sent(
     words: list[str], loopback: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([word for word in words if word != "--yes"]) == 2
-    said = last_line(capsys)
-    assert said.startswith("pwff: This would send 16 requests to small at http://127.0.0.1:")
-    assert said.endswith(" tokens of verdicts. Add --yes to agree, or call from a terminal.")
+    error = last_line(capsys)
+    assert error.startswith("pwff: This would send 16 requests to small at http://127.0.0.1:")
+    assert error.endswith(" tokens of verdicts. Add --yes to agree, or call from a terminal.")
     assert loopback.bodies == []
 
 
@@ -66,23 +67,23 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), (" YES \n", 0), ("n\n", 2), ("\n", 2), ("", 2)])
-def test_on_a_terminal_a_yes_is_asked_for(
+def test_a_terminal_asks_for_a_yes(
     words: list[str], loopback: Loopback, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     answer: str, code: int,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
     assert cli.main([word for word in words if word != "--yes"]) == code
-    said = capsys.readouterr().err
-    assert "This sends 16 requests to small at " in said and "Go on? [y/N] " in said
+    error = capsys.readouterr().err
+    assert "This sends 16 requests to small at " in error and "Go on? [y/N] " in error
     assert len(loopback.bodies) == (0 if code else 16)
-    assert ("pwff: Nothing was asked; the candidate responses are kept.\n" in said) is bool(code)
+    assert ("pwff: Nothing was asked; the candidate responses are kept.\n" in error) is bool(code)
 
 
-# what cannot be begun
+# calls that cannot begin
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "error"),
     [
         (["--server", "http://localhost:1/v1"], "--model is missing; say which model ranks, such as --model gpt-4o."),
         (["--model", "small", "--prompts", "0"], "prompts: 0 is not allowed; give a whole number from 1 to 1,000,000."),
@@ -97,29 +98,28 @@ def test_on_a_terminal_a_yes_is_asked_for(
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_begun_is_one_sentence(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+def test_a_call_that_cannot_begin_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], error: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert error_line(capsys, "rank", *words).startswith(said)
+    assert error_line(capsys, "rank", *words).startswith(error)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_the_package_it_is_one_sentence(
+def test_without_the_openai_package_nothing_begins(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    said = "`pwff rank` needs the package openai, which is not installed; pip install 'pwff[judge]'."
-    assert error_line(capsys, *words) == said
+    error = "`pwff rank` needs the package openai, which is not installed; pip install 'pwff[judge]'."
+    assert error_line(capsys, *words) == error
 
 
 def test_a_folder_that_cannot_be_made(
     words: list[str], loopback: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.rmtree(tmp_path / "to")
     (tmp_path / "to").write_text("in the way")
     assert cli.main(words) == 2
-    assert (
-        last_line(capsys)
-        == f"pwff: Cannot read {tmp_path / 'to' / 'verdicts.jsonl'} (Not a directory); choose another folder with --to."
-    )
+    path = tmp_path / "to" / "candidates.jsonl"
+    assert last_line(capsys) == f"pwff: Cannot read {path} (Not a directory); choose another folder with --to."
     assert loopback.bodies == []

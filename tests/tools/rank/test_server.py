@@ -1,4 +1,4 @@
-"""Which servers are used, that the key stays between us and them, and what passes of their words."""
+"""The server's address, its key, and its messages without the key."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core.errors import ConfigError
-from pwff_core.tools.rank.address import HIDDEN, OPENAI, Server, server_of
+from pwff_core.tools.rank.client import OPENAI, REDACTED, Server, resolve_server
 from tests.support.ranking_samples import KEY
 
 
 def problem(address: str | None, **environment: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        server_of(address, environment)
+        resolve_server(address, environment)
     assert KEY not in str(caught.value) and "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_an_address_before_the_environment_s_before_openai_s() -> None:
+def test_the_flag_overrides_the_environment_which_overrides_openai() -> None:
     environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": "https://host.example/v1/"}
-    assert server_of("https://other.example/v1", environment) == Server("https://other.example/v1", KEY)
-    assert server_of(None, environment) == Server("https://host.example/v1", KEY)
-    assert server_of(None, {"OPENAI_API_KEY": f" {KEY}\n"}) == Server(OPENAI, KEY)
+    assert resolve_server("https://other.example/v1", environment) == Server("https://other.example/v1", KEY)
+    assert resolve_server(None, environment) == Server("https://host.example/v1", KEY)
+    assert resolve_server(None, {"OPENAI_API_KEY": f" {KEY}\n"}) == Server(OPENAI, KEY)
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:11434", "127.8.9.10", "[::1]:8000", "box.localhost"])
 def test_a_local_server_needs_no_key_and_may_have_one_over_http(host: str) -> None:
-    assert server_of(f"http://{host}/v1", {}) == Server(f"http://{host}/v1", "")
-    assert server_of(f"http://{host}/v1", {"OPENAI_API_KEY": KEY}).key == KEY
+    assert resolve_server(f"http://{host}/v1", {}) == Server(f"http://{host}/v1", "")
+    assert resolve_server(f"http://{host}/v1", {"OPENAI_API_KEY": KEY}).key == KEY
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ def test_a_local_server_needs_no_key_and_may_have_one_over_http(host: str) -> No
 )
 def test_a_key_never_crosses_a_network_in_the_open(host: str) -> None:
     assert "use https, or unset $OPENAI_API_KEY" in problem(f"http://{host}/v1", OPENAI_API_KEY=KEY)
-    assert server_of(f"http://{host}/v1", {}).key == ""
-    assert server_of(f"https://{host}/v1", {"OPENAI_API_KEY": KEY}).key == KEY
+    assert resolve_server(f"http://{host}/v1", {}).key == ""
+    assert resolve_server(f"https://{host}/v1", {"OPENAI_API_KEY": KEY}).key == KEY
 
 
-def test_openai_without_a_key() -> None:
+def test_openai_needs_a_key() -> None:
     assert problem(None) == (
         "$OPENAI_API_KEY is not set, and api.openai.com needs a key. Set it in the environment, or name a server of "
         "your own with --server, such as http://localhost:8000/v1."
@@ -51,7 +51,7 @@ def test_openai_without_a_key() -> None:
 @pytest.mark.parametrize(
     "address", ["localhost:8000", "ftp://host/v1", "https://", "https://host:port/v1", "https://[::1", "x"]
 )
-def test_what_is_no_address(address: str) -> None:
+def test_a_text_that_is_no_address_is_refused(address: str) -> None:
     assert problem(address) == "--server is no address; give one such as https://host/v1 or http://localhost:8000/v1."
 
 
@@ -64,40 +64,40 @@ def test_an_address_with_credentials_is_refused_and_not_repeated(address: str) -
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\nX", f"{KEY} X", f"{KEY}é", f"{KEY}\x00"])
-def test_a_key_that_cannot_be_one(key: str) -> None:
+def test_a_key_with_a_blank_or_a_line_break_is_refused(key: str) -> None:
     assert "holds a character that no key has" in problem("https://host/v1", OPENAI_API_KEY=key)
 
 
-def test_neither_the_repr_nor_the_origin_tells_a_secret() -> None:
+def test_neither_the_repr_nor_the_origin_shows_a_secret() -> None:
     server = Server("https://host:8443/token/v1", KEY)
     assert server.origin == "https://host:8443"
     assert repr(server) == "Server('https://host:8443', with a key)"
     assert repr(Server("http://localhost", "")) == "Server('http://localhost', without a key)"
 
 
-def test_what_a_server_says_is_one_short_printable_line() -> None:
+def test_a_server_s_message_becomes_one_short_printable_line() -> None:
     server = Server("https://host", "")
     assert server.clean(" a\n\x1b[31mb\t ") == "a [31mb"
     assert len(server.clean("word " * 100)) == 200 and server.clean("word " * 100).endswith("…")
 
 
 @pytest.mark.parametrize(
-    ("words", "left"),
+    ("message", "cleaned"),
     [
-        (f"Bad key {KEY}.", f"Bad key {HIDDEN}."),
-        ("Incorrect API key provided: sk-pl*****XYZ.", f"Incorrect API key provided: {HIDDEN}"),
-        ("Another's sk-proj-abc_1-2 too", f"Another's {HIDDEN} too"),
+        (f"Bad key {KEY}.", f"Bad key {REDACTED}."),
+        ("Incorrect API key provided: sk-pl*****XYZ.", f"Incorrect API key provided: {REDACTED}"),
+        ("Another's sk-proj-abc_1-2 too", f"Another's {REDACTED} too"),
         (f"It began with {KEY[3:12]}", "(left out: it holds a part of the key)"),
     ],
 )
-def test_an_echoed_key_is_taken_out(words: str, left: str) -> None:
-    assert Server("https://host", KEY).clean(words) == left
+def test_an_echoed_key_is_removed(message: str, cleaned: str) -> None:
+    assert Server("https://host", KEY).clean(message) == cleaned
 
 
 @given(st.text(alphabet="abcdefghij0123456789-_", min_size=8, max_size=40), st.data())
 def test_no_eight_characters_of_a_key_pass(key: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(key) - 8))
-    words = data.draw(st.text(max_size=20)) + key[start:] + data.draw(st.text(max_size=20))
-    assert key[start : start + 8] not in Server("https://host", key).clean(words).replace(
+    message = data.draw(st.text(max_size=20)) + key[start:] + data.draw(st.text(max_size=20))
+    assert key[start : start + 8] not in Server("https://host", key).clean(message).replace(
         "(left out: it holds a part of the key)", ""
     )
