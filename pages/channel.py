@@ -9,7 +9,7 @@ from pages.lab.exhibits import draw_exhibits
 from pages.lab.formulas import draw_formulas
 from pages.server.router import through_the_router
 from pages.settings.panel import problem_words
-from pages.settings.price import at_once, priced
+from pages.settings.price import draw_price, link_geometry
 from pwff_core.config import RunConfig
 from pwff_core.wireless.payload import Geometry
 
@@ -43,14 +43,14 @@ def page() -> None:
     st.title("Channel lab: what the air does to an upload", anchor=False)
     with st.sidebar:
         st.header("Knobs of the lab", anchor=False)
-        config, problems = knobs.panel()
+        config, problems = knobs.draw_panel()
     if config is None:
         st.error(f"Nothing can be drawn like this. {problem_words(problems)}")
         return
     st.caption(INTRODUCTION)
     with st.container(border=True, key="lab-top"):
-        at_once(config)
-    geometry = priced(config)
+        draw_price(config)
+    geometry = link_geometry(config)
     if geometry is not None:
         sections(config, geometry)
 

@@ -192,7 +192,7 @@ def at_a_run(store: Store, me: str) -> None:
     shown = found.shown
     with st.sidebar:
         st.header("Settings", anchor=False)
-        config, problems = panel.panel(steering.marker(shown, mode), refused)
+        config, problems = panel.draw_panel(steering.marker(shown, mode), refused)
     with st.container(key="notices"):
         draw_notices()
     busy = going_of(rows) is not None or bool(waiting)
@@ -216,7 +216,7 @@ def away(store: Store | None, recording: Recording | None, me: str) -> None:
     fill_panel(config_at(recording.row.config, recording.steerings) if recording else None)
     with st.sidebar:
         st.header("Settings", anchor=False)
-        config, problems = panel.panel()
+        config, problems = panel.draw_panel()
     draw_notices()
     rows = store.runs() if store else []
     busy = any(not row.status.ended for row in rows)

@@ -106,13 +106,13 @@ def _seeds() -> None:
 def _base() -> tuple[RunConfig | None, Mapping[str, Problem]]:
     """The settings to start from."""
     if st.session_state[_SOURCE] == "live" and panel.ready():
-        return panel.spelled()
+        return panel.read_config()
     return RunConfig(), {}
 
 
 def _take_over() -> None:
     """Callback: clients and rounds as in the settings to start from."""
-    fields.put(_base()[0] or RunConfig(), _PATHS, SCOPE)
+    fields.set_values(_base()[0] or RunConfig(), _PATHS, SCOPE)
 
 
 def _config(what: What) -> tuple[RunConfig | None, Mapping[str, Problem]]:
@@ -122,7 +122,7 @@ def _config(what: What) -> tuple[RunConfig | None, Mapping[str, Problem]]:
         return None, {"": Problem("", f"The Live page's settings cannot be used. {words}")}
     if what in FIGURES:  # its wishes are its own, for however many clients
         base = base.model_copy(update={"preferences": PreferencesConfig()})
-    return fields.answers(base, _PATHS, SCOPE)
+    return fields.read_config(base, _PATHS, SCOPE)
 
 
 def _sizes(what: What, problems: Mapping[str, Problem]) -> None:

@@ -16,7 +16,7 @@ SCOPE = "lab-"
 SLIDERS = ("channel.snr_db", "channel.bandwidth_hz", "channel.transmit_power_w")
 LINK = ("channel.fading", "channel.coherence_time_s", "channel.deadline_s")
 SENT = ("lora.rank", "adapter.bottleneck")
-DRAWN = (*SLIDERS, *LINK, "clients", *SENT, "float_bits", "price_as")
+PATHS = (*SLIDERS, *LINK, "clients", *SENT, "float_bits", "price_as")
 _BASE, _METHOD, _NOTICE = "lab:base", "lab:method", "lab:notice"
 # what each preset's upload is, in a word; choosing one sets the model, the rank and the bottleneck
 SIZES: dict[PresetId, str] = {"paper": "Paper", "paper-as-printed": "As printed", "demo": "Demo"}
@@ -32,7 +32,7 @@ def adopt(config: RunConfig) -> None:
     """Take a config's link, payload and method over into the lab."""
     st.session_state[_BASE], st.session_state[_METHOD] = config, config.method
     st.session_state[_SIZE] = _size_of(config)
-    fields.put(config, DRAWN, SCOPE)
+    fields.set_values(config, PATHS, SCOPE)
 
 
 def _size_of(config: RunConfig) -> PresetId:
@@ -42,12 +42,12 @@ def _size_of(config: RunConfig) -> PresetId:
     return "paper-as-printed" if config.lora.rank == preset_config("paper-as-printed").lora.rank else "paper"
 
 
-def panel() -> tuple[RunConfig | None, Mapping[str, Problem]]:
+def draw_panel() -> tuple[RunConfig | None, Mapping[str, Problem]]:
     """Draw the knobs; the config that they spell and no problem, or None and the problems by path."""
     if _BASE not in st.session_state:
         adopt(preset_config("paper"))
     base = st.session_state[_BASE].model_copy(update={"method": st.session_state[_METHOD]})
-    config, problems = fields.answers(base, DRAWN, SCOPE)
+    config, problems = fields.read_config(base, PATHS, SCOPE)
     if notice := st.session_state.pop(_NOTICE, None):
         st.info(plain(notice), icon=":material/info:")
     st.subheader("The link", anchor=False)
@@ -71,7 +71,7 @@ def _size() -> None:
     def take() -> None:
         chosen = preset_config(st.session_state[_SIZE])
         st.session_state[_BASE] = chosen
-        fields.put(chosen, (*SENT, "price_as"), SCOPE)
+        fields.set_values(chosen, (*SENT, "price_as"), SCOPE)
 
     st.segmented_control(
         "Priced as",
@@ -89,7 +89,7 @@ def _size() -> None:
 
 
 def _method() -> None:
-    chosen = settings.method_box(
+    chosen = settings.choose_method(
         _METHOD, "Whose upload the tiles, the progress under the fading and the formulas are about."
     )
     st.caption(plain(f"{sentence(chosen.summary)}."))
@@ -122,13 +122,13 @@ def _give(config: RunConfig) -> None:
     if not settings.ready():
         settings.adopt(RunConfig())
     as_gpt2 = config.model_copy(update={"price_as": "gpt2"}) if config.backbone == "gpt2" else config
-    fields.put(as_gpt2, DRAWN)
+    fields.set_values(as_gpt2, PATHS)
     st.session_state[_NOTICE] = "The Live page has these settings now, for its next run."
 
 
 def _take() -> None:
     """Callback: the Live page's answers become the lab's, unless some of them are not allowed."""
-    config, _ = settings.spelled()
+    config, _ = settings.read_config()
     if config is None:
         st.session_state[_NOTICE] = "Some of the Live page's settings are not allowed; mend them there first."
         return

@@ -13,7 +13,7 @@ from pages.run.steering import Mode
 from pages.run.view import Shown
 from pages.server import session
 from pages.settings import address, panel
-from pages.settings.price import at_once
+from pages.settings.price import draw_price
 from pwff_core.config import RunConfig
 from pwff_core.errors import PwffError
 from pwff_core.knobs import Problem
@@ -131,7 +131,7 @@ def draw(
             if config:
                 address.share(config, shown.row.id if shown else "")
         if config:
-            at_once(config)
+            draw_price(config)
         if shown and mode is Mode.WATCH:
             _other_browser(shown.row, viewer)
 

@@ -62,14 +62,14 @@ def fork(run_id: str, position: int, changes: Mapping[str, Value], viewer: str, 
 
 def differences(shown: Shown, mark: Mark) -> tuple[dict[str, Value], dict[str, Problem]]:
     """What the sliders say otherwise than what held at a checkpoint, and what is wrong with their answers."""
-    answered, problems = fields.answers(mark.config, _CHANNEL)
+    answered, problems = fields.read_config(mark.config, _CHANNEL)
     if answered is None:
         return {}, problems
     held, now = steering.values_of(mark.config), steering.values_of(answered)
     changes = {path: now[path] for path in _CHANNEL if now[path] != held[path]}
     if steering.weights_fit(shown.row):
         had = tuple(client.helpfulness_weight for client in shown.records[mark.position - 1].clients)
-        wished = preferences.wishes(shown.row.config.clients).helpfulness_weights
+        wished = preferences.read(shown.row.config.clients).helpfulness_weights
         changes |= {} if wished is None or wished == had else {WEIGHTS: wished}
     return changes, {}
 

@@ -106,7 +106,7 @@ def settle(store: Store, shown: Shown, mode: Mode, viewer: str) -> str:
         show(config, now)  # what was asked as a what-if, or set for the next run, is not asked of this one
         known = Known(shown.row.id, mode, adopted, now)
     drawn = tuple(profile.helpfulness_weight for profile in shown.row.profiles)
-    preferences.own_starts_from(drawn)
+    preferences.start_own_from(drawn)
     moved = _moves(shown, config, known.values)
     show(config, [path for path in now if now[path] != known.values[path] and path not in moved])
     st.session_state[_KNOWN] = Known(shown.row.id, mode, adopted, now)
@@ -137,12 +137,12 @@ def _moves(shown: Shown, config: RunConfig, known: Mapping[str, Value]) -> dict[
     """What the knobs say otherwise than what this session knew; a knob with no allowed answer says nothing."""
     moved: dict[str, Value] = {}
     for path in _CHANNEL:
-        answered, problems = fields.answers(config, [path])
+        answered, problems = fields.read_config(config, [path])
         if path not in problems:
             told = values_of(answered)[path] if answered else st.session_state[fields.key_of(path)]
             moved |= {path: told} if told != known[path] else {}
     if weights_fit(shown.row):
-        wished = preferences.wishes(config.clients).helpfulness_weights
+        wished = preferences.read(config.clients).helpfulness_weights
         drawn = tuple(profile.helpfulness_weight for profile in shown.row.profiles)
         if wished not in (None, known[WEIGHTS]) and not (known[WEIGHTS] is None and wished == drawn):
             moved[WEIGHTS] = wished
@@ -156,7 +156,7 @@ def weights_fit(row: RunRow) -> bool:
 
 def show(config: RunConfig, paths: Collection[str]) -> None:
     """Set knobs to what holds; call before they are drawn, or in a callback."""
-    fields.put(config, [path for path in paths if path != WEIGHTS])
+    fields.set_values(config, [path for path in paths if path != WEIGHTS])
     if WEIGHTS in paths and fields.whole_number("clients") == config.clients:
         preferences.adopt(config.preferences, config.clients)
 
@@ -165,7 +165,7 @@ def what_if(shown: Shown, mode: Mode) -> ChannelConfig | None:
     """The channel that the knobs spell, where it is to be priced beside the run's own."""
     if mode is Mode.STEER:
         return None
-    config, _ = fields.answers(config_at(shown.row.config, shown.steerings), LINK)
+    config, _ = fields.read_config(config_at(shown.row.config, shown.steerings), LINK)
     return config.channel if config else None
 
 

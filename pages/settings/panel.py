@@ -1,4 +1,4 @@
-"""The settings panel: every knob of a run, grouped as one thinks of them. To place a new knob, add its path here."""
+"""The settings panel: every knob of a run, in groups. To place a new knob, add its path here."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import streamlit as st
 
 from pages.parts.words import plain, sentence
 from pages.settings import fields, preferences, uploads
+from pages.settings.choices import choose_from_list
 from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.figures.frames import STAGE_NAMES
-from pwff_core.knobs import Problem
-from pwff_core.knobs import knobs as all_knobs
-from pwff_core.methods import METHODS, Method, MethodId
+from pwff_core.knobs import Problem, knobs
+from pwff_core.methods import METHODS, Method
 from pwff_core.records import Stage
 from pwff_core.runs import limits
 
@@ -27,26 +27,26 @@ PRESET_WORDS: dict[PresetId, str] = {
 
 
 class Group(NamedTuple):
-    """Knobs under one heading that opens: those that a class touches, and the others behind a switch."""
+    """Knobs under one heading that opens: those that a class uses, and the others behind a switch."""
 
     shown: tuple[str, ...]
     more: tuple[str, ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All of them."""
+        """Of all its knobs."""
         return (*self.shown, *self.more)
 
 
 class Marker(NamedTuple):
-    """What is said beside the knobs that stay live while a run goes."""
+    """The words beside the knobs that stay live while a run is going."""
 
     label: str
     icon: str
     colour: Literal["green", "blue", "orange"]
-    channel: str  # what moving them does
+    channel: str  # what moving a knob of the channel does
     preferences: str
-    choice: Callable[[], None] | None  # draws a choice of what they do, where there is one
+    choice: Callable[[], None] | None  # draws the choice of what they do, if there is one
 
 
 SLIDERS: dict[str, tuple[str, ...]] = {
@@ -89,23 +89,23 @@ MODEL = Group(
     ("price_as", "float_bits", "lora.modules", "lora.rank", "adapter.bottleneck", "backbone", "seed"),
     ("lora.alpha", "device", "precision", "checkpoint_every"),
 )
-DRAWN = (
+PATHS = (
     *(path for group in SLIDERS.values() for path in group),
     *("channel.fading", "data.personal_styles"),
     *(path for group in (CHANNEL_MORE, DATA_MORE, *STAGES.values(), MODEL) for path in group.paths),
 )
-ADOPTED = "settings:adopted"  # how often; knobs that were set so were not moved by hand
+ADOPTED = "settings:adopted"  # session key: how often a config was adopted, which moves knobs without a hand
 _BASE, _PRESET, _METHOD = "settings:base", "settings:preset", "settings:method"
 
 
 def adopt(config: RunConfig) -> None:
-    """Take a config's values over into the panel, as far as this app allows them; what is not shown is kept behind."""
+    """Take a config over into the panel, as far as this app allows it. Settings without a knob are kept too."""
     config = limits.fitted(config)
     st.session_state[ADOPTED] = st.session_state.get(ADOPTED, 0) + 1
     st.session_state[_BASE] = config
     st.session_state[_PRESET] = config.preset
     st.session_state[_METHOD] = config.method
-    fields.put(config, DRAWN)
+    fields.set_values(config, PATHS)
     preferences.adopt(config.preferences, config.clients)
 
 
@@ -114,36 +114,36 @@ def ready() -> bool:
     return _BASE in st.session_state
 
 
-def spelled() -> tuple[RunConfig | None, dict[str, Problem]]:
-    """The config that the panel's answers spell and no problem, or None and the problems by path; nothing is drawn."""
+def read_config() -> tuple[RunConfig | None, dict[str, Problem]]:
+    """The config that the panel's answers spell and no problem, or None and the problems by path. Nothing is drawn."""
     base = st.session_state[_BASE].model_copy(
         update={
             "method": st.session_state[_METHOD],
             "preset": st.session_state[_PRESET],
-            "preferences": preferences.wishes(fields.whole_number("clients")),
+            "preferences": preferences.read(fields.whole_number("clients")),
         }
     )
-    return fields.answers(base, DRAWN)
+    return fields.read_config(base, PATHS)
 
 
-def panel(marker: Marker | None = None, refused: str = "") -> tuple[RunConfig | None, Mapping[str, Problem]]:
-    """Draw the panel; the config it spells and no problem, or None and the problems by path.
+def draw_panel(marker: Marker | None = None, refusal: str = "") -> tuple[RunConfig | None, Mapping[str, Problem]]:
+    """Draw the panel. Returns the config it spells and no problem, or None and the problems by path.
 
-    `marker`: what the live knobs do, while a run is going; `refused`: why that run would not take what they say.
+    While a run is going, `marker` says what the live knobs do to it, and `refusal` why it would not take their values.
     """
     method, clients = METHODS[st.session_state[_METHOD]], fields.whole_number("clients")
-    config, problems = spelled()
+    config, problems = read_config()
     if marker:
         st.caption("A run is going. **Channel** and **Preferences** say what they do to it; all else is for the next.")
-    _start_from()
+    _preset()
     _method()
     fields.draw("clients", problems, slider=True)
     fields.show_problem("", problems)
-    _channel(problems, marker, refused)
+    _channel(problems, marker, refusal)
     st.subheader("Preferences", anchor=False)
     if marker:
         _mark(marker, marker.preferences)
-    preferences.draw(clients, rewarded=bool(method.rewards))
+    preferences.draw(clients, has_rewards=bool(method.rewards))
     _data(problems)
     st.subheader("Training", anchor=False)
     for number, (stage, group) in enumerate(STAGES.items(), start=1):
@@ -155,45 +155,36 @@ def panel(marker: Marker | None = None, refused: str = "") -> tuple[RunConfig | 
     return config, problems
 
 
-def _start_from() -> None:
-    def take() -> None:
+def _preset() -> None:
+    def take_over() -> None:
         seed, method = st.session_state[fields.key_of("seed")], st.session_state[_METHOD]
         adopt(preset_config(st.session_state[_PRESET]))
         st.session_state[fields.key_of("seed")], st.session_state[_METHOD] = seed, method
 
-    st.selectbox(
+    preset = choose_from_list(
         "Preset",
-        limits.bounded(all_knobs()["preset"]).choices,
-        format_func=lambda preset: PRESET_LABELS[preset],
+        {preset: PRESET_LABELS[preset] for preset in limits.bounded(knobs()["preset"]).choices},
         key=_PRESET,
-        on_change=take,
-        persist_state="session",
+        on_change=take_over,
         help="Sets every knob below; the method and the seed stay.",
     )
-    st.caption(PRESET_WORDS[st.session_state[_PRESET]])
+    st.caption(PRESET_WORDS[preset])
 
 
-def method_box(key: str, words: str) -> Method:
-    """The choice of a method, and which is chosen; `words` are its help."""
-    chosen: MethodId = st.selectbox(
-        "Method",
-        list(METHODS),
-        format_func=lambda method: METHODS[method].label,
-        key=key,
-        persist_state="session",
-        help=words,
-    )
-    return METHODS[chosen]
+def choose_method(key: str, help: str) -> Method:
+    """Draw the choice of a method. Returns the row of the one that is chosen."""
+    names = {method_id: method.label for method_id, method in METHODS.items()}
+    return METHODS[choose_from_list("Method", names, key=key, help=help)]
 
 
 def _method() -> None:
-    chosen = method_box(
+    method = choose_method(
         _METHOD, "What is trained, what is uploaded and averaged, what stays at home, and what alignment rewards."
     )
-    st.caption(f"{sentence(chosen.summary)}.{'' if chosen.rewards else ' ' + ENDS_EARLY}")
+    st.caption(f"{sentence(method.summary)}.{'' if method.rewards else ' ' + ENDS_EARLY}")
     with st.popover("All methods", key="methods", width="stretch"):
-        for method in METHODS.values():
-            st.markdown(f"**{method.label}**: {plain(method.summary)}.")
+        for row in METHODS.values():
+            st.markdown(f"**{row.label}**: {plain(row.summary)}.")
 
 
 def _mark(marker: Marker, words: str) -> None:
@@ -202,14 +193,14 @@ def _mark(marker: Marker, words: str) -> None:
         st.caption(words)
 
 
-def _channel(problems: Mapping[str, Problem], marker: Marker | None, refused: str) -> None:
+def _channel(problems: Mapping[str, Problem], marker: Marker | None, refusal: str) -> None:
     st.subheader("Channel", anchor=False)
     if marker:
         _mark(marker, marker.channel)
         if marker.choice:
             marker.choice()
-    if refused and "channel" not in problems:
-        st.error(plain(refused))
+    if refusal and "channel" not in problems:
+        st.error(plain(refusal))
     for path in SLIDERS["Channel"]:
         fields.draw(path, problems, slider=True)
     fields.draw("channel.fading", problems)
@@ -235,11 +226,11 @@ def _expander(
     hint: str = "",
     first: Callable[[], None] | None = None,
 ) -> None:
-    """A group's knobs, as far as this app offers them, under what `first` draws; open where one needs attention.
+    """A group's knobs that this app offers, below what `first` draws. It is open if a knob has a problem.
 
-    `hint` is shown where no learning rate is given.
+    `hint` is shown in the box of a learning rate that is not given.
     """
-    wrong = [path for path in group.paths if path in problems]
+    wrong = set(group.paths) & set(problems)
     with st.expander(f"{label} – please check" if wrong else label, expanded=bool(wrong), key=f"more:{key}"):
         if first:
             first()
@@ -247,15 +238,15 @@ def _expander(
             fields.draw(path, problems, hint=hint if path.endswith("learning_rate") else "")
         if not group.more:
             return
-        all_of_them = st.toggle("More settings", key=f"all:{key}", persist_state="session")
-        if all_of_them or set(wrong) & set(group.more):
+        wants_more = st.toggle("More settings", key=f"all:{key}", persist_state="session")
+        if wants_more or wrong & set(group.more):
             for path in filter(limits.offered, group.more):
                 fields.draw(path, problems)
 
 
 def problem_words(problems: Mapping[str, Problem]) -> str:
     """What keeps a run from starting, for the place beside the Start button: each problem under its knob's label."""
-    labels = {path: knob.label for path, knob in all_knobs().items()}
+    labels = {path: knob.label for path, knob in knobs().items()}
     named = (
         f"{labels[path]}: {problem.words}" if path in labels else str(problem) for path, problem in problems.items()
     )

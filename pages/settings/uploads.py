@@ -1,4 +1,4 @@
-"""One's own examples: a file goes up, and the next run learns from it. Nothing here looks into the file."""
+"""The user's own examples: a file is uploaded, and the next run learns from it. Nothing here looks into the file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pwff_core.runs import uploads
 from pwff_core.runs.store import Store
 
 _SOURCE = key_of("data.source")
-_FILE, _NAMES, _PROBLEM, _DRAWN = "uploads:file", "uploads:names", "uploads:problem", "uploads:drawn"
+_FILE, _NAMES, _PROBLEM, _BOX_NUMBER = "uploads:file", "uploads:names", "uploads:problem", "uploads:drawn"
 
 
 def draw() -> None:
-    """The box for a file, what the next run learns from instead of the demo's texts, and the way back to them."""
-    drawn = st.session_state.setdefault(_DRAWN, 0)  # a new key each time: a box cannot be emptied otherwise
+    """The box for a file, the name of the file that the next run learns from, and the way back to the demo's texts."""
+    number = st.session_state.setdefault(_BOX_NUMBER, 0)  # only a box with a new key is empty again
     st.file_uploader(
         "Your own examples",
         type=list(uploads.TYPES),
         max_upload_size=uploads.LARGEST_FILE // 1_000_000,
-        key=f"{_FILE}:{drawn}",
-        on_change=_taken,
-        args=(f"{_FILE}:{drawn}",),
+        key=f"{_FILE}:{number}",
+        on_change=keep_file,
+        args=(f"{_FILE}:{number}",),
         help="A table in Alpaca columns: instruction, output and, if you like, input; at least three rows a client. It "
         "stays on the computer that runs this app, and is read when a run starts.",
     )
@@ -33,13 +33,13 @@ def draw() -> None:
     source = st.session_state[_SOURCE]
     if uploads.is_reference(source):
         names: dict[str, str] = st.session_state.get(_NAMES, {})
-        called = names.get(source, uploads.shown(source))
-        st.caption(f"The next run learns from {plain(called)}.")
-        st.button("Use the embedded texts", icon=":material/undo:", key="uploads:back", on_click=_back)
+        name = names.get(source, uploads.shown(source))
+        st.caption(f"The next run learns from {plain(name)}.")
+        st.button("Use the embedded texts", icon=":material/undo:", key="uploads:back", on_click=_use_embedded_texts)
 
 
-def _taken(box: str) -> None:
-    """Callback: the file's bytes are kept, and the data source says which they are."""
+def keep_file(box: str) -> None:
+    """Callback: keep the file and make it the data source."""
     file = st.session_state[box]
     if file is None:
         return
@@ -50,16 +50,16 @@ def _taken(box: str) -> None:
     except PwffError as error:
         st.session_state[_PROBLEM] = str(error)
     else:
-        st.session_state.setdefault(_NAMES, {})[source] = _short(file.name)
+        st.session_state.setdefault(_NAMES, {})[source] = short_name(file.name)
         st.session_state[_SOURCE] = source
-    st.session_state[_DRAWN] += 1  # the server lets go of the bytes
+    st.session_state[_BOX_NUMBER] += 1  # an empty box, so that the server frees the bytes
 
 
-def _back() -> None:
+def _use_embedded_texts() -> None:
     st.session_state[_SOURCE] = "demo"
 
 
-def _short(name: str) -> str:
-    """A file's name as it is shown: what can be seen of it, and not too much."""
+def short_name(name: str) -> str:
+    """The first letters of a file's name, without unprintable ones."""
     letters = "".join(letter if letter.isprintable() else "�" for letter in name)
     return letters if len(letters) <= 60 else f"{letters[:59]}…"

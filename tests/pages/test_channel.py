@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.lab.charts import crossing_table
 from pages.lab.formulas import formulas, tex
-from pages.lab.knobs import DRAWN, SLIDERS
+from pages.lab.knobs import PATHS, SLIDERS
 from pwff_core.config import RunConfig, preset_config
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
@@ -195,7 +195,7 @@ def test_settings_come_from_the_live_page() -> None:
 def test_every_knob_of_the_lab_can_be_drawn() -> None:
     known = opened()
     drawn = {widget.key for widget in (*known.text_input, *known.segmented_control) if widget.key}
-    assert {f"lab-knob:{path}" for path in DRAWN if path != "price_as"} <= drawn
+    assert {f"lab-knob:{path}" for path in PATHS if path != "price_as"} <= drawn
     assert {f"lab-slider:{path}" for path in SLIDERS} <= {slider.key for slider in known.select_slider}
 
 

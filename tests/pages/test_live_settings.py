@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.settings.fields import stops
-from pages.settings.panel import DRAWN, SLIDERS, STAGES
+from pages.settings.panel import PATHS, SLIDERS, STAGES
 from pages.settings.preferences import MOST_SLIDERS, start_of, weights_of
 from pwff_core.config import preset_config
 from pwff_core.figures.frames import value_text
@@ -89,12 +89,12 @@ def test_every_slider_stands_at_bounds_and_default() -> None:
 def test_every_setting_is_drawn_but_for_those_that_have_a_control_of_their_own() -> None:
     apart = {"method", "preset", "preferences.helpfulness_weights", "preferences.harmlessness_weights"}
     hidden = {"data.evaluate_on"}  # for choosing settings, not for a class
-    assert set(DRAWN) == set(knobs()) - apart - hidden and len(set(DRAWN)) == len(DRAWN)
+    assert set(PATHS) == set(knobs()) - apart - hidden and len(set(PATHS)) == len(PATHS)
 
 
 def test_a_setting_is_drawn_under_its_own_stage() -> None:
     for stage, group in STAGES.items():
-        assert {path for path in DRAWN if path.startswith(f"{stage}.")} <= set(group.paths)
+        assert {path for path in PATHS if path.startswith(f"{stage}.")} <= set(group.paths)
 
 
 def test_a_setting_behind_more_comes_forth_when_it_needs_attention(store: Store) -> None:

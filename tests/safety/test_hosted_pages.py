@@ -209,7 +209,7 @@ def upload(name: str, content: bytes) -> None:
     if not panel.ready():
         panel.adopt(panel.preset_config("demo"))
         st.session_state["uploads:file:x"], st.session_state["uploads:drawn"] = Sent(name, content), 0
-        uploads._taken("uploads:file:x")
+        uploads.keep_file("uploads:file:x")
     uploads.draw()
     st.code(st.session_state["knob:data.source"])
 
@@ -238,5 +238,5 @@ def test_a_bad_upload_is_told_and_changes_nothing(store: Store) -> None:
 
 
 def test_a_long_or_unprintable_name_is_shown_short() -> None:
-    assert uploads_widget._short("a\u202e\n.csv") == "a��.csv"
-    assert len(uploads_widget._short("x" * 10_000)) == 60
+    assert uploads_widget.short_name("a\u202e\n.csv") == "a��.csv"
+    assert len(uploads_widget.short_name("x" * 10_000)) == 60
