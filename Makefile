@@ -12,9 +12,9 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)  ## install, then open the Live page
 	$(BIN)/pwff app
 
-test: $(INSTALLED)  ## install, then run the test suite: one process a core; then the browser by itself, what fails there is tried again
+test: $(INSTALLED)  ## install, then run the test suite: a process a core, then the browser suite by itself
 	$(BIN)/python -m pytest --ignore=tests/e2e --numprocesses=logical --maxprocesses=4 --dist=worksteal
-	$(BIN)/python -m pytest tests/e2e --reruns 2
+	$(BIN)/python -m pytest tests/e2e
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
