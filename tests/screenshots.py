@@ -1,7 +1,7 @@
-"""The documents' pictures: `make screenshots`, or `python tests/screenshots.py --store PATH` for runs of one's own.
+"""The documents' pictures: `make screenshots`, or `python tests/screenshots.py --store PATH` for your own runs.
 
-Without a store the recorded demo is written into one; what needs its models, the clients' answers, is then left as it
-is. Pictures are reduced to 256 colours, which nobody sees and which halves them.
+Without a store the recorded demo is shown. The clients' answers need its models; their picture then stays as it is.
+Pictures are reduced to 256 colours, which halves them and which nobody sees.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Picture(NamedTuple):
     prepare: Callable[[Page], None] = settle
 
 
-def asked(page: Page) -> None:
-    """A delicate question, answered by models from before and after alignment."""
+def ask_clients(page: Page) -> None:
+    """Asks a delicate question of the models from before and after alignment."""
     page.locator(".st-key-ask-pick-delicate").get_by_role("radio").first.click()
     page.get_by_role("radio", name="Both").click()
     settle(page)
@@ -55,7 +55,7 @@ PICTURES = (
     Picture("live-light", "?run={run}", 1300),
     Picture("live-dark", "?run={run}", 1300, "dark"),
     Picture("compare-light", "compare", 1300),
-    Picture("clients-light", "clients?run={run}", 1300, prepare=asked),
+    Picture("clients-light", "clients?run={run}", 1300, prepare=ask_clients),
     Picture("channel-light", "channel", 1300),
     Picture("runs-light", "runs", 900),
 )
@@ -73,10 +73,10 @@ def recorded_store(path: Path) -> Store:
     return store
 
 
-def shown_run(store: Store, wanted: str | None) -> RunRow:
-    """The run that is asked for, or the newest that has finished and is not part of a comparison."""
-    if wanted:
-        return store.run(wanted)
+def run_to_show(store: Store, run_id: str | None) -> RunRow:
+    """The run of this id, or the newest finished run that is not part of a comparison."""
+    if run_id:
+        return store.run(run_id)
     return next(row for row in store.runs("") if row.status is RunStatus.FINISHED)
 
 
@@ -88,18 +88,18 @@ def take(browser: Browser, site: Site, picture: Picture, run_id: str) -> bytes:
     settle(page)
     picture.prepare(page)
     settle(page)
-    page.mouse.move(WIDTH - 1, picture.height - 1)  # so that nothing is pointed at
+    page.mouse.move(WIDTH - 1, picture.height - 1)  # away from everything that reacts to it
     png = page.screenshot(animations="disabled")
     context.close()
-    return small(png)
+    return with_few_colours(png)
 
 
-def small(png: bytes) -> bytes:
+def with_few_colours(png: bytes) -> bytes:
     """The same picture in 256 colours."""
     reduced = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    written = io.BytesIO()
-    reduced.save(written, "PNG", optimize=True)
-    return written.getvalue()
+    output = io.BytesIO()
+    reduced.save(output, "PNG", optimize=True)
+    return output.getvalue()
 
 
 def main() -> None:
@@ -115,12 +115,12 @@ def main() -> None:
     options.to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         store = Store(options.store) if options.store else recorded_store(Path(folder) / "runs.sqlite")
-        run = shown_run(store, options.run)
+        run = run_to_show(store, options.run)
         with serving(store.path) as site:
             browser = launch_chromium(playwright, chromium)
             for picture in PICTURES:
                 left_out = options.only not in (None, picture.name)
-                if left_out or (picture.prepare is asked and kept_models(store.path, run.id) is None):
+                if left_out or (picture.prepare is ask_clients and kept_models(store.path, run.id) is None):
                     continue
                 png = take(browser, site, picture, run.id)
                 (options.to / f"{picture.name}.png").write_bytes(png)
