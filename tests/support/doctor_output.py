@@ -1,4 +1,4 @@
-"""The doctor as tests ask it."""
+"""The output of `pwff doctor`, read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CONFIG = RunConfig(
 )
 
 
-class Answer(NamedTuple):
-    """What `pwff doctor --json` says."""
+class Report(NamedTuple):
+    """The output of `pwff doctor --json`."""
 
     code: int
     mended: list[str]
@@ -31,18 +31,18 @@ class Answer(NamedTuple):
         return [text for key, texts in self.texts.items() if key.startswith("problem") for text in texts]
 
 
-def doctor(capsys: pytest.CaptureFixture[str], *words: str) -> Answer:
+def doctor(capsys: pytest.CaptureFixture[str], *words: str) -> Report:
     code = cli.main(["doctor", "--json", *words])
-    said = capsys.readouterr()
-    found = [json.loads(line) for line in said.out.splitlines()]
+    output = capsys.readouterr()
+    findings = [json.loads(line) for line in output.out.splitlines()]
     texts: dict[str, list[str]] = {}
-    for one in found:
-        texts.setdefault(f"{one['level']} {one['about']}", []).append(one["text"])
-    mended = [line.removeprefix("Mended: ") for line in said.err.splitlines()]
-    return Answer(code, mended, texts, " ".join(one["advice"] for one in found))
+    for finding in findings:
+        texts.setdefault(f"{finding['level']} {finding['about']}", []).append(finding["text"])
+    mended = [line.removeprefix("Mended: ") for line in output.err.splitlines()]
+    return Report(code, mended, texts, " ".join(finding["advice"] for finding in findings))
 
 
 def files(folder: Path) -> set[str]:
-    """All files below a folder but the store's own, and what SQLite keeps beside stores that are looked at."""
-    found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-    return {name for name in found if not name.startswith("runs.") and not name.endswith(("-wal", "-shm"))}
+    """All files below a folder but the store's own, and those that SQLite keeps beside stores."""
+    names = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    return {name for name in names if not name.startswith("runs.") and not name.endswith(("-wal", "-shm"))}

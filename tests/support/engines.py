@@ -10,20 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pwff_core.runs.processes import WORKER
+
 SLEEPER = "import sys\nprint('here', flush=True)\nsys.stdin.read()\n"
 
 
 @contextmanager
-def engine(store_path: Path, run_id: str) -> Iterator[subprocess.Popen[str]]:
+def engine(store_path: Path, run_id: str, module: str = WORKER) -> Iterator[subprocess.Popen[str]]:
     """A process with the command line of the worker of a run, until the block ends."""
     with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "pwff_core" / "engine"
-        package.mkdir(parents=True)
-        (package / "__init__.py").touch()
-        (package.parent / "__init__.py").touch()
-        (package / "worker.py").write_text(SLEEPER)
+        source = Path(folder, *module.split(".")).with_suffix(".py")
+        source.parent.mkdir(parents=True)
+        for package in source.relative_to(folder).parents[:-1]:
+            (folder / package / "__init__.py").touch()
+        source.write_text(SLEEPER)
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pwff_core.engine.worker", run_id, "--store", str(store_path)],
+            [sys.executable, "-P", "-m", module, run_id, "--store", str(store_path)],
             env={**os.environ, "PYTHONPATH": folder},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

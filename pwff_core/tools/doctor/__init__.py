@@ -1,5 +1,5 @@
-"""`pwff doctor`: what can be wrong with a store, with what lies beside it and with the computer, and what mends it.
+"""`pwff doctor`: what can be wrong with a store, with the files beside it and with the computer, and what mends it.
 
-`patient` looks everything up once. `files`, `runs`, `leftovers` and `computer` each judge a part of it and yield
-`findings`; `mending` does what is safe; `command` is what the terminal calls. Nothing here needs torch.
+`snapshot` reads everything once. `files`, `runs`, `leftovers` and `computer` each judge a part of it and yield
+`findings`; `repair` does what is safe; `command` is what the terminal calls. Nothing here needs torch.
 """

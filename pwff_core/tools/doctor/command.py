@@ -1,4 +1,4 @@
-"""`pwff doctor`: the checklist, and with --mend what was done about it first."""
+"""`pwff doctor`: the checklist; with --mend, after everything that could be repaired."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from pathlib import Path
 from pwff_core.errors import ConfigError
 from pwff_core.tools.doctor import computer, files, leftovers, runs
 from pwff_core.tools.doctor.findings import Finding, as_json, as_text, healthy
-from pwff_core.tools.doctor.repair import mend
-from pwff_core.tools.doctor.snapshot import looked_at
+from pwff_core.tools.doctor.repair import repair
+from pwff_core.tools.doctor.snapshot import take_snapshot
 
 
 def run(path: Path, *, mend_it: bool, purge_deleted: bool, json: bool) -> int:
-    """Prints what there is to say of a store and its computer; exit code 1 if a problem remains.
+    """Prints the checklist of a store and its computer; exit code 1 if a problem remains.
 
-    What is mended is told on stderr. ConfigError for flags that disagree.
+    Repairs are reported on stderr. ConfigError for flags that disagree.
     """
     if purge_deleted and not mend_it:
         raise ConfigError("--purge-deleted removes runs for good, so it needs --mend beside it.")
-    for done in mend(path, purge_deleted=purge_deleted) if mend_it else ():
-        print(f"Mended: {done}", file=sys.stderr, flush=True)
-    found = list(examine(path))
-    print("\n".join(map(as_json, found)) if json else as_text(found))
-    return 0 if healthy(found) else 1
+    for sentence in repair(path, purge_deleted=purge_deleted) if mend_it else ():
+        print(f"Mended: {sentence}", file=sys.stderr, flush=True)
+    findings = list(examine(path))
+    print("\n".join(map(as_json, findings)) if json else as_text(findings))
+    return 0 if healthy(findings) else 1
 
 
 def examine(path: Path) -> Iterator[Finding]:
     """The whole checklist; nothing is changed."""
-    patient = looked_at(path)
-    yield from files.findings(patient)
-    if patient.sound:
-        yield from runs.findings(patient)
-        yield from leftovers.findings(patient)
-    yield from computer.findings(patient.path)
+    snapshot = take_snapshot(path)
+    yield from files.findings(snapshot)
+    if snapshot.sound:
+        yield from runs.findings(snapshot)
+        yield from leftovers.findings(snapshot)
+    yield from computer.findings(snapshot.path)

@@ -1,4 +1,4 @@
-"""What runs need of the computer: a folder to write to, disk, memory, the right versions, a browser for pictures."""
+"""What runs need of the computer: a writable folder, disk, memory, the right versions, a browser for pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -22,20 +22,21 @@ from pwff_core.units import with_prefix
 LITTLE_DISK = 1_000_000_000  # bytes; a demo run with its checkpoints and models takes some ten million
 NO_DISK = 100_000_000
 LITTLE_MEMORY = 1_500_000_000  # bytes; a demo run needs 0.9 GB
-_SHOWN = ("torch", "transformers", "streamlit", "plotly")  # of the packages; of the others only what is wrong
+_LISTED = ("torch", "transformers", "streamlit", "plotly")  # packages whose versions are always shown
 
 
 def findings(path: Path) -> Iterator[Finding]:
-    """What there is to say of the computer, for a store at `path`."""
+    """The checklist of the computer, for a store at `path`."""
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-    yield _writable(folder)
-    yield _disk(folder)
-    yield _memory()
-    yield from _versions()
-    yield _browser()
+    yield folder_finding(folder)
+    yield disk_finding(shutil.disk_usage(folder).free)
+    yield memory_finding(psutil.virtual_memory().available)
+    yield from version_findings(*requirements(root_dir() / "pyproject.toml"))
+    yield browser_finding()
 
 
-def _writable(folder: Path) -> Finding:
+def folder_finding(folder: Path) -> Finding:
+    """Can a store be written there?"""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return Finding("Folder", Level.OK, f"{folder} can be written.")
@@ -46,19 +47,21 @@ def _writable(folder: Path) -> Finding:
         )  # fmt: skip
 
 
-def _disk(folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free
+def disk_finding(free: float) -> Finding:
+    """Is there room for runs? `free`: [byte]."""
     if free >= LITTLE_DISK:
         return Finding("Disk", Level.OK, f"{with_prefix(free, 'B')} are free.")
     advice = "Make room: delete runs on the Runs page and `pwff doctor --mend --purge-deleted`, or move the store."
-    level, means = (
+    level, consequence = (
         (Level.NOTE, "runs with large models may fill it") if free >= NO_DISK else (Level.PROBLEM, "runs may stop")
     )
-    return Finding("Disk", level, f"Only {with_prefix(free, 'B')} are free where the store lies; {means}.", advice)
+    return Finding(
+        "Disk", level, f"Only {with_prefix(free, 'B')} are free where the store lies; {consequence}.", advice
+    )
 
 
-def _memory() -> Finding:
-    free = psutil.virtual_memory().available
+def memory_finding(free: float) -> Finding:
+    """Is there memory for a run? `free`: [byte]."""
     if free >= LITTLE_MEMORY:
         return Finding("Memory", Level.OK, f"{with_prefix(free, 'B')} are free.")
     return Finding(
@@ -67,52 +70,57 @@ def _memory() -> Finding:
     )  # fmt: skip
 
 
-def _versions() -> Iterator[Finding]:
-    """Are the packages those that this pwff asks for? Nothing is imported for it."""
-    python, asked = _asked()
-    here = platform.python_version()
-    if not python.contains(here):
-        yield Finding("Versions", Level.PROBLEM, f"Python {here} is not {python}.", "Install pwff with such a Python.")
-    found = {one.name: _installed(one.name) for one in asked}
-    for one in asked:
-        version = found[one.name]
-        if version is None or not one.specifier.contains(version, prereleases=True):
-            level = Level.PROBLEM if version is None else Level.NOTE
-            has = "is not installed" if version is None else f"is {version}"
-            yield Finding("Versions", level, f"{one.name} {has}; pwff asks for {one}.", f"pip install '{one}'")
-    shown = ", ".join(f"{name} {found[name]}" for name in _SHOWN if found.get(name))
-    yield Finding("Versions", Level.OK, f"Python {here}, {shown}; {len(asked)} packages were looked at.")
-
-
-def _asked() -> tuple[SpecifierSet, list[Requirement]]:
-    """The Python and the packages that are needed: as pyproject.toml says in a checkout, otherwise as it was installed.
-
-    Optional ones are not among them.
-    """
-    project = root_dir() / "pyproject.toml"
-    if project.is_file():
-        table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
-        python, lines = table["requires-python"], table["dependencies"]
-    else:
-        installed = metadata.metadata("pwff")
-        python, lines = installed["Requires-Python"], installed.get_all("Requires-Dist") or []
-    needed = [Requirement(line) for line in lines]
-    return SpecifierSet(python), [one for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
-
-
-def _installed(name: str) -> str | None:
+def _installed_version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _browser() -> Finding:
-    from choreographer.browsers.chromium import Chromium  # kaleido's own way to find one; pwff's needs pandas
+def version_findings(
+    python: SpecifierSet,
+    packages: Sequence[Requirement],
+    installed_version: Callable[[str], str | None] = _installed_version,
+) -> Iterator[Finding]:
+    """Are Python and the packages those that pwff asks for? No package is imported."""
+    current = platform.python_version()
+    if not python.contains(current):
+        advice = "Install pwff with such a Python."
+        yield Finding("Versions", Level.PROBLEM, f"Python {current} is not {python}.", advice)
+    versions = {package.name: installed_version(package.name) for package in packages}
+    for package in packages:
+        version = versions[package.name]
+        if version is None or not package.specifier.contains(version, prereleases=True):
+            level = Level.PROBLEM if version is None else Level.NOTE
+            state = "is not installed" if version is None else f"is {version}"
+            text = f"{package.name} {state}; pwff asks for {package}."
+            yield Finding("Versions", level, text, f"pip install '{package}'")
+    listed = ", ".join(f"{name} {versions[name]}" for name in _LISTED if versions.get(name))
+    yield Finding("Versions", Level.OK, f"Python {current}, {listed}; {len(packages)} packages were looked at.")
 
-    found = Chromium.find_browser(skip_local=False)
-    if found and os.path.isfile(found) and os.access(found, os.X_OK):
-        return Finding("Chrome", Level.OK, f"Pictures are drawn with {found}.")
+
+def requirements(project_file: Path, package: str = "pwff") -> tuple[SpecifierSet, list[Requirement]]:
+    """The Python and the packages that pwff needs, without optional ones.
+
+    Read from pyproject.toml in a checkout, otherwise from the metadata of the installed package.
+    """
+    if project_file.is_file():
+        project = tomllib.loads(project_file.read_text(encoding="utf-8"))["project"]
+        python, lines = project["requires-python"], project["dependencies"]
+    else:
+        installed = metadata.metadata(package)
+        python, lines = installed["Requires-Python"], installed.get_all("Requires-Dist") or []
+    packages = [Requirement(line) for line in lines]
+    return SpecifierSet(python), [p for p in packages if p.marker is None or p.marker.evaluate({"extra": ""})]
+
+
+def browser_finding() -> Finding:
+    """Is there a browser that draws pictures?"""
+    from choreographer.browsers.chromium import Chromium  # kaleido's own search; pwff's needs pandas
+
+    program = Chromium.find_browser(skip_local=False)
+    if program and os.path.isfile(program) and os.access(program, os.X_OK):
+        return Finding("Chrome", Level.OK, f"Pictures are drawn with {program}.")
     return Finding(
         "Chrome", Level.NOTE, "No Chrome or Chromium was found, so exports have no PNG, SVG and PDF; all else works.",
         "`apt install chromium`, or `kaleido_get_chrome`, or name the program in $BROWSER_PATH.",

@@ -1,4 +1,4 @@
-"""What the doctor has to say, and how a terminal shows it."""
+"""The lines of the checklist, and how a terminal shows them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 
     about: str  # "Store", "Runs", …
     level: Level
-    text: str  # what there is, and what it means
+    text: str  # what was found, and what it means
     advice: str = ""  # what mends it
 
 
@@ -35,7 +35,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def healthy(findings: Sequence[Finding]) -> bool:
-    """Whether there is no problem among them."""
+    """Whether none of them is a problem."""
     return all(finding.level is not Level.PROBLEM for finding in findings)
 
 
@@ -45,7 +45,7 @@ def as_json(finding: Finding) -> str:
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """The checklist in three columns: level, what it is about, what there is; advice below, behind an arrow."""
+    """The checklist in three columns: level, subject, text; advice below, behind an arrow."""
     width = max(_LEAST_WIDTH, min(_MOST_WIDTH, shutil.get_terminal_size().columns))
     first = max(len(level) for level in Level)
     second = max(len(finding.about) for finding in findings)

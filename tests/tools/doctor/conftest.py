@@ -9,6 +9,6 @@ import pytest
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    found = tmp_path / "runs.sqlite"
-    monkeypatch.setenv("PWFF_STORE", str(found))
-    return found
+    store_path = tmp_path / "runs.sqlite"
+    monkeypatch.setenv("PWFF_STORE", str(store_path))
+    return store_path

@@ -21,20 +21,18 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_a_healthy_store(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     played(Store(path), CONFIG)
     before = path.read_bytes()
-    found = doctor(capsys)
-    assert (found.code, found.problems()) == (0, [])
+    report = doctor(capsys)
+    assert (report.code, report.problems()) == (0, [])
     abouts = "Store Runs Engines Queue Clock Files Folder Disk Memory Versions Chrome"
-    assert list(dict.fromkeys(key.split()[1] for key in found.texts)) == abouts.split()
-    assert found.texts["ok Store"][0].startswith(f"{path}: 1 run, ")
+    assert list(dict.fromkeys(key.split()[1] for key in report.texts)) == abouts.split()
+    assert report.texts["ok Store"][0].startswith(f"{path}: 1 run, ")
     assert path.read_bytes() == before
 
 
-def test_with_no_store_there_is_nothing_to_worry_about_and_none_is_made(
-    path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = doctor(capsys, "--mend")
-    assert (found.code, found.mended) == (0, [])
-    assert found.texts["ok Store"] == [f"There is none yet at {path}; `pwff run` or `pwff app` makes one."]
+def test_without_a_store_all_is_well_and_none_is_made(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = doctor(capsys, "--mend")
+    assert (report.code, report.mended) == (0, [])
+    assert report.texts["ok Store"] == [f"There is none yet at {path}; `pwff run` or `pwff app` makes one."]
     assert list(path.parent.iterdir()) == []
 
 
@@ -43,12 +41,12 @@ def test_a_healthy_store_has_nothing_to_mend(path: Path, capsys: pytest.CaptureF
     assert doctor(capsys, "--mend", "--purge-deleted").mended == []
 
 
-def test_a_purge_is_asked_for_twice(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = error_line(capsys, "doctor", "--purge-deleted")
-    assert said == "--purge-deleted removes runs for good, so it needs --mend beside it."
+def test_a_purge_needs_mend_beside_it(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = error_line(capsys, "doctor", "--purge-deleted")
+    assert error == "--purge-deleted removes runs for good, so it needs --mend beside it."
 
 
-def test_it_never_loads_what_trains_or_draws(path: Path) -> None:
+def test_it_loads_nothing_that_trains_or_draws(path: Path) -> None:
     played(Store(path), CONFIG)
     code = (
         "import sys, pwff_core.cli as cli\n"
@@ -63,21 +61,21 @@ def test_it_never_loads_what_trains_or_draws(path: Path) -> None:
 
 def test_the_checklist_in_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    found = [
+    findings = [
         Finding("Disk", Level.OK, "65.0 GB are free."),
         Finding("Engines", Level.PROBLEM, "Process 12 plays run abc, which is not in the store.", "Mend it."),
     ]
-    assert as_text(found).splitlines() == [
+    assert as_text(findings).splitlines() == [
         "ok       Disk     65.0 GB are free.",
         "problem  Engines  Process 12 plays run abc, which is not in",
         "                  the store.",
         "                  → Mend it.",
     ]
-    assert healthy(found[:1]) and not healthy(found)
+    assert healthy(findings[:1]) and not healthy(findings)
 
 
-def test_help_says_what_mending_does_not_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_says_that_mending_is_safe(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["doctor", "--help"])
-    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "no run that is well is touched, nothing that can be read is thrown away" in shown
+    help_text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "no run that is well is touched, nothing that can be read is thrown away" in help_text

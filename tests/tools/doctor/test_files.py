@@ -1,4 +1,4 @@
-"""Stores that cannot be used, and what the doctor makes of them."""
+"""Stores that cannot be used: what the doctor reports, and what it repairs."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def damaged(path: Path, start: int = 8192) -> bytes:
     return path.read_bytes()
 
 
-def test_a_damaged_store_is_told_and_not_touched(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_store_is_reported_and_not_touched(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = damaged(path)
-    found = doctor(capsys)
-    assert found.code == 1
-    (text,) = found.problems()
+    report = doctor(capsys)
+    assert report.code == 1
+    (text,) = report.problems()
     assert text.startswith(f"{path} is damaged (") and "cannot be relied on" in text
-    assert "puts a new file with all that can be read in its place, and keeps the damaged one" in found.advice
-    assert "ok Disk" in found.texts  # the rest is looked at all the same
+    assert "puts a new file with all that can be read in its place, and keeps the damaged one" in report.advice
+    assert "ok Disk" in report.texts  # the rest is looked at all the same
     assert path.read_bytes() == content
 
 
@@ -59,30 +59,30 @@ def test_mending_a_damaged_store_loses_nothing(path: Path, capsys: pytest.Captur
         "the header": whole[:100] + b"\xa5" * 3996 + whole[4096:],
     }[cut]
     path.write_bytes(broken)
-    found = doctor(capsys, "--mend")
+    report = doctor(capsys, "--mend")
     (aside,) = path.parent.glob("runs.damaged-*.sqlite")
     assert aside.read_bytes() == broken
-    told = re.fullmatch(
-        r"A new store has all that could be read, (\d) runs and (\d) rounds; the .* (\S+)\.", found.mended[0]
+    counts = re.fullmatch(
+        r"A new store has all that could be read, (\d) runs and (\d) rounds; the .* (\S+)\.", report.mended[0]
     )
-    assert told is not None and told[3] == str(aside)
+    assert counts is not None and counts[3] == str(aside)
     assert {row.id for row in Store(path).runs()} <= ids
     if cut != "the end":
-        assert (told[1], told[2]) == ("2", "6")
+        assert (counts[1], counts[2]) == ("2", "6")
         assert {row.id for row in Store(path).runs()} == ids
-    assert found.code == 0  # what is there now is sound
+    assert report.code == 0  # what is there now is sound
 
 
 def test_a_file_that_was_never_a_store_is_left_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_bytes(b"accuracy,loss\n0.5,1.2\n" * 100)
-    found = doctor(capsys, "--mend")
-    assert (found.code, found.mended) == (1, [])
-    assert found.problems() == [f"{path} is no SQLite file, and nothing beside it says that it was a store."]
+    report = doctor(capsys, "--mend")
+    assert (report.code, report.mended) == (1, [])
+    assert report.problems() == [f"{path} is no SQLite file, and nothing beside it says that it was a store."]
     assert path.read_bytes() == b"accuracy,loss\n0.5,1.2\n" * 100
 
 
 @pytest.mark.parametrize(
-    ("statement", "said"),
+    ("statement", "problem"),
     [
         ("PRAGMA application_id = 7", "is an SQLite file of another program"),
         (
@@ -91,25 +91,27 @@ def test_a_file_that_was_never_a_store_is_left_alone(path: Path, capsys: pytest.
         ),
     ],
 )
-def test_what_is_not_ours_to_mend(path: Path, capsys: pytest.CaptureFixture[str], statement: str, said: str) -> None:
+def test_a_foreign_or_newer_store_is_left_alone(
+    path: Path, capsys: pytest.CaptureFixture[str], statement: str, problem: str
+) -> None:
     Store(path)
     sql(path, statement)
     before = path.read_bytes()
-    found = doctor(capsys, "--mend")
-    assert (found.code, found.mended) == (1, [])
-    assert said in found.problems()[0]
+    report = doctor(capsys, "--mend")
+    assert (report.code, report.mended) == (1, [])
+    assert problem in report.problems()[0]
     assert path.read_bytes() == before
 
 
 def test_an_older_store_is_renewed_only_by_mending(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare(path, RUNS[:1], 5.0)
-    found = doctor(capsys)
-    assert found.code == 0
-    assert f"(format 1; now {SCHEMA_VERSION})" in found.texts["note Store"][0]
+    report = doctor(capsys)
+    assert report.code == 0
+    assert f"(format 1; now {SCHEMA_VERSION})" in report.texts["note Store"][0]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-    found = doctor(capsys, "--mend")
-    assert found.mended[0] == (
+    report = doctor(capsys, "--mend")
+    assert report.mended[0] == (
         f"The store was renewed to format {SCHEMA_VERSION}; as it was, it is kept as runs.v1-backup.sqlite."
     )
     assert path.with_name("runs.v1-backup.sqlite").is_file()
@@ -119,13 +121,13 @@ def test_a_damaged_file_of_commands_is_set_aside(path: Path, capsys: pytest.Capt
     store = Store(path)
     run_id = store.create_run(CONFIG, waits=True)
     store.commands_path.write_bytes(b"\xa5" * 8192)
-    found = doctor(capsys)
-    assert (found.code, len(found.problems())) == (1, 1)
-    assert found.problems()[0].startswith("runs.commands.sqlite, which has what pages ask of engines, is damaged")
-    found = doctor(capsys, "--mend")
-    assert found.code == 0
+    report = doctor(capsys)
+    assert (report.code, len(report.problems())) == (1, 1)
+    assert report.problems()[0].startswith("runs.commands.sqlite, which has what pages ask of engines, is damaged")
+    report = doctor(capsys, "--mend")
+    assert report.code == 0
     assert re.fullmatch(
-        r"runs\.commands\.sqlite is now runs\.commands\.damaged-.*; a new one is made .*", found.mended[0]
+        r"runs\.commands\.sqlite is now runs\.commands\.damaged-.*; a new one is made .*", report.mended[0]
     )
     Store(path).request_stop(run_id)
     assert Store(path).stop_requested(run_id)
@@ -135,8 +137,8 @@ def test_a_damaged_file_of_commands_is_set_aside(path: Path, capsys: pytest.Capt
 def test_a_store_that_engines_write_to_is_not_mended(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = damaged(path)
     with engine(path, "abcdefgh") as process:
-        found = doctor(capsys, "--mend")
+        report = doctor(capsys, "--mend")
         left = f"The store was left as it is, as engines still write to it (process {process.pid}); "
-        assert found.mended == [f"{left}stop them and mend again."]
+        assert report.mended == [f"{left}stop them and mend again."]
         assert process.poll() is None
     assert path.read_bytes() == content

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pwff_core.runs.processes import FORMER_WORKER, WORKER
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.doctor_output import CONFIG, doctor
 from tests.support.engines import engine
@@ -34,13 +35,13 @@ def lost(path: Path, rounds: int = 1) -> str:
 
 def test_a_run_that_lost_its_engine(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_id = lost(path, 2)
-    found = doctor(capsys)
-    assert found.code == 1
-    (text,) = found.problems()
+    report = doctor(capsys)
+    assert report.code == 1
+    (text,) = report.problems()
     assert text.startswith(f"{run_id} has lost its engine, and its row does not say so: The engine stopped")
-    assert f"`pwff resume {run_id}`" in found.advice
-    found = doctor(capsys, "--mend")
-    assert (found.code, found.mended) == (
+    assert f"`pwff resume {run_id}`" in report.advice
+    report = doctor(capsys, "--mend")
+    assert (report.code, report.mended) == (
         0,
         [f"Run {run_id} is written down as failed; `pwff resume {run_id}` goes on with it."],
     )
@@ -48,26 +49,26 @@ def test_a_run_that_lost_its_engine(path: Path, capsys: pytest.CaptureFixture[st
     assert (row.status, row.rounds_done) == (RunStatus.FAILED, 2)
 
 
-def test_many_that_lost_their_engines_are_told_in_short(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_runs_that_lost_their_engines_share_a_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ids = [lost(path) for _ in range(6)]
-    told = doctor(capsys).problems()
-    assert [text.split()[0] for text in told[:4]] == ids[:4]
-    assert told[4:] == [f"2 more have lost their engines: {ids[4]}, {ids[5]}."]
+    problems = doctor(capsys).problems()
+    assert [text.split()[0] for text in problems[:4]] == ids[:4]
+    assert problems[4:] == [f"2 more have lost their engines: {ids[4]}, {ids[5]}."]
 
 
-def test_a_run_whose_engine_does_not_answer_is_told_and_left_to_its_owner(
-    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_run_whose_engine_does_not_answer_is_reported_and_left_alone(
+    path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store(path)
     run_id = store.create_run(CONFIG)
     store.claim(run_id)
-    monkeypatch.setattr("pwff_core.runs.store.status.STALE_S", -1.0)  # a second ago is long ago
+    sql(path, "UPDATE runs SET heartbeat_at = heartbeat_at - 60")
     before = store.run(run_id)
     assert before.status is RunStatus.WAITING
-    found = doctor(capsys, "--mend")
-    assert (found.code, found.mended) == (1, [])
-    assert found.problems()[0].startswith(f"{run_id} does not go on: No sign of life")
-    assert f"end process {before.pid}, and `pwff resume {run_id}`" in found.advice
+    report = doctor(capsys, "--mend")
+    assert (report.code, report.mended) == (1, [])
+    assert report.problems()[0].startswith(f"{run_id} does not go on: No sign of life")
+    assert f"end process {before.pid}, and `pwff resume {run_id}`" in report.advice
     assert Store(path).run(run_id).status is RunStatus.WAITING
 
 
@@ -82,41 +83,50 @@ def test_rounds_that_are_miscounted(path: Path, capsys: pytest.CaptureFixture[st
 # engines
 
 
+@pytest.mark.parametrize("module", [WORKER, FORMER_WORKER])
+def test_engines_of_this_version_and_the_one_before_are_recognised(
+    path: Path, capsys: pytest.CaptureFixture[str], module: str
+) -> None:
+    Store(path)
+    with engine(path, "abcdefgh", module) as process:
+        assert doctor(capsys).problems() == [f"Process {process.pid} plays run abcdefgh, which is not in the store."]
+
+
 def test_an_engine_without_a_run_is_ended_by_mending_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(path)
     deleted = played(store, CONFIG)
     store.delete(deleted)
     with engine(path, "abcdefgh") as stray, engine(path, deleted) as second:
-        found = doctor(capsys)
-        assert sorted(found.problems()) == sorted(
+        report = doctor(capsys)
+        assert sorted(report.problems()) == sorted(
             [
                 f"Process {stray.pid} plays run abcdefgh, which is not in the store.",
                 f"Process {second.pid} plays run {deleted}, which is deleted.",
             ]
         )
         assert (stray.poll(), second.poll()) == (None, None)
-        found = doctor(capsys, "--mend")
-        assert sorted(found.mended) == sorted(f"Process {one.pid} was ended." for one in (stray, second))
+        report = doctor(capsys, "--mend")
+        assert sorted(report.mended) == sorted(f"Process {process.pid} was ended." for process in (stray, second))
         for process in (stray, second):
             process.wait(timeout=60)  # they are gone
-        assert found.code == 0
+        assert report.code == 0
 
 
-def test_engines_that_somebody_needs_are_left_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_engines_with_a_run_are_left_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(path)
     playing, begun, ended = store.create_run(CONFIG), store.create_run(CONFIG), played(store, CONFIG)
     store.claim(playing)
     other = path.with_name("other.sqlite")
     with (
-        engine(path, playing) as one, engine(path, begun) as two, engine(path, ended) as three,
-        engine(other, "abcdefgh") as four,
+        engine(path, playing) as first, engine(path, begun) as second, engine(path, ended) as third,
+        engine(other, "abcdefgh") as fourth,
     ):  # fmt: skip
-        sql(path, f"UPDATE runs SET pid = {one.pid} WHERE id = '{playing}'")
+        sql(path, f"UPDATE runs SET pid = {first.pid} WHERE id = '{playing}'")
         sql(path, f"UPDATE runs SET process_birth = '', process_started_at = {time.time()} WHERE id = '{playing}'")
-        found = doctor(capsys, "--mend")
-        assert (found.problems(), found.mended) == ([], [])
-        assert found.texts["ok Engines"] == ["3 at work, each for a run of this store."]
-        assert [process.poll() for process in (one, two, three, four)] == [None] * 4
+        report = doctor(capsys, "--mend")
+        assert (report.problems(), report.mended) == ([], [])
+        assert report.texts["ok Engines"] == ["3 at work, each for a run of this store."]
+        assert [process.poll() for process in (first, second, third, fourth)] == [None] * 4
 
 
 def test_an_engine_that_outlives_its_run_or_was_replaced_is_an_orphan(
@@ -127,20 +137,22 @@ def test_an_engine_that_outlives_its_run_or_was_replaced_is_an_orphan(
     store.claim(taken_over)  # this process plays it
     sql(path, f"UPDATE runs SET heartbeat_at = {time.time() - 120} WHERE id = '{ended}'")
     with engine(path, ended) as old, engine(path, taken_over) as replaced:
-        told = doctor(capsys).problems()
-        assert f"Process {old.pid} plays run {ended}, which is finished." in told
-        assert any(text.startswith(f"Process {replaced.pid} plays run {taken_over}, which process") for text in told)
+        problems = doctor(capsys).problems()
+        assert f"Process {old.pid} plays run {ended}, which is finished." in problems
+        assert any(
+            text.startswith(f"Process {replaced.pid} plays run {taken_over}, which process") for text in problems
+        )
 
 
 # queue and clock
 
 
-def test_a_queue_that_stands_still(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_queue_without_an_engine_is_a_note(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(path)
     ids = [store.create_run(CONFIG, waits=True) for _ in range(2)]
-    found = doctor(capsys, "--mend")
-    assert found.code == 0  # it is nobody's fault
-    assert found.texts["note Queue"] == ["2 runs in it and none plays: nobody is there to start the next one."]
+    report = doctor(capsys, "--mend")
+    assert report.code == 0  # it is nobody's fault
+    assert report.texts["note Queue"] == ["2 runs in it and none plays: nobody is there to start the next one."]
     assert [row.id for row in store.waiting()] == ids  # it was not started either
     store.claim(store.create_run(CONFIG))
     assert doctor(capsys).texts["ok Queue"] == ["2 runs in it."]
@@ -149,7 +161,7 @@ def test_a_queue_that_stands_still(path: Path, capsys: pytest.CaptureFixture[str
 def test_rows_from_the_future(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_id = played(Store(path), CONFIG)
     sql(path, "UPDATE runs SET created_at = created_at + 3600")
-    found = doctor(capsys)
-    assert found.code == 0
-    (text,) = found.texts["note Clock"]
+    report = doctor(capsys)
+    assert report.code == 0
+    (text,) = report.texts["note Clock"]
     assert text.startswith(f"1 run in the future, {run_id} by 3,")
