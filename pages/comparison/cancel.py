@@ -1,4 +1,4 @@
-"""Taking runs of a comparison back: those that wait at once, the one that is going after asking."""
+"""Cancel runs of a comparison: a queued run at once, a run that has started after a question."""
 
 from __future__ import annotations
 
@@ -15,56 +15,62 @@ from pwff_core.runs.store import RunRow, Store
 
 ALL = ""
 NOTICE = "compare:notice"
-_ONE, _ASKED = "compare:one", "compare:asked"
+_RUN, _TO_STOP = "compare:one", "compare:asked"
 
 
-def draw_cancelling(rows: Sequence[RunRow], me: str) -> None:
-    """Buttons to cancel one run or all of a comparison, while some have not ended; and the question before a stop."""
-    going = {row.id: row for row in rows if not row.status.ended and session.may_change(row, me)}
-    if not going:
-        st.session_state.pop(_ASKED, None)
+def draw_cancel(rows: Sequence[RunRow], viewer: str) -> None:
+    """Draw the buttons to cancel one run or all that have not ended, and the question before a stop."""
+    unfinished = {row.id: row for row in rows if not row.status.ended and session.may_change(row, viewer)}
+    if not unfinished:
+        st.session_state.pop(_TO_STOP, None)
         return
-    if st.session_state.get(_ONE) not in going:
-        st.session_state.pop(_ONE, None)
+    if st.session_state.get(_RUN) not in unfinished:
+        st.session_state.pop(_RUN, None)
     with st.container(horizontal=True, vertical_alignment="bottom", key="cancelling"):
-        one = st.selectbox(
+        run_id = st.selectbox(
             "Run to cancel",
-            list(going),
-            format_func=lambda run_id: run_label(going[run_id].config),
-            key=_ONE,
+            list(unfinished),
+            format_func=lambda run_id: run_label(unfinished[run_id].config),
+            key=_RUN,
             width=260,
         )
-        st.button("Cancel this run", icon=":material/close:", key="cancel-one", on_click=_wish, args=(one, rows, me))
         st.button(
-            "Cancel all", icon=":material/playlist_remove:", key="cancel-all", on_click=_wish, args=(ALL, rows, me)
+            "Cancel this run", icon=":material/close:", key="cancel-one", on_click=_cancel, args=(run_id, rows, viewer)
         )
-    _question(going)
+        st.button(
+            "Cancel all",
+            icon=":material/playlist_remove:",
+            key="cancel-all",
+            on_click=_cancel,
+            args=(ALL, rows, viewer),
+        )
+    _confirm_stop(unfinished)
 
 
-def _wish(wanted: str, rows: Sequence[RunRow], me: str) -> None:
-    """Callback: takes back what waits; what has started is asked about first."""
+def _cancel(selection: str, rows: Sequence[RunRow], viewer: str) -> None:
+    """Callback: cancel what is queued; what has started gets a question. `selection` is a run id or ALL."""
     try:
         store = Store(default_store_path())
-        mine = [row for row in rows if not row.status.ended and session.may_change(row, me)]
-        chosen = [row for row in mine if wanted in (ALL, row.id)]
-        cancelled = [row for row in reversed(chosen) if store.cancel(row.id)]  # the last first: none of them starts yet
-        started = [row.id for row in chosen if row not in cancelled and not store.run(row.id).status.ended]
+        changeable = [row for row in rows if not row.status.ended and session.may_change(row, viewer)]
+        selected = [row for row in changeable if selection in (ALL, row.id)]
+        cancelled = [row for row in reversed(selected) if store.cancel(row.id)]  # the last first, so that none starts
+        started = [row.id for row in selected if row not in cancelled and not store.run(row.id).status.ended]
     except StoreError as error:
         st.session_state[NOTICE] = f"The runs could not be cancelled: {error}"
         return
     if cancelled:
         st.session_state[NOTICE] = f"{count(len(cancelled), 'waiting run')} cancelled."
     if started:
-        st.session_state[_ASKED] = started
+        st.session_state[_TO_STOP] = started
 
 
-def _question(going: dict[str, RunRow]) -> None:
-    """Asked in the page, once: whether runs that have started shall stop."""
-    asked = [going[run_id] for run_id in st.session_state.get(_ASKED, ()) if run_id in going]
-    if not asked:
-        st.session_state.pop(_ASKED, None)
+def _confirm_stop(unfinished: dict[str, RunRow]) -> None:
+    """Ask in the page, once, whether runs that have started shall stop."""
+    to_stop = [unfinished[run_id] for run_id in st.session_state.get(_TO_STOP, ()) if run_id in unfinished]
+    if not to_stop:
+        st.session_state.pop(_TO_STOP, None)
         return
-    names = " and ".join(run_label(row.config) for row in asked)
+    names = " and ".join(run_label(row.config) for row in to_stop)
     with st.container(border=True, key="stop-question"):
         st.markdown(
             plain(
@@ -73,14 +79,14 @@ def _question(going: dict[str, RunRow]) -> None:
             )
         )
         with st.container(horizontal=True):
-            ids = [row.id for row in asked]
+            ids = [row.id for row in to_stop]
             st.button("Stop it", type="primary", icon=":material/stop:", key="stop-yes", on_click=_stop, args=(ids,))
             st.button("Let it go on", key="stop-no", on_click=_stop, args=([],))
 
 
 def _stop(run_ids: Sequence[str]) -> None:
-    """Callback of the answer."""
-    st.session_state.pop(_ASKED, None)
+    """Callback of the answer to that question."""
+    st.session_state.pop(_TO_STOP, None)
     try:
         store = Store(default_store_path(), readonly=True)
         for run_id in run_ids:

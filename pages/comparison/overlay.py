@@ -1,4 +1,4 @@
-"""Up to five runs laid over each other: a chart each for accuracy, reward, delay and energy."""
+"""Up to five runs in the same charts: accuracy, reward, delay and energy."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pwff_core.figures.panels import PANELS
 from pwff_core.runs.store import RunRow, Store
 
 
-def draw_overlay(store: Store, chosen: Sequence[RunRow]) -> None:
-    """The charts of the runs, each with its words and its table."""
-    rows = chosen[:MAX_RUNS]
-    if len(chosen) > MAX_RUNS:
+def draw_overlay(store: Store, selected: Sequence[RunRow]) -> None:
+    """Draw the charts of the selected runs, each with its words and its table."""
+    rows = selected[:MAX_RUNS]
+    if len(selected) > MAX_RUNS:
         st.warning(f"At most {MAX_RUNS} runs are drawn, the first {MAX_RUNS} that you ticked.", icon=":material/info:")
     st.subheader("Laid over each other", anchor=False)
     names = short_names(rows)
-    told = (f"**{plain(name)}**: {plain(settings_words(row.config))}" for name, row in zip(names, rows, strict=True))
-    st.caption("  \n".join(told))
+    lines = (f"**{plain(name)}**: {plain(settings_words(row.config))}" for name, row in zip(names, rows, strict=True))
+    st.caption("  \n".join(lines))
     runs = [Overlaid(name, frame_of(store, row)) for name, row in zip(names, rows, strict=True)]
     revision = "; ".join(f"{row.id} {row.rounds_done} {row.name}" for row in rows)
     for left in range(0, len(OVERLAID), 2):

@@ -1,9 +1,11 @@
-"""A comparison as it stands: its runs, the charts of all methods, the paper's claims with verdicts, the table."""
+"""The results of a comparison so far: its runs, charts of all methods, the paper's claims with verdicts, the table."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -12,9 +14,10 @@ import streamlit as st
 from pages.comparison.claims import draw_claims
 from pages.parts.chart import live_chart
 from pages.parts.words import count, plain
-from pwff_core.comparison.outcomes import MEASURES, Outcome, method_table, outcome_of, shown_measures
+from pages.run.export import draw_export_comparison
+from pwff_core.comparison.outcomes import MEASURES, Outcome, method_table, outcome_of, run_table, shown_measures
 from pwff_core.comparison.presets import in_order, run_label
-from pwff_core.comparison.verdicts import Verdict, verdicts
+from pwff_core.comparison.verdicts import Verdict, verdict_table, verdicts
 from pwff_core.config import stage_rounds
 from pwff_core.figures.comparison import (
     CHARTS,
@@ -40,18 +43,33 @@ NOTES: dict[ChartId, str] = {
     "energy": "Mean over the rounds of instruction tuning and alignment, summed over clients.",
     "accuracy_energy": "A point a round. The large point is where a method stands now.",
 }
-_SEEN, _DRAWN = "compare:seen", "compare:drawn"
+_SPREAD = "Mean over seeds; bands and error bars are one standard deviation to each side."
+_ROUNDS, _RESULTS = "compare:seen", "compare:drawn"
 
 
-class Played(NamedTuple):
+class ComparedRun(NamedTuple):
     """A run of the comparison with its rounds so far."""
 
     row: RunRow
     records: Sequence[RoundRecord]
-    steered: bool  # its settings were changed on the way, so that it compares with no other
+    steered: bool  # its settings changed on the way
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it counts in tables and verdicts: it has finished, with the same settings from start to end."""
+        return self.row.status is RunStatus.FINISHED and not self.steered
 
 
-class Drawing(NamedTuple):
+@dataclass
+class RunRounds:
+    """What has been read of a run so far, so that only later rounds are read from the store."""
+
+    last_row_id: int = 0  # of the last round in the store
+    records: list[RoundRecord] = field(default_factory=list)
+    steered: bool = False
+
+
+class ChartData(NamedTuple):
     """A chart as it is sent to the browser."""
 
     figure: str  # JSON
@@ -59,56 +77,81 @@ class Drawing(NamedTuple):
     table: pd.DataFrame
 
 
-class Drawn(NamedTuple):
-    """All that is shown of a comparison, made once for each new round."""
+class Results(NamedTuple):
+    """Everything that follows from the rounds of a comparison."""
 
-    charts: dict[ChartId, Drawing]
+    planned: dict[Stage, int]  # the stages, each with its most rounds
+    frame: pd.DataFrame  # every round of every run
+    numbers: dict[ChartId, pd.DataFrame]  # each chart's, over seeds
+    charts: dict[ChartId, ChartData]
     outcomes: list[Outcome]
-    found: list[Verdict]
+    verdicts: list[Verdict]
 
 
 def comparison_words(rows: Sequence[RunRow]) -> str:
     """A comparison in a line of a list: its methods, its seeds, how many clients, and when."""
     methods = ", ".join(METHODS[method].label for method in in_order([row.config.method for row in rows]))
     seeds = sorted({row.config.seed for row in rows})
-    begun = time.strftime("%d %b %H:%M", time.localtime(rows[0].created_at))
+    created_at = time.strftime("%d %b %H:%M", time.localtime(rows[0].created_at))
     return (
         f"{methods} · seed{'' if len(seeds) == 1 else 's'} {', '.join(str(seed) for seed in seeds)} · "
-        f"{count(rows[0].config.clients, 'client')} · {begun}"
+        f"{count(rows[0].config.clients, 'client')} · {created_at}"
     )
 
 
-def played_runs(store: Store, rows: Sequence[RunRow]) -> list[Played]:
-    """The runs with all their rounds; only those after the last one seen are read from the store."""
-    seen: dict[str, dict[str, Any]] = st.session_state.setdefault(_SEEN, {})
-    runs = []
+def read_runs(store: Store, rows: Sequence[RunRow], read: dict[str, RunRounds]) -> list[ComparedRun]:
+    """The runs with all their rounds. `read` keeps the rounds by run id, so that each is read from the store once."""
     for row in rows:
-        known = seen.setdefault(row.id, {"after": 0, "records": [], "steered": False})
-        if len(known["records"]) < row.rounds_done:
-            for row_id, record in store.rounds(row.id, after=known["after"]):
-                known["records"].append(record)
-                known["after"] = row_id
-            known["steered"] = bool(store.steerings(row.id))
-        runs.append(Played(row, known["records"], known["steered"]))
-    for gone in seen.keys() - {row.id for row in rows}:  # of a comparison shown before
-        del seen[gone]
-    return runs
+        run = read.setdefault(row.id, RunRounds())
+        if len(run.records) < row.rounds_done:
+            for row_id, record in store.rounds(row.id, after=run.last_row_id):
+                run.records.append(record)
+                run.last_row_id = row_id
+            run.steered = bool(store.steerings(row.id))
+    for run_id in read.keys() - {row.id for row in rows}:  # of a comparison shown before
+        del read[run_id]
+    return [ComparedRun(row, read[row.id].records, read[row.id].steered) for row in rows]
+
+
+def _session_runs(store: Store, rows: Sequence[RunRow]) -> list[ComparedRun]:
+    return read_runs(store, rows, st.session_state.setdefault(_ROUNDS, {}))
 
 
 def draw_comparison(store: Store, comparison: str, rows: Sequence[RunRow]) -> None:
-    """Everything about one comparison, top to bottom; `rows` are its runs, the first to start first."""
-    runs = played_runs(store, rows)
+    """Draw all results of one comparison; `rows` are its runs, the first to start first."""
+    runs = _session_runs(store, rows)
     _progress(runs)
     _runs(store, comparison, runs)
     if not any(run.records for run in runs) and all(run.row.status.ended for run in runs):
         return
-    drawn = _drawn(comparison, runs)
-    draw_claims(drawn.found)
-    _charts(comparison, runs, drawn)
-    _table(drawn.outcomes)
+    results = _results(comparison, runs)
+    draw_claims(results.verdicts)
+    _charts(comparison, runs, results)
+    _table(results.outcomes)
 
 
-def _progress(runs: Sequence[Played]) -> None:
+def draw_comparison_export(store: Store, comparison: str, rows: Sequence[RunRow]) -> None:
+    """Draw the panel "Export" once a run has finished. Call it outside the page's own fragment."""
+    runs = _session_runs(store, rows)
+    if not any(run.comparable for run in runs):
+        return
+    results = _results(comparison, runs)
+    tables = {"methods": method_table(results.outcomes), "runs": run_table(results.outcomes), "rounds": results.frame}
+    if results.verdicts:
+        tables["claims"] = verdict_table(results.verdicts)
+    charts = [chart_id for chart_id, numbers in results.numbers.items() if len(numbers)]
+    draw_export_comparison(
+        f"comparison {comparison}",
+        {chart_id: partial(chart_figure, chart_id, results.numbers[chart_id], results.planned) for chart_id in charts},
+        tables,
+        captions={chart_id: f"{CHARTS[chart_id].title}. {NOTES[chart_id]} {_SPREAD}" for chart_id in charts},
+        about=f"{comparison_words(rows)} · {len(results.outcomes)} of {len(rows)} runs finished",
+        config=rows[0].config,
+        key="compare",
+    )
+
+
+def _progress(runs: Sequence[ComparedRun]) -> None:
     ended = sum(run.row.status.ended for run in runs)
     finished = sum(run.row.status is RunStatus.FINISHED for run in runs)
     if ended < len(runs):
@@ -130,7 +173,7 @@ def _progress(runs: Sequence[Played]) -> None:
 
 
 def state_words(row: RunRow, done: int, place: int | None) -> str:
-    """Where a run of a comparison stands; `place` in the queue, from 1, if it waits."""
+    """The state of a run with `done` rounds; `place` is its place in the queue from 1, if it is queued."""
     if place is not None:
         return f"Waits, place {place} in the queue"
     match row.status:
@@ -146,7 +189,7 @@ def state_words(row: RunRow, done: int, place: int | None) -> str:
             return row.message or f"{row.status.capitalize()} after {count(done, 'round')}"
 
 
-def _runs(store: Store, comparison: str, runs: Sequence[Played]) -> None:
+def _runs(store: Store, comparison: str, runs: Sequence[ComparedRun]) -> None:
     places = {row.id: place for place, row in enumerate(store.waiting(), start=1)}
     states = [
         "Stops after this round"
@@ -173,37 +216,34 @@ def _runs(store: Store, comparison: str, runs: Sequence[Played]) -> None:
         )
 
 
-def _drawn(comparison: str, runs: Sequence[Played]) -> Drawn:
-    """Charts, outcomes and verdicts, made anew only when a round or an end has come."""
+def _results(comparison: str, runs: Sequence[ComparedRun]) -> Results:
+    """The results of the runs, computed anew only after a new round or a run's end."""
     state = (comparison, tuple((run.row.id, run.row.status, len(run.records), run.steered) for run in runs))
-    kept: tuple[Any, Drawn] | None = st.session_state.get(_DRAWN)
-    if kept and kept[0] == state:
-        return kept[1]
-    planned = longest(runs)
+    cached: tuple[Any, Results] | None = st.session_state.get(_RESULTS)
+    if cached and cached[0] == state:
+        return cached[1]
+    planned = longest_stages(runs)
     frame = runs_frame([PlayedRun(run.row.config.method, run.row.config.seed, run.records) for run in runs], planned)
-    charts = {}
-    for chart_id in charts_of(planned):
-        told = over_seeds(chart_id, frame)
-        figure = figure_json(chart_figure(chart_id, told, planned))
-        charts[chart_id] = Drawing(figure, chart_words(chart_id, told), chart_table(chart_id, told))
+    numbers = {chart_id: over_seeds(chart_id, frame) for chart_id in charts_of(planned)}
+    charts = {chart_id: _chart_data(chart_id, of_chart, planned) for chart_id, of_chart in numbers.items()}
     outcomes = finished_outcomes(runs)
-    found = verdicts(outcomes, in_order([run.row.config.method for run in runs]))
-    drawn = Drawn(charts, outcomes, found)
-    st.session_state[_DRAWN] = (state, drawn)
-    return drawn
+    judged = verdicts(outcomes, in_order([run.row.config.method for run in runs]))
+    results = Results(planned, frame, numbers, charts, outcomes, judged)
+    st.session_state[_RESULTS] = (state, results)
+    return results
 
 
-def finished_outcomes(runs: Sequence[Played]) -> list[Outcome]:
-    """What the runs came to that can be compared: finished, and not steered on the way."""
-    return [
-        outcome_of(run.row.id, run.row.config, run.records)
-        for run in runs
-        if run.row.status is RunStatus.FINISHED and not run.steered
-    ]
+def _chart_data(chart_id: ChartId, numbers: pd.DataFrame, planned: dict[Stage, int]) -> ChartData:
+    figure = figure_json(chart_figure(chart_id, numbers, planned))
+    return ChartData(figure, chart_words(chart_id, numbers), chart_table(chart_id, numbers))
 
 
-def longest(runs: Sequence[Played]) -> dict[Stage, int]:
-    """The stages of the runs, in order, each as long as in the longest."""
+def finished_outcomes(runs: Sequence[ComparedRun]) -> list[Outcome]:
+    return [outcome_of(run.row.id, run.row.config, run.records) for run in runs if run.comparable]
+
+
+def longest_stages(runs: Sequence[ComparedRun]) -> dict[Stage, int]:
+    """The stages of the runs in order, each with its rounds in the run where it is longest."""
     planned: dict[Stage, int] = {}
     for run in runs:
         for stage, rounds in stage_rounds(run.row.config).items():
@@ -212,23 +252,21 @@ def longest(runs: Sequence[Played]) -> dict[Stage, int]:
     return {stage: planned[stage] for stage in order if stage in planned}
 
 
-def _charts(comparison: str, runs: Sequence[Played], drawn: Drawn) -> None:
+def _charts(comparison: str, runs: Sequence[ComparedRun], results: Results) -> None:
     st.caption(
         "Lines and bars are means over seeds; bands and error bars one standard deviation to each side. Real: the "
         "training, on this computer. Simulated: the channel, and with it delay and energy."
     )
     revision = ",".join(f"{len(run.records)}" for run in runs)
-    charts = list(drawn.charts.items())
+    charts = list(results.charts.items())
     for left in range(0, len(charts), 2):
-        for column, (chart_id, drawing) in zip(st.columns(2), charts[left : left + 2], strict=False):
+        for column, (chart_id, chart) in zip(st.columns(2), charts[left : left + 2], strict=False):
             with column:
-                live_chart(
-                    f"compare:{chart_id}", drawing.figure, words=drawing.words, view=comparison, revision=revision
-                )
+                live_chart(f"compare:{chart_id}", chart.figure, words=chart.words, view=comparison, revision=revision)
                 st.caption(NOTES[chart_id])
                 title = CHARTS[chart_id].title
                 with st.expander(f"{title} in numbers", key=f"numbers:{chart_id}"):
-                    st.dataframe(drawing.table, hide_index=True, alt=title, key=f"table:{chart_id}")
+                    st.dataframe(chart.table, hide_index=True, alt=title, key=f"table:{chart_id}")
 
 
 def _table(outcomes: Sequence[Outcome]) -> None:

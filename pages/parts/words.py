@@ -41,12 +41,16 @@ def sentence(text: str) -> str:
 
 def settings_words(config: RunConfig, stages: Mapping[Stage, int] | None = None) -> str:
     """The settings that matter most, in a line; `stages` where a run has other rounds than its settings say now."""
+    return f"{METHODS[config.method].label} · {shared_settings_words(config, stages)} · seed {config.seed}"
+
+
+def shared_settings_words(config: RunConfig, stages: Mapping[Stage, int] | None = None) -> str:
+    """The same without method and seed, in which the runs of a comparison differ."""
     channel = config.channel
     rounds = " + ".join(f"{number}" for number in (stage_rounds(config) if stages is None else stages).values())
     return (
-        f"{METHODS[config.method].label} · {config.clients} clients · {channel.snr_db:g} dB, "
-        f"{setting_text(channel.bandwidth_hz, 'Hz')}, {FADING_LABELS[channel.fading]} · "
-        f"{rounds or 'no'} rounds · seed {config.seed}"
+        f"{config.clients} clients · {channel.snr_db:g} dB, {setting_text(channel.bandwidth_hz, 'Hz')}, "
+        f"{FADING_LABELS[channel.fading]} · {rounds or 'no'} rounds"
     )
 
 
