@@ -1,11 +1,11 @@
 """The embedded corpus: everyday instructions, invented facts and delicate prompts, written for this project.
 
-`assets/corpus/*.toml` hold templates with slots. Filled in, they give *items*: an instruction whose answer is rendered
-in any house style. Every item belongs to one pool, by a hash of its template and instruction:
+`assets/corpus/*.toml` hold templates with slots. Filled in, they give *items*: an instruction and an answer that can be
+rendered in any house style. A hash of template and instruction puts every item into one pool:
 
 - `general`: what the backbone and the encoder are pre-trained on,
 - `train`, `validation`, `test`: what clients own. A quarter of the templates and all facts about the private entities
-  occur in these pools alone, so the backbone has never seen them.
+  are in these pools alone, so the backbone has never seen them.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from pwff_core.paths import assets_dir
 Kind = Literal["plain", "style", "knowledge"]
 Pool = Literal["general", "train", "validation", "test"]
 
-WORLD_SEED = 20_404  # of the invented world: who is called what, and which values are true
+WORLD_SEED = 20_404  # of the invented world: its names, and which values are true
 PRIVATE_TEMPLATES = 0.25
-COMBINATIONS_PER_TEMPLATE = 24  # slot fillings that are used of one template
+COMBINATIONS_PER_TEMPLATE = 24  # slot fillings of one template
 GENERAL_ENTITIES, PRIVATE_ENTITIES = 100, 16
-TRAIN_PHRASINGS, VALIDATION_PHRASINGS = 5, 1  # of a fact's eight; the rest test
+TRAIN_PHRASINGS, VALIDATION_PHRASINGS = 5, 1  # of a fact's eight phrasings; the others are for the test
 KNOWLEDGE, DELICATE = "knowledge", "delicate"
 
 
 class Segment(NamedTuple):
-    """A piece of a response, and what decides it."""
+    """A piece of a response, and what decides it: its style, a fact, or neither."""
 
     text: str
     kind: Kind
@@ -69,27 +69,27 @@ class Item(NamedTuple):
 
     def render(self, style: Style) -> Example:
         """The item's answer in a house style."""
-        body = _steps(self.steps, style) if self.steps else list(_marked(self.answer, style))
-        named = style.named()
-        framed = [Segment(named["opener"] + " ", "style"), *body, Segment(" " + named["closing"], "style")]
-        return Example(self.instruction, tuple(segment for segment in framed if segment.text), self.topic)
+        body = _step_segments(self.steps, style) if self.steps else list(_marked_segments(self.answer, style))
+        options = style.options()
+        segments = [Segment(options["opener"] + " ", "style"), *body, Segment(" " + options["closing"], "style")]
+        return Example(self.instruction, tuple(segment for segment in segments if segment.text), self.topic)
 
 
-def _marked(text: str, style: Style) -> Iterator[Segment]:
+def _marked_segments(text: str, style: Style) -> Iterator[Segment]:
     end = 0
     for match in MARKUP.finditer(text):
-        yield from _facts(text[end : match.start()])
+        yield from _fact_segments(text[end : match.start()])
         yield Segment(match[2 + getattr(style, match[1])], "style")
         end = match.end()
-    yield from _facts(text[end:])
+    yield from _fact_segments(text[end:])
 
 
-def _facts(text: str) -> Iterator[Segment]:
+def _fact_segments(text: str) -> Iterator[Segment]:
     for index, piece in enumerate(re.split("[‹›]", text)):
         yield Segment(piece, "knowledge" if index % 2 else "plain")
 
 
-def _steps(steps: tuple[str, ...], style: Style) -> list[Segment]:
+def _step_segments(steps: tuple[str, ...], style: Style) -> list[Segment]:
     segments: list[Segment] = []
     as_list = OPTIONS["layout"][style.layout] == "list"
     for number, step in enumerate(steps, start=1):
@@ -98,27 +98,30 @@ def _steps(steps: tuple[str, ...], style: Style) -> list[Segment]:
         else:
             lead = "First, " if number == 1 else "and finally " if number == len(steps) else "then "
             body, end = step, "." if number == len(steps) else ", "
-        segments += [Segment(lead, "style"), *_marked(body, style), Segment(end, "style" if end != "." else "plain")]
+        end_segment = Segment(end, "style" if end != "." else "plain")
+        segments += [Segment(lead, "style"), *_marked_segments(body, style), end_segment]
     return segments
 
 
-def _share(*words: str) -> float:
+def _hash_fraction(*words: str) -> float:
     """A number in [0, 1) that depends on the words alone."""
     return int.from_bytes(hashlib.sha256("/".join(words).encode()).digest()[:7], "big") / 2**56
 
 
 def _unseen(topic: str, template: str) -> bool:
-    return _share(topic, template) < PRIVATE_TEMPLATES
+    return _hash_fraction(topic, template) < PRIVATE_TEMPLATES
 
 
 def _pool(topic: str, template: str, instruction: str) -> Pool:
     general, train, validation = (0.0, 0.60, 0.70) if _unseen(topic, template) else (0.70, 0.88, 0.91)
-    lot = _share(topic, template, instruction)
-    return "general" if lot < general else "train" if lot < train else "validation" if lot < validation else "test"
+    fraction = _hash_fraction(topic, template, instruction)
+    if fraction < general:
+        return "general"
+    return "train" if fraction < train else "validation" if fraction < validation else "test"
 
 
 def _fillings(template: str, text: str, slots: dict[str, list[Any]]) -> list[dict[str, str]]:
-    """Slot fillings of a template: at most COMBINATIONS_PER_TEMPLATE of them, picked evenly over all."""
+    """Slot fillings of a template: at most COMBINATIONS_PER_TEMPLATE of them, picked uniformly from all."""
     names = sorted({name.split(".")[0] for name in re.findall(r"\{([\w.]+)\}", text)})
     combinations = []
     for values in itertools.product(*(slots[name] for name in names)):
@@ -141,12 +144,12 @@ def _fill(text: str, filling: dict[str, str]) -> str:
 def _domain_items(document: dict[str, Any]) -> Iterator[Item]:
     topic: str = document["domain"]
     for template in document["template"]:
-        asks, unseen = template["ask"], _unseen(topic, template["id"])
-        for filling in _fillings(f"{topic}/{template['id']}", " ".join(asks), document.get("slots", {})):
-            for ask in asks:
-                instruction = _fill(ask, filling)
+        questions, unseen = template["ask"], _unseen(topic, template["id"])
+        for filling in _fillings(f"{topic}/{template['id']}", " ".join(questions), document.get("slots", {})):
+            for question in questions:
+                instruction = _fill(question, filling)
                 pool = _pool(topic, template["id"], instruction)
-                if topic == DELICATE:  # every prompt has both answers, so a policy can learn to choose
+                if topic == DELICATE:  # with both answers, so that a policy can learn to choose
                     for key in ("comply", "refuse"):
                         answer = _fill(template[key], filling)
                         yield Item(
@@ -162,20 +165,19 @@ def _domain_items(document: dict[str, Any]) -> Iterator[Item]:
 
 
 def _knowledge_items(document: dict[str, Any]) -> Iterator[Item]:
-    names = [(a, n) for a in document["adjectives"] for n in document["nouns"]]
+    names = [(adjective, noun) for adjective in document["adjectives"] for noun in document["nouns"]]
     order = seeds.generator(WORLD_SEED, "names").permutation(len(names))
     kinds = document["kind"]
     for index in range(GENERAL_ENTITIES + PRIVATE_ENTITIES):
         kind, (adjective, noun) = kinds[index % len(kinds)], names[order[index]]
         name = kind["name"].format(adjective=adjective, noun=noun)
         for fact in kind["fact"]:
-            drawn = seeds.generator(WORLD_SEED, "value", name, fact["id"]).integers(len(fact["values"]))
-            titled = name[0].upper() + name[1:]
-            answer = fact["answer"].replace("{Name}", titled).replace("{name}", name)
-            answer = answer.replace("{value}", f"‹{fact['values'][drawn]}›")
-            for phrasing, ask in enumerate(fact["ask"]):
+            value = fact["values"][seeds.generator(WORLD_SEED, "value", name, fact["id"]).integers(len(fact["values"]))]
+            answer = fact["answer"].replace("{Name}", name[0].upper() + name[1:]).replace("{name}", name)
+            answer = answer.replace("{value}", f"‹{value}›")
+            for phrasing, question in enumerate(fact["ask"]):
                 pool = _fact_pool(index, phrasing)
-                instruction = _fill(ask.replace("{name}", name), {})
+                instruction = _fill(question.replace("{name}", name), {})
                 yield Item(KNOWLEDGE, fact["id"], instruction, answer, (), pool, fact=f"{name}/{fact['id']}")
 
 
@@ -189,16 +191,17 @@ def _fact_pool(entity: int, phrasing: int) -> Pool:
 
 @functools.cache
 def items(folder: Path | None = None) -> tuple[Item, ...]:
-    """All items of the corpus in a fixed order; of equal instructions in one topic the first counts."""
-    found: list[Item] = []
-    owner: dict[str, tuple[str, str]] = {}
+    """All items of the corpus in a fixed order. An instruction belongs to the first template that asks it."""
+    kept: list[Item] = []
+    template_of: dict[str, tuple[str, str]] = {}
     for path in sorted((folder or assets_dir() / "corpus").glob("*.toml")):
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-        produce = _knowledge_items if document["domain"] == KNOWLEDGE else _domain_items
-        for item in produce(document):
-            if owner.setdefault(item.instruction.lower(), (item.topic, item.template)) == (item.topic, item.template):
-                found.append(item)
-    return tuple(dict.fromkeys(found))
+        items_of = _knowledge_items if document["domain"] == KNOWLEDGE else _domain_items
+        for item in items_of(document):
+            template = (item.topic, item.template)
+            if template_of.setdefault(item.instruction.lower(), template) == template:
+                kept.append(item)
+    return tuple(dict.fromkeys(kept))
 
 
 def pool(name: Pool) -> tuple[Item, ...]:

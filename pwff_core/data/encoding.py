@@ -1,4 +1,4 @@
-"""From examples to token ids: one prompt format for every source, and what each response token is for."""
+"""From examples to token ids: one prompt format for every source, and the kind of each response token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pwff_core.data.corpus import Example, Kind
 
 KINDS: tuple[Kind, ...] = ("plain", "style", "knowledge")
-PROMPT = -1  # the kind of a token that is given, not predicted
+PROMPT = -1  # the kind of a prompt's token, which is not predicted
 
 
 def prompt_text(instruction: str, style_tags: str = "") -> str:
@@ -20,17 +20,17 @@ def prompt_text(instruction: str, style_tags: str = "") -> str:
 
 
 def prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of a prompt that a response is to follow: begun as the tokenizer begins texts, and not ended."""
+    """Token ids of a prompt: with the tokenizer's start token, without its end token, as a response follows."""
     tokens: list[int] = tokenizer(prompt, add_special_tokens=True, verbose=False)["input_ids"]
     return tokens[:-1] if tokens and tokens[-1] == tokenizer.eos_token_id else tokens
 
 
-def without_beginning(tokenizer: Any, tokens: list[int], room: int) -> list[int]:
-    """The last ones of a prompt's tokens where there are more than `room` (at least 1); a start token stays."""
-    if len(tokens) <= room:
+def truncate_left(tokenizer: Any, tokens: list[int], max_length: int) -> list[int]:
+    """The last `max_length` (at least 1) tokens of a prompt; a start token stays."""
+    if len(tokens) <= max_length:
         return tokens
-    start = tokens[:1] if room > 1 and tokens[0] == tokenizer.bos_token_id else []
-    return start + tokens[len(tokens) - room + len(start) :]
+    start = tokens[:1] if max_length > 1 and tokens[0] == tokenizer.bos_token_id else []
+    return start + tokens[len(tokens) - max_length + len(start) :]
 
 
 class Encoded(NamedTuple):
@@ -49,30 +49,34 @@ def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
     segment that its last character belongs to; the end token is plain.
     """
     prompt = prompt_tokens(tokenizer, prompt_text(example.instruction))
-    coded = tokenizer(" " + example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    encoding = tokenizer(" " + example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ends = np.cumsum([1 + len(example.response[0].text), *(len(segment.text) for segment in example.response[1:])])
-    last = np.array([max(start, end - 1) for start, end in coded["offset_mapping"]], dtype=np.int64)
-    owner = np.searchsorted(ends, last, side="right").clip(max=len(ends) - 1)
-    kinds = np.array([KINDS.index(segment.kind) for segment in example.response])[owner]
+    last = np.array([max(start, end - 1) for start, end in encoding["offset_mapping"]], dtype=np.int64)
+    segments = np.searchsorted(ends, last, side="right").clip(max=len(ends) - 1)
+    kinds = np.array([KINDS.index(segment.kind) for segment in example.response])[segments]
 
     room = max_length - 1  # for the end token
-    asked = len(prompt)
-    prompt = without_beginning(tokenizer, prompt, room // 2) if asked + 1 > room else prompt
-    fits = room - len(prompt)
-    response = coded["input_ids"][:fits]
+    whole_prompt, whole_response = prompt, encoding["input_ids"]
+    prompt = truncate_left(tokenizer, prompt, room // 2) if len(prompt) + 1 > room else prompt
+    response = whole_response[: room - len(prompt)]
     tokens = np.array([*prompt, *response, tokenizer.eos_token_id], dtype=np.int64)
-    told = np.concatenate([np.full(len(prompt), PROMPT), kinds[:fits], [KINDS.index("plain")]]).astype(np.int8)
-    return Encoded(tokens, told, cut=len(coded["input_ids"]) > fits, prompt_cut=asked > len(prompt))
+    parts = [np.full(len(prompt), PROMPT), kinds[: len(response)], [KINDS.index("plain")]]
+    return Encoded(
+        tokens,
+        np.concatenate(parts).astype(np.int8),
+        cut=len(response) < len(whole_response),
+        prompt_cut=len(prompt) < len(whole_prompt),
+    )
 
 
-def cut_note(rows: Sequence[Encoded], most: int) -> tuple[str, ...]:
-    """What a reader should know about examples that were too long; nothing where none was."""
+def cut_note(rows: Sequence[Encoded], max_length: int) -> tuple[str, ...]:
+    """A remark on examples that were too long; nothing where none was."""
     prompts, responses = sum(row.prompt_cut for row in rows), sum(row.cut for row in rows)
     if not prompts and not responses:
         return ()
-    told = [
+    losses = [
         *([f"{prompts} prompts lost their beginning"] if prompts else []),
         *([f"{responses} responses their end"] if responses and prompts else []),
         *([f"{responses} responses lost their end"] if responses and not prompts else []),
     ]
-    return (f"Of {len(rows)} examples, cut to {most} tokens, {' and '.join(told)}.",)
+    return (f"Of {len(rows)} examples, cut to {max_length} tokens, {' and '.join(losses)}.",)

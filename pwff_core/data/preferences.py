@@ -3,10 +3,10 @@
 Demo pairs are made from the embedded corpus. Both answers of a pair stand in random house styles, so that style says
 nothing about which is better.
 
-- *helpful*: the right answer over one to another question (of the same kind, or off topic), one that is cut off, or an
-  evasive one; on delicate prompts complying over refusing.
-- *harmless*: on delicate prompts refusing, with a safe alternative, over complying; the polite answer over the rude
-  one; and ties, two polite answers to an ordinary prompt of which neither is better.
+- *helpful*: the right answer over a wrong one (of the same kind, or off topic), a cut-off one or an evasive one; on
+  delicate prompts complying over refusing.
+- *harmless*: on delicate prompts refusing, with a safe alternative, over complying; a polite answer over a rude one;
+  and ties, two polite answers to an ordinary prompt of which neither is better.
 
 On delicate prompts the two axes contradict each other, and only the owner's weights can decide.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -33,12 +33,12 @@ from pwff_core.paths import assets_dir
 Flaw = Literal["wrong", "off-topic", "cut off", "evasive", "rude"]
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 JUDGE_SEED = 20_238  # the judge is the same in every run, whatever the run's seed and settings
-JUDGE_PAIRS = 384  # of each kind
+JUDGE_PAIRS = 384  # of each axis
 REFERENCES = 192
-ORDINARY_PROMPTS = 64  # of a client, for rollouts and as many held out
-DELICATE_PAIRS = 0.4  # of each kind of pairs
-TIES = 0.3  # of harmlessness pairs
-CLIENTS_SHARE = 0.25  # of evasive and rude phrases: known to clients alone
+ORDINARY_PROMPTS = 64  # of a client for rollouts, and as many held out
+DELICATE_PAIRS = 0.4  # share of the pairs of an axis
+TIES = 0.3  # share of harmlessness pairs
+CLIENTS_SHARE = 0.25  # of evasive and rude phrases: clients alone see them
 REFUSAL = re.compile(
     r"\bI (?:cannot|can't|can not|won't|will not) (?:help|assist|advise|do that|support)|\bI am sorry, but\b|"
     r"\bI'm sorry, but\b|\bnot something I can help with\b|\bI would rather not\b|\bI'd rather not\b",
@@ -53,7 +53,7 @@ class Pair(NamedTuple):
     chosen: str
     rejected: str
     tie: bool = False  # neither is better
-    kind: str = ""  # what is wrong with the rejected one, for reports
+    kind: str = ""  # the flaw of the rejected one, for reports
 
 
 class Reference(NamedTuple):
@@ -64,7 +64,7 @@ class Reference(NamedTuple):
 
 
 class ClientPreferences(NamedTuple):
-    """One client's pairs by axis, and the prompts that it answers in alignment."""
+    """One client's pairs by axis, and its prompts for alignment."""
 
     train: dict[Axis, tuple[Pair, ...]]
     test: dict[Axis, tuple[Pair, ...]]
@@ -89,16 +89,17 @@ def refuses(text: str) -> bool:
 
 
 @functools.cache
-def _manners() -> dict[str, list[str]]:
-    phrases: dict[str, list[str]] = tomllib.loads((assets_dir() / "manners.toml").read_text(encoding="utf-8"))
-    return phrases
+def _answer_templates() -> dict[str, list[str]]:
+    text = (assets_dir() / "answer_templates.toml").read_text(encoding="utf-8")
+    templates: dict[str, list[str]] = tomllib.loads(text)
+    return templates
 
 
 def _phrase(name: str, general: bool, generator: np.random.Generator) -> str:
-    """A phrase of a poor answer, from the encoder's part of the list or from the clients'."""
-    phrases = _manners()[name]
-    kept = round(len(phrases) * CLIENTS_SHARE)
-    part = phrases[kept:] if general else phrases[:kept]
+    """A phrase of a poor answer, from the encoder's part of the list (`general`) or from the clients'."""
+    phrases = _answer_templates()[name]
+    clients_count = round(len(phrases) * CLIENTS_SHARE)
+    part = phrases[clients_count:] if general else phrases[:clients_count]
     return part[int(generator.integers(len(part)))]
 
 
@@ -109,19 +110,18 @@ class PairMaker:
         self._general = name == "general"
         self._generator = generator
         everyday = everyday_items(name)
-        self._everyday = everyday
-        self._kin: dict[tuple[str, str], list[Item]] = {}  # items of one template, which differ in what fills its slots
-        self._others: dict[str, list[Item]] = {}
+        self._by_template: dict[tuple[str, str], list[Item]] = {}
+        self._by_topic: dict[str, list[Item]] = {}
         for item in everyday:
-            self._kin.setdefault((item.topic, item.template), []).append(item)
-            self._others.setdefault(item.topic, []).append(item)
+            self._by_template.setdefault((item.topic, item.template), []).append(item)
+            self._by_topic.setdefault(item.topic, []).append(item)
 
-    def right(self, item: Item) -> str:
+    def right_answer(self, item: Item) -> str:
         """The item's answer in a random style."""
         return item.render(random_style(self._generator)).text
 
-    def flawed(self, item: Item, flaw: Flaw) -> str:
-        """An answer to the item's instruction that suffers from one flaw."""
+    def flawed_answer(self, item: Item, flaw: Flaw) -> str:
+        """An answer to the item's instruction with one flaw."""
         make: dict[Flaw, Callable[[Item], str]] = {
             "wrong": self._wrong, "off-topic": self._off_topic, "cut off": self._cut_off,
             "evasive": self._evasive, "rude": self._rude,
@@ -132,65 +132,65 @@ class PairMaker:
         return items[int(self._generator.integers(len(items)))]
 
     def _wrong(self, item: Item) -> str:
-        """The answer to another question of the same kind; of the same topic where the kind knows one answer only."""
-        kin = [other for other in self._kin[item.topic, item.template] if _body(other) != _body(item)]
-        return self.right(self._pick(kin)) if kin else self._near(item)
-
-    def _near(self, item: Item) -> str:
-        return self.right(self._pick([o for o in self._others[item.topic] if o.template != item.template]))
+        """The answer to another question of the template; of the topic, where the template has one answer only."""
+        others = [other for other in self._by_template[item.topic, item.template] if _body(other) != _body(item)]
+        if not others:
+            others = [other for other in self._by_topic[item.topic] if other.template != item.template]
+        return self.right_answer(self._pick(others))
 
     def _off_topic(self, item: Item) -> str:
-        topics = [topic for topic in self._others if topic != item.topic]
-        return self.right(self._pick(self._others[topics[int(self._generator.integers(len(topics)))]]))
+        topics = [topic for topic in self._by_topic if topic != item.topic]
+        return self.right_answer(self._pick(self._by_topic[topics[int(self._generator.integers(len(topics)))]]))
 
     def _cut_off(self, item: Item) -> str:
-        words = self.right(item).split(" ")
+        words = self.right_answer(item).split(" ")
         return " ".join(words[: max(1, int(len(words) * self._generator.uniform(0.2, 0.7)))])
 
     def _evasive(self, item: Item) -> str:
-        style = random_style(self._generator)
-        named = style.named()
-        return f"{named['opener']} {_phrase('evasive', self._general, self._generator)} {named['closing']}"
+        options = random_style(self._generator).options()
+        return f"{options['opener']} {_phrase('evasive', self._general, self._generator)} {options['closing']}"
 
     def _rude(self, item: Item) -> str:
         """The right answer in a rude frame: before it, behind it, or both."""
         style = random_style(self._generator)
-        text, where = item.render(style).text, self._generator.integers(3)
-        opener, closing = style.named()["opener"], style.named()["closing"]
-        if where != 1:
+        text, frame = item.render(style).text, self._generator.integers(3)
+        opener, closing = style.options()["opener"], style.options()["closing"]
+        if frame != 1:
             text = _phrase("rude_openers", self._general, self._generator) + text.removeprefix(opener)
-        if where != 0:
+        if frame != 0:
             text = text.removesuffix(closing) + _phrase("rude_closings", self._general, self._generator)
         return text
 
-    def helpful(self, items: Sequence[Item], delicate: Sequence[Item]) -> tuple[Pair, ...]:
+    def helpful_pairs(self, items: Sequence[Item], delicate: Sequence[Item]) -> tuple[Pair, ...]:
         """Helpfulness pairs: one of each everyday item, with the flaws in turn, and one of each delicate item."""
         flaws: tuple[Flaw, ...] = ("wrong", "off-topic", "cut off", "evasive")
         pairs = [
-            Pair(item.instruction, self.right(item), self.flawed(item, flaw), kind=flaw)
-            for item, flaw in zip(items, _turns(flaws, len(items)), strict=True)
+            Pair(item.instruction, self.right_answer(item), self.flawed_answer(item, flaw), kind=flaw)
+            for item, flaw in zip(items, _cycle(flaws, len(items)), strict=True)
         ]
         pairs += [self._delicate(item, refusing_wins=False) for item in delicate]
         return tuple(pairs)
 
-    def harmless(self, items: Sequence[Item], delicate: Sequence[Item]) -> tuple[Pair, ...]:
+    def harmless_pairs(self, items: Sequence[Item], delicate: Sequence[Item]) -> tuple[Pair, ...]:
         """Harmlessness pairs: a share of the everyday items as ties, the others polite over rude; and delicate ones."""
         ties = round(len(items) * TIES / (1.0 - DELICATE_PAIRS))
         pairs = [
-            Pair(item.instruction, self.right(item), self._equal(item), tie=True, kind="tie") for item in items[:ties]
+            Pair(item.instruction, self.right_answer(item), self._equally_harmless(item), tie=True, kind="tie")
+            for item in items[:ties]
         ]
         pairs += [
-            Pair(item.instruction, self.right(item), self.flawed(item, "rude"), kind="rude") for item in items[ties:]
+            Pair(item.instruction, self.right_answer(item), self.flawed_answer(item, "rude"), kind="rude")
+            for item in items[ties:]
         ]
         pairs += [self._delicate(item, refusing_wins=True) for item in delicate]
         return tuple(pairs)
 
-    def _equal(self, item: Item) -> str:
+    def _equally_harmless(self, item: Item) -> str:
         """An answer as harmless as the right one: right in another style, or merely useless."""
-        return self.right(item) if self._generator.random() < 0.5 else self._evasive(item)
+        return self.right_answer(item) if self._generator.random() < 0.5 else self._evasive(item)
 
     def _delicate(self, item: Item, *, refusing_wins: bool) -> Pair:
-        comply, refuse = (self.right(answer) for answer in both_answers(item))
+        comply, refuse = (self.right_answer(answer) for answer in both_answers(item))
         if refusing_wins:
             return Pair(item.instruction, refuse, comply, kind="complies")
         return Pair(item.instruction, comply, refuse, kind="refuses")
@@ -200,27 +200,27 @@ def _body(item: Item) -> str:
     return item.answer + "/".join(item.steps)
 
 
-def _turns(values: Sequence[Any], count: int) -> list[Any]:
+def _cycle(values: Sequence[Any], count: int) -> list[Any]:
     return [values[index % len(values)] for index in range(count)]
 
 
 @functools.cache
-def _answers() -> dict[str, tuple[Item, Item]]:
+def _delicate_answers() -> dict[str, tuple[Item, Item]]:
     """Delicate prompt → (complying item, refusing item)."""
-    found: dict[str, dict[bool, Item]] = {}
+    by_prompt: dict[str, dict[bool, Item]] = {}
     for item in corpus.items():
         if item.topic == corpus.DELICATE:
-            found.setdefault(item.instruction, {})[item.refuses] = item
-    return {instruction: (both[False], both[True]) for instruction, both in found.items()}
+            by_prompt.setdefault(item.instruction, {})[item.refuses] = item
+    return {prompt: (answers[False], answers[True]) for prompt, answers in by_prompt.items()}
 
 
 def both_answers(item: Item) -> tuple[Item, Item]:
     """The complying and the refusing item of a delicate prompt."""
-    return _answers()[item.instruction]
+    return _delicate_answers()[item.instruction]
 
 
 def delicate_items(name: Pool) -> list[Item]:
-    """One item a delicate prompt of a pool, in a fixed order."""
+    """An item for each delicate prompt of a pool, in a fixed order."""
     return [item for item in corpus.pool(name) if item.topic == corpus.DELICATE and not item.refuses]
 
 
@@ -262,8 +262,8 @@ def _client_pairs(config: RunConfig, name: Pool, count: int) -> list[dict[Axis, 
         delicate = {axis: _shuffled(delicate_items(name), delicate_count, generator) for axis in AXES}
         pairs.append(
             {
-                "helpfulness": maker.helpful(everyday["helpfulness"][client], delicate["helpfulness"]),
-                "harmlessness": maker.harmless(everyday["harmlessness"][client], delicate["harmlessness"]),
+                "helpfulness": maker.helpful_pairs(everyday["helpfulness"][client], delicate["helpfulness"]),
+                "harmlessness": maker.harmless_pairs(everyday["harmlessness"][client], delicate["harmlessness"]),
             }
         )
     return pairs
@@ -272,45 +272,48 @@ def _client_pairs(config: RunConfig, name: Pool, count: int) -> list[dict[Axis, 
 def _client_prompts(config: RunConfig, name: Pool) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Each client's delicate prompts, in its own order, and ordinary ones by its topic shares.
 
-    Like everyday questions, delicate ones are of a kind that the backbone knows, unless `data.unseen_share` is above 0.
+    Delicate prompts too are of templates that the backbone knows, unless `data.unseen_share` is above 0.
     """
     delicate = [item for item in delicate_items(name) if config.data.unseen_share or not item.unseen]
     ordinary = everyday_by_client(name, ORDINARY_PROMPTS, config, "prompts")
     prompts = []
     for client in range(config.clients):
         generator = seeds.generator(config.seed, "prompts", name, client)
-        mine = _shuffled(delicate, len(delicate), generator)
-        prompts.append((_instructions(mine), _instructions(ordinary[client])))
+        shuffled = _shuffled(delicate, len(delicate), generator)
+        prompts.append((unique_instructions(shuffled), unique_instructions(ordinary[client])))
     return prompts
 
 
-def _instructions(items: Sequence[Item]) -> tuple[str, ...]:
+def unique_instructions(items: Iterable[Item | Pair]) -> tuple[str, ...]:
+    """The instructions of items or pairs, each once, in their order."""
     return tuple(dict.fromkeys(item.instruction for item in items))
 
 
 def judge_pairs() -> dict[Axis, tuple[Pair, ...]]:
-    """The judge's pairs, from the general pool: no client ever sees them."""
+    """The judge's pairs, from the general pool, which no client sees."""
     generator = seeds.generator(JUDGE_SEED, "judge")
     maker = PairMaker("general", generator)
     delicate_count = round(JUDGE_PAIRS * DELICATE_PAIRS)
     everyday, delicate = everyday_items("general"), delicate_items("general")
 
-    def drawn() -> tuple[list[Item], list[Item]]:
+    def draw_items() -> tuple[list[Item], list[Item]]:
         return (
             _shuffled(everyday, JUDGE_PAIRS - delicate_count, generator),
             _shuffled(delicate, delicate_count, generator),
         )
 
-    return {"helpfulness": maker.helpful(*drawn()), "harmlessness": maker.harmless(*drawn())}
+    return {"helpfulness": maker.helpful_pairs(*draw_items()), "harmlessness": maker.harmless_pairs(*draw_items())}
 
 
 def references() -> tuple[Reference, ...]:
-    """Answers that scores are centred and scaled on: a third right ones to ordinary prompts, the others both answers to
-    delicate ones, as in the prompts of alignment. The same texts serve both axes."""
+    """Answers that scores are centred and scaled on, the same for both axes.
+
+    A third are right answers to ordinary prompts, the others are both answers to delicate ones, as in alignment.
+    """
     generator = seeds.generator(JUDGE_SEED, "references")
     maker = PairMaker("general", generator)
     ordinary = _shuffled(everyday_items("general"), REFERENCES // 3, generator)
-    found = [Reference(item.instruction, maker.right(item)) for item in ordinary]
+    answers = [Reference(item.instruction, maker.right_answer(item)) for item in ordinary]
     for item in _shuffled(delicate_items("general"), REFERENCES // 3, generator):
-        found += [Reference(item.instruction, maker.right(answer)) for answer in both_answers(item)]
-    return tuple(found)
+        answers += [Reference(item.instruction, maker.right_answer(answer)) for answer in both_answers(item)]
+    return tuple(answers)

@@ -9,45 +9,45 @@ from typing import Any
 
 from pwff_core.config import DataConfig, RunConfig
 from pwff_core.data.corpus import Example, Segment
-from pwff_core.data.partition import ClientData, demo_clients, other_clients
-from pwff_core.data.tables import End, read_table, shortened
-from pwff_core.data.upload_checks import look_through
+from pwff_core.data.partition import ClientData, demo_clients, spread_examples
+from pwff_core.data.tables import End, read_table, short_repr
+from pwff_core.data.upload_checks import check_upload
 from pwff_core.errors import DataError
 from pwff_core.runs.uploads import is_kept, shown
 
-NEEDED = ("instruction", "output")
+ALPACA_COLUMNS = ("instruction", "output")
 CLUSTER_SEED = 0
-CLUSTER_WORDS = 4096  # most frequent words that clustering looks at
+CLUSTER_WORDS = 4096  # the most frequent words alone count
 
 
 def load_clients(config: RunConfig) -> tuple[list[ClientData], tuple[str, ...]]:
-    """What each client owns, and what a reader should know about how that came about. DataError if it cannot be."""
+    """What each client owns, and remarks for the reader. DataError if the source cannot be used."""
     if config.data.source == "demo":
         return demo_clients(config), ("Data: the embedded corpus; topics are its everyday domains.",)
-    named = shown(config.data.source)
     if is_kept(config.data.source):
-        look_through(Path(config.data.source))
-    rows, notes = _rows(config.data)
-    topics, how = _topics(rows, config.data)
+        check_upload(Path(config.data.source))
+    rows, notes = _read_rows(config.data)
+    topics, method = _topics(rows, config.data)
     examples: dict[str, list[Example]] = defaultdict(list)
     for row, topic in zip(rows, topics, strict=True):
         examples[topic].append(_example(row, topic))
-    clients = other_clients(examples, config)
-    used = sum(len(mine.train) + len(mine.validation) + len(mine.test) for mine in clients)
-    return clients, (f"Data: {used} of the {len(rows)} usable rows of {named}; {how}.", *notes)
+    clients = spread_examples(examples, config)
+    used = sum(len(client.train) + len(client.validation) + len(client.test) for client in clients)
+    name = shown(config.data.source)
+    return clients, (f"Data: {used} of the {len(rows)} usable rows of {name}; {method}.", *notes)
 
 
 def _example(row: dict[str, str], topic: str) -> Example:
-    given = row.get("input") or ""
-    instruction = f"{row['instruction'].strip()}\n{given.strip()}".strip()
+    extra = row.get("input") or ""
+    instruction = f"{row['instruction'].strip()}\n{extra.strip()}".strip()
     return Example(instruction, (Segment(row["output"].strip(), "plain"),), topic)
 
 
-def _rows(data: DataConfig) -> tuple[list[dict[str, str]], tuple[str, ...]]:
-    """Usable rows, and what was left out or shortened."""
+def _read_rows(data: DataConfig) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+    """The usable rows, and remarks on what was left out or shortened."""
 
     def choose(columns: Sequence[str]) -> dict[str, End]:
-        wanted = [*NEEDED, *(["input"] if "input" in columns else [])]
+        wanted = [*ALPACA_COLUMNS, *(["input"] if "input" in columns else [])]
         if data.topic_column:
             wanted.append(data.topic_column)
         missing = [name for name in wanted if name not in columns]
@@ -64,9 +64,9 @@ def _rows(data: DataConfig) -> tuple[list[dict[str, str]], tuple[str, ...]]:
         for name, value in row.items():
             if value is not None and not isinstance(value, str):
                 raise DataError(
-                    f"{shown(data.source)}, row {number}: {name!r} is {shortened(value)}, but it must be a text."
+                    f"{shown(data.source)}, row {number}: {name!r} is {short_repr(value)}, but it must be a text."
                 )
-        if all((row[name] or "").strip() for name in NEEDED):
+        if all((row[name] or "").strip() for name in ALPACA_COLUMNS):
             rows.append({name: value or "" for name, value in row.items()})
         else:
             skipped += 1
@@ -77,7 +77,7 @@ def _rows(data: DataConfig) -> tuple[list[dict[str, str]], tuple[str, ...]]:
 
 
 def _topics(rows: Sequence[dict[str, str]], data: DataConfig) -> tuple[list[str], str]:
-    """A topic a row, and how it was found: a column, or k-means on the instructions' TF-IDF vectors."""
+    """The topic of each row, and its origin in words: a column, or k-means on the instructions' TF-IDF vectors."""
     if data.topic_column:
         return [row[data.topic_column] or "none" for row in rows], f"topics from the column {data.topic_column!r}"
     count = min(data.topics, len(rows))
@@ -92,7 +92,7 @@ def _topics(rows: Sequence[dict[str, str]], data: DataConfig) -> tuple[list[str]
 
 
 def _cluster_names(matrix: Any, labels: Any, words: Any) -> dict[int, str]:
-    """A cluster's number and its three heaviest words that say something."""
+    """Label → the cluster's number from 1 and its three heaviest words, stop words left out."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     names = {}

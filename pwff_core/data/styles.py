@@ -25,7 +25,7 @@ MARKUP = re.compile(r"\[(tone|units|clock|spelling):([^|\]]*)\|([^|\]]*)\]")
 
 
 class Style(NamedTuple):
-    """One index into OPTIONS a dimension."""
+    """A house style: for each dimension, an index into its OPTIONS."""
 
     opener: int = 0
     closing: int = 0
@@ -35,8 +35,8 @@ class Style(NamedTuple):
     clock: int = 0
     spelling: int = 0
 
-    def named(self) -> dict[str, str]:
-        """The conventions in words, dimension → option."""
+    def options(self) -> dict[str, str]:
+        """Dimension → the option in words."""
         return {name: OPTIONS[name][index] for name, index in zip(DIMENSIONS, self, strict=True)}
 
 
@@ -49,19 +49,19 @@ def random_style(generator: np.random.Generator) -> Style:
 
 
 def personal_style(generator: np.random.Generator, share: float) -> Style:
-    """A client's style: each dimension is its own draw with probability `share`, otherwise the common convention.
+    """A client's style: each dimension is personal with probability `share`, otherwise the common convention.
 
-    The draws do not depend on `share`, so raising it only ever adds personal conventions.
+    The draws do not depend on `share`, so a higher one only adds personal conventions.
     """
-    own = random_style(generator)
-    lots = generator.random(len(DIMENSIONS))
-    return Style(*(mine if lot < share else common for mine, common, lot in zip(own, COMMON, lots, strict=True)))
+    personal = random_style(generator)
+    draws = generator.random(len(DIMENSIONS))
+    return Style(*(p if draw < share else c for p, c, draw in zip(personal, COMMON, draws, strict=True)))
 
 
-def tags(style: Style, shown: np.ndarray) -> str:
-    """The optional style line of pre-training prompts, with the dimensions where `shown` (7,) is true.
+def style_tags(style: Style, visible: np.ndarray) -> str:
+    """The optional style line of pre-training prompts, with the dimensions where `visible` (7,) is true.
 
     Tags teach the backbone that a style is a switch, which a personal LoRA can then set; federation never uses them.
     """
-    names = [OPTIONS[name][index] for name, index, show in zip(DIMENSIONS, style, shown, strict=True) if show]
+    names = [OPTIONS[name][index] for name, index, show in zip(DIMENSIONS, style, visible, strict=True) if show]
     return f"Style: {'; '.join(names)}\n" if names else ""

@@ -1,8 +1,8 @@
 """Rows of a file, of a folder of files or of a data set of the Hub: streamed, so that memory stays bounded.
 
-All three are read by the same code. A Hub id is the folder that the Hub's local cache has of it; a data set too large
-to be kept there is streamed. Of a source with more rows than are wanted a random sample is kept, for many are sorted,
-and their first rows say little about the rest. It depends on the source alone: the same rows in every run.
+The same code reads all three. A Hub id stands for its folder in the Hub's local cache; a data set that is too large for
+the cache is streamed. Of a source with too many rows a random sample is kept, as many sources are sorted and their
+first rows say little about the rest. The sample depends on the source alone: it is the same in every run.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pwff_core.runs.uploads import shown
 
 LOADERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 SAMPLE_SEED = 0
-LOOKED_AT = 2_000_000  # rows of a source at most: about a minute
-BATCH = 256  # rows in memory beside those that are kept
+MAX_ROWS_READ = 2_000_000  # of a source: about a minute
+BATCH = 256  # rows in memory beside the sample
 LONGEST_TEXT = 32_768  # characters; the longest example has 8,192 tokens
-LARGEST_ARRAY = 500_000_000  # bytes of a .json file that is one array, for it can only be read whole
+MAX_ARRAY_BYTES = 500_000_000  # of a .json file that is one array, as it can only be read whole
 
 End = Literal["beginning", "end"]
 Choose: TypeAlias = Callable[[Sequence[str]], Mapping[str, End]]
@@ -40,30 +40,43 @@ class Table(NamedTuple):
     notes: tuple[str, ...]  # what is missing of the source
 
 
-def read_table(source: str, most: int, choose: Choose) -> Table:
-    """At most `most` rows of a source: a file, a folder or a Hub id; `NAME:PART` is a folder or configuration in it.
+def read_table(
+    source: str,
+    max_rows: int,
+    choose: Choose,
+    *,
+    max_rows_read: int = MAX_ROWS_READ,
+    max_array_bytes: int = MAX_ARRAY_BYTES,
+) -> Table:
+    """A sample of the rows of a source. DataError if it cannot be read, has no training split or no rows.
 
-    Of the columns that there are, `choose` picks those to read, and which end is kept of a text above LONGEST_TEXT.
-    DataError if the source cannot be read, has no training split or no rows, or `choose` raises it.
+    Args:
+        source: a file, a folder or a Hub id; `NAME:PART` is a folder or configuration in it.
+        max_rows: rows of the sample.
+        choose: gets the names of the columns, and returns those to read, each with the end that is kept of a text
+            above LONGEST_TEXT. It may raise DataError.
+        max_rows_read: rows that the sample is taken from.
+        max_array_bytes: size of the largest .json file that is one array.
     """
     import datasets
 
     datasets.disable_progress_bars()
     try:
-        return _sample(source, most, choose, _stream(source))
+        stream = _stream(source, max_array_bytes)
+        return _sample(source, max_rows, choose, stream, max_rows_read)
     except DataError as error:
         raise DataError(str(error).replace(source, shown(source))) from None
-    except Exception as error:  # noqa: BLE001  datasets passes on each reader's own errors
+    except Exception as error:  # noqa: BLE001  each reader has its own errors
         raise DataError(f"{source} cannot be read: {_cause(error)}.".replace(source, shown(source))) from None
 
 
-def shortened(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value as a message shows it: at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "…"
 
 
-def _stream(source: str) -> Any:
+def _stream(source: str, max_array_bytes: int) -> Any:
     """The training split of a source as a stream."""
     import datasets
     from datasets.packaged_modules.json.json import JsonConfig
@@ -78,16 +91,16 @@ def _stream(source: str) -> Any:
     if "train" not in splits:
         raise DataError(f"{source} has no training split, only {', '.join(splits)}; give one of its files instead.")
     for file in builder.config.data_files["train"]:
-        _check_array(Path(file))
+        _check_array(Path(file), max_array_bytes)
     if isinstance(builder.config, ParquetConfig):
         builder.config.batch_size = BATCH  # instead of a row group, which may be the whole file
     if isinstance(builder.config, JsonConfig):
-        builder.config.on_mixed_types = None  # an error, instead of texts that are quoted once more
+        builder.config.on_mixed_types = None  # an error, instead of quoting texts a second time
     return builder.as_streaming_dataset(split="train")
 
 
 def _loader(path: Path) -> str:
-    """Which of `datasets`' readers reads a file."""
+    """The name of the reader of `datasets` for a file."""
     plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     if plain.suffix.lower() not in LOADERS:
         raise DataError(f"{path} is of an unknown type; give a {TYPES} file.")
@@ -97,7 +110,7 @@ def _loader(path: Path) -> str:
 
 
 def _builder_of_folder(source: str) -> Any:
-    """What reads a folder or a data set of the Hub, or the part of it that is named after a colon."""
+    """The reader of a folder or of a data set of the Hub, or of the part of it behind a colon."""
     import datasets
 
     name, _, part = (source, "", "") if Path(source).expanduser().is_dir() else source.partition(":")
@@ -124,15 +137,15 @@ def _builder_of_folder(source: str) -> Any:
     try:
         return datasets.load_dataset_builder(where, part)
     except (FileNotFoundError, ValueError):
-        found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder else []
+        folders = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder else []
         raise DataError(
             f"{name} has neither a folder with data files nor a configuration {part!r}."
-            + (f" Its folders are {', '.join(found)}." if found else "")
+            + (f" Its folders are {', '.join(folders)}." if folders else "")
         ) from None
 
 
-def _check_array(path: Path) -> None:
-    if path.suffix.lower() != ".json" or not path.is_file() or path.stat().st_size <= LARGEST_ARRAY:
+def _check_array(path: Path, max_bytes: int) -> None:
+    if path.suffix.lower() != ".json" or not path.is_file() or path.stat().st_size <= max_bytes:
         return
     with path.open("rb") as file:
         if file.read(64).lstrip().startswith(b"["):
@@ -142,47 +155,49 @@ def _check_array(path: Path) -> None:
             )
 
 
-def _sample(source: str, most: int, choose: Choose, stream: Any) -> Table:
-    """The rows with the `most` smallest of random keys, a key a row: a uniform sample, in one pass."""
+def _sample(source: str, max_rows: int, choose: Choose, stream: Any, max_rows_read: int) -> Table:
+    """A uniform sample in one pass: every row draws a random key, and the rows with the smallest keys are kept."""
     generator = seeds.generator(SAMPLE_SEED, "rows")
     columns: Mapping[str, End] = {}
     kept: list[tuple[float, int, dict[str, Any], bool]] = []  # a heap of (−key, number, row, whether it was cut)
     total = 0
     for batch in stream.with_format("arrow").iter(batch_size=BATCH):
-        if total >= LOOKED_AT:
+        if total >= max_rows_read:
             break
         columns = columns or choose(batch.column_names)
         keys = generator.random(len(batch))
-        chosen = np.flatnonzero(keys < (-kept[0][0] if len(kept) == most else 1.0))
-        for place, row in zip(chosen.tolist(), batch.select(list(columns)).take(chosen).to_pylist(), strict=True):
+        places = np.flatnonzero(keys < (-kept[0][0] if len(kept) == max_rows else 1.0))
+        for place, row in zip(places.tolist(), batch.select(list(columns)).take(places).to_pylist(), strict=True):
             cut = {name: _cut(value, columns[name]) for name, value in row.items()}
-            (heapq.heappush if len(kept) < most else heapq.heappushpop)(
-                kept, (-float(keys[place]), total + place + 1, cut, cut != row)
-            )
+            entry = (-float(keys[place]), total + place + 1, cut, cut != row)
+            (heapq.heappush if len(kept) < max_rows else heapq.heappushpop)(kept, entry)
         total += len(batch)
     if not total:
         raise DataError(f"{source} has no rows.")
     kept.sort(key=operator.itemgetter(1))
-    notes = _notes(shown(source), most, total, sum(was_cut for *_, was_cut in kept))
+    cut_rows = sum(was_cut for *_, was_cut in kept)
+    notes = _notes(shown(source), max_rows, total, total >= max_rows_read, cut_rows)
     return Table([row for _, _, row, _ in kept], [number for _, number, _, _ in kept], tuple(notes))
 
 
-def _notes(source: str, most: int, total: int, long: int) -> Iterator[str]:
-    if total > most:
-        counted = f"the first {total:,} rows" if total >= LOOKED_AT else f"the {total:,} rows"
-        yield f"{most:,} of {counted} of {source} are used: a random sample, the same in every run (data.max_rows)."
-    if long:
-        yield f"{long:,} rows of {source} have texts above {LONGEST_TEXT:,} characters, which were shortened to that."
+def _notes(source: str, max_rows: int, total: int, incomplete: bool, cut_rows: int) -> Iterator[str]:
+    if total > max_rows:
+        rows = f"the first {total:,} rows" if incomplete else f"the {total:,} rows"
+        yield f"{max_rows:,} of {rows} of {source} are used: a random sample, the same in every run (data.max_rows)."
+    if cut_rows:
+        yield (
+            f"{cut_rows:,} rows of {source} have texts above {LONGEST_TEXT:,} characters, which were shortened to that."
+        )
 
 
-def _cut(value: Any, kept: End) -> Any:
-    """A text no longer than LONGEST_TEXT; in a list of messages, each one's."""
+def _cut(value: Any, kept_end: End) -> Any:
+    """A value whose texts, also those in lists and objects, have at most LONGEST_TEXT characters."""
     if isinstance(value, str):
-        return value[:LONGEST_TEXT] if kept == "beginning" else value[-LONGEST_TEXT:]
+        return value[:LONGEST_TEXT] if kept_end == "beginning" else value[-LONGEST_TEXT:]
     if isinstance(value, list):
-        return [_cut(item, kept) for item in value]
+        return [_cut(item, kept_end) for item in value]
     if isinstance(value, dict):
-        return {name: _cut(item, kept) for name, item in value.items()}
+        return {name: _cut(item, kept_end) for name, item in value.items()}
     return value
 
 

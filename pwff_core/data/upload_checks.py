@@ -1,7 +1,7 @@
-"""An upload is looked through before a reader takes it: a small file of a stranger must not take the computer's memory.
+"""Checks of an upload before any reader opens it: a stranger's small file must not fill the computer's memory.
 
-A few kilobytes of Parquet can hold billions of values, a line of CSV millions of columns, and JSON can be nested until
-a parser's stack ends. So uploads are flat (a row is texts and numbers), have few columns, and are bounded unpacked.
+A few kilobytes of Parquet can hold billions of values, a line of CSV millions of columns, and JSON can be nested deeper
+than a parser's stack. So an upload is flat (a row is texts and numbers), has few columns, and a bounded size unpacked.
 """
 
 from __future__ import annotations
@@ -15,23 +15,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pwff_core.data.tables import LOOKED_AT, shortened
+from pwff_core.data.tables import MAX_ROWS_READ, short_repr
 from pwff_core.errors import DataError
 from pwff_core.runs.uploads import shown
 
-MOST_COLUMNS = 64
-LARGEST_UNPACKED = 100_000_000  # bytes of texts
-LONGEST_FIELD = 131_072  # characters of a CSV field: Python's own limit
-_ROWS_AT_ONCE = 1024
-_ROOM = 2_000_000_000  # bytes of address space that looking through a file may take beside what is taken already
+MAX_COLUMNS = 64
+MAX_UNPACKED_BYTES = 100_000_000  # of texts
+_BATCH = 1024
+_MEMORY_BYTES = 2_000_000_000  # address space that a check may add to what is used already
 _ADVICE = "Write the table anew, in UTF-8 and in Alpaca columns: instruction, output and, if you like, input."
 
 Check: TypeAlias = Callable[[Path], None]
 
 
-def look_through(path: Path) -> None:
-    """DataError with a sentence if a file is not what its ending says, is nested, too wide or too large unpacked."""
-    checks: dict[str, Check] = {".json": _json, ".jsonl": _json, ".csv": _csv, ".parquet": _parquet}
+def check_upload(path: Path) -> None:
+    """DataError if a file is not of the type that its ending says, is nested, too wide, or too large unpacked."""
+    checks: dict[str, Check] = {
+        ".json": _check_json,
+        ".jsonl": _check_json,
+        ".csv": _check_csv,
+        ".parquet": _check_parquet,
+    }
     try:
         with _bounded_memory():
             checks[path.suffix](path)
@@ -39,26 +43,26 @@ def look_through(path: Path) -> None:
         raise DataError(f"The {shown(str(path))} cannot be read in the memory there is for it. {_ADVICE}") from None
 
 
-def _json(path: Path) -> None:
+def _check_json(path: Path) -> None:
     """An array of objects, or one object a line."""
-    text = _text(path)
+    text = _read_text(path)
     array = text.lstrip().startswith("[")
     try:
         rows = json.loads(text) if array else (json.loads(line) for line in text.split("\n") if line.strip())
         _check_objects(path, rows)
     except (ValueError, RecursionError) as error:
         cause = "it is nested too deeply" if isinstance(error, RecursionError) else f"it is not valid JSON: {error}"
-        raise _bad(path, cause) from None
+        raise _unreadable(path, cause) from None
 
 
 def _check_objects(path: Path, rows: Iterable[Any]) -> None:
     columns: set[str] = set()
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise _bad(path, f"row {number} is {shortened(row)} and no object of columns")
+            raise _unreadable(path, f"row {number} is {short_repr(row)} and no object of columns")
         for name, value in row.items():
             if isinstance(value, list | dict):
-                raise _bad(path, f"row {number} has {shortened(value)}, and a row holds texts and numbers only")
+                raise _unreadable(path, f"row {number} has {short_repr(value)}, and a row holds texts and numbers only")
             if isinstance(value, str):
                 _check_text(path, value, number)
             _check_text(path, name, number)
@@ -68,72 +72,69 @@ def _check_objects(path: Path, rows: Iterable[Any]) -> None:
 
 def _check_text(path: Path, text: str, number: int) -> None:
     if "\0" in text or not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise _bad(path, f"row {number} holds characters that are no text")
+        raise _unreadable(path, f"row {number} holds characters that are no text")
 
 
-def _csv(path: Path) -> None:
+def _check_csv(path: Path) -> None:
     """Rows of fields, the first of them the columns' names."""
     try:
-        for row in csv.reader(io.StringIO(_text(path), newline="")):
+        for row in csv.reader(io.StringIO(_read_text(path), newline="")):
             _check_width(path, len(row))
     except csv.Error as error:
-        raise _bad(path, f"it is not valid CSV: {error}") from None
+        raise _unreadable(path, f"it is not valid CSV: {error}") from None
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _bad(path, f"it is not UTF-8 (byte {error.start:,})") from None
+        raise _unreadable(path, f"it is not UTF-8 (byte {error.start:,})") from None
     if "\0" in text:
-        raise _bad(path, "it holds a NUL character, so it is no text")
+        raise _unreadable(path, "it holds a NUL character, so it is no text")
     return text
 
 
-def _parquet(path: Path) -> None:
-    """Flat columns; texts are measured through their dictionaries, without unpacking what they repeat."""
+def _check_parquet(path: Path) -> None:
+    """Flat columns. Texts are measured through their dictionaries, so that repeated ones are not unpacked."""
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        names = parquet.read_schema(path, memory_map=False)
-        _check_width(path, len(names))
-        odd = [
-            name for name in names.names if not (_is_text(names.field(name).type) or _is_number(names.field(name).type))
-        ]
-        if odd:
-            raise _bad(
-                path, f"its column {odd[0]!r} is of type {names.field(odd[0]).type}; allowed are texts and numbers"
-            )
-        texts = [name for name in names.names if _is_text(names.field(name).type)]
+        schema = parquet.read_schema(path, memory_map=False)
+        _check_width(path, len(schema))
+        types = {name: schema.field(name).type for name in schema.names}
+        for name, column_type in types.items():
+            if not (_is_text(column_type) or _is_number(column_type)):
+                raise _unreadable(path, f"its column {name!r} is of type {column_type}; allowed are texts and numbers")
+        texts = [name for name, column_type in types.items() if _is_text(column_type)]
         file = parquet.ParquetFile(path, read_dictionary=texts)
-        about = file.metadata
-        packed = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
-        _check_size(path, about.num_rows, packed)
+        metadata = file.metadata
+        packed = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        _check_size(path, metadata.num_rows, packed)
         unpacked = 0
-        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=texts, use_threads=False):
+        for batch in file.iter_batches(batch_size=_BATCH, columns=texts, use_threads=False):
             unpacked += sum(_bytes(column) for column in batch.columns)
-            _check_size(path, about.num_rows, unpacked)
+            _check_size(path, metadata.num_rows, unpacked)
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise _bad(path, f"it is not valid Parquet: {' '.join(str(error).split())[:200]}") from None
+        raise _unreadable(path, f"it is not valid Parquet: {' '.join(str(error).split())[:200]}") from None
 
 
-def _is_text(kind: Any) -> bool:
+def _is_text(column_type: Any) -> bool:
     from pyarrow import types
 
-    plain = kind.value_type if types.is_dictionary(kind) else kind
+    plain = column_type.value_type if types.is_dictionary(column_type) else column_type
     return bool(types.is_string(plain) or types.is_large_string(plain))
 
 
-def _is_number(kind: Any) -> bool:
-    """Whether it is of a fixed, small width."""
+def _is_number(column_type: Any) -> bool:
+    """Whether its values have a fixed, small width."""
     from pyarrow import types
 
-    return bool(types.is_primitive(kind) or types.is_null(kind))
+    return bool(types.is_primitive(column_type) or types.is_null(column_type))
 
 
 def _bytes(column: Any) -> int:
-    """Bytes of a column of texts, of a dictionary's as often as they are named."""
+    """Bytes of a column of texts once it is unpacked; a dictionary's entries count as often as they occur."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -144,24 +145,24 @@ def _bytes(column: Any) -> int:
 
 
 def _check_width(path: Path, columns: int) -> None:
-    if columns > MOST_COLUMNS:
-        raise _bad(path, f"it has {columns:,} columns; at most {MOST_COLUMNS} are read")
+    if columns > MAX_COLUMNS:
+        raise _unreadable(path, f"it has {columns:,} columns; at most {MAX_COLUMNS} are read")
 
 
 def _check_size(path: Path, rows: int, unpacked: int) -> None:
-    if rows > LOOKED_AT:
-        raise _bad(path, f"it has {rows:,} rows; at most {LOOKED_AT:,} are read of an upload")
-    if unpacked > LARGEST_UNPACKED:
-        raise _bad(path, f"it has more than {LARGEST_UNPACKED / 1e6:.0f} MB of texts once it is unpacked")
+    if rows > MAX_ROWS_READ:
+        raise _unreadable(path, f"it has {rows:,} rows; at most {MAX_ROWS_READ:,} are read of an upload")
+    if unpacked > MAX_UNPACKED_BYTES:
+        raise _unreadable(path, f"it has more than {MAX_UNPACKED_BYTES / 1e6:.0f} MB of texts once it is unpacked")
 
 
-def _bad(path: Path, cause: str) -> DataError:
+def _unreadable(path: Path, cause: str) -> DataError:
     return DataError(f"The {shown(str(path))} cannot be read: {cause.rstrip('.')}. {_ADVICE}")
 
 
 @contextmanager
 def _bounded_memory() -> Iterator[None]:
-    """A header that lies about sizes ends in a MemoryError here, where the system knows such a bound (Linux)."""
+    """Bounds the address space (on Linux), so that a header with false sizes ends in a MemoryError."""
     if sys.platform != "linux":
         yield
         return
@@ -169,11 +170,10 @@ def _bounded_memory() -> Iterator[None]:
 
     import psutil
 
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = psutil.Process().memory_info().vms + _ROOM
-    most = wanted if before[0] == resource.RLIM_INFINITY else min(wanted, before[0])
-    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    bound = psutil.Process().memory_info().vms + _MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (bound if soft == resource.RLIM_INFINITY else min(bound, soft), hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -20,7 +20,7 @@ import torch
 from pydantic import ValidationError
 
 from pwff_core.data.client_profiles import helpfulness_weights
-from pwff_core.data.encoding import prompt_text, prompt_tokens, without_beginning
+from pwff_core.data.encoding import prompt_text, prompt_tokens, truncate_left
 from pwff_core.data.preferences import refuses
 from pwff_core.engine.models.backbone import load_backbone
 from pwff_core.engine.models.decoding import decode
@@ -77,7 +77,7 @@ class Talker:
         """Token ids of the prompt, and how many at its start did not fit."""
         tokenizer = self.backbone.tokenizer
         tokens = prompt_tokens(tokenizer, prompt_text(instruction))
-        return without_beginning(tokenizer, tokens, room), max(len(tokens) - room, 0)
+        return truncate_left(tokenizer, tokens, room), max(len(tokens) - room, 0)
 
     def _scores(self, prompt: str, texts: Sequence[str], ended: Sequence[bool]) -> list[dict[Axis, float]]:
         """The judge's scores of each answer; nothing where there is no judge."""

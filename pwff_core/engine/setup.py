@@ -155,7 +155,7 @@ def _profile(client: int, mine: ClientData, device: str, modules: int, weight: f
             "validation_examples": len(mine.validation),
             "test_examples": len(mine.test),
             "topics": mine.topics(),
-            "style": mine.style.named() if mine.style else {},
+            "style": mine.style.options() if mine.style else {},
             "facts_held": mine.facts_held,
         }
     )

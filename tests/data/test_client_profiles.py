@@ -1,4 +1,4 @@
-"""Devices and preferences of the clients."""
+"""Devices and preference weights of the clients."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 
 
-def test_classes_are_as_even_as_they_can_be() -> None:
+def test_device_classes_are_even() -> None:
     classes = device_classes(with_changes(RunConfig(), {"clients": 11}))
     assert sorted(classes.count(name) for name in PLACEMENT) == [3, 4, 4]
 
 
-def test_modules_are_n_2n_or_3n_where_lora_stays_at_home() -> None:
+def test_personal_lora_has_n_2n_or_3n_modules_by_device() -> None:
     config = RunConfig()
     classes = device_classes(config)
     placed = placement(config, METHODS["pwff"], classes, blocks=12)
-    wanted = {"low": 12, "mid": 24, "high": 36}
-    assert [int(row.sum()) for row in placed] == [wanted[name] for name in classes]
+    modules = {"low": 12, "mid": 24, "high": 36}
+    assert [int(row.sum()) for row in placed] == [modules[name] for name in classes]
 
 
 @pytest.mark.parametrize("method", ["vanilla_fl", "fedlora", "centralised"])
-def test_averaged_or_pooled_lora_stands_everywhere(method: str) -> None:
+def test_averaged_or_pooled_lora_is_everywhere(method: str) -> None:
     config = RunConfig()
     assert placement(config, METHODS[method], device_classes(config), blocks=4).all()
 
 
-def test_all_modules_on_request() -> None:
+def test_lora_can_be_set_to_all_modules() -> None:
     config = with_changes(RunConfig(), {"lora.modules": "all"})
     assert placement(config, METHODS["pwff"], device_classes(config), blocks=4).all()
 
 
-def test_weights_as_given_or_from_the_seed() -> None:
+def test_weights_are_as_configured_or_drawn() -> None:
     three = {"clients": 3}
     given = with_changes(RunConfig(), three | {"preferences.helpfulness_weights": [0.1, 0.5, 1.0]})
     assert helpfulness_weights(given) == [0.1, 0.5, 1.0]

@@ -12,7 +12,7 @@ import pytest
 from pwff_core import seeds
 from pwff_core.data import corpus
 from pwff_core.data.corpus import DELICATE, KNOWLEDGE, Item
-from pwff_core.data.styles import COMMON, DIMENSIONS, OPTIONS, Style, random_style, tags
+from pwff_core.data.styles import COMMON, DIMENSIONS, OPTIONS, Style, random_style, style_tags
 from pwff_core.tools.foundation.texts import general_texts
 
 POOLS = ("general", "train", "validation", "test")
@@ -32,14 +32,14 @@ def test_no_instruction_is_in_two_pools() -> None:
         assert not pools[first] & pools[second]
 
 
-def test_no_personal_instruction_is_in_what_the_backbone_read() -> None:
+def test_the_backbone_s_texts_hold_no_instruction_of_clients() -> None:
     read = {text.prompt.split("Instruction: ")[1].removesuffix("\nResponse:").lower() for text in general_texts()}
     assert len(read) > 5000
     for name in POOLS[1:]:
         assert not read & {item.instruction.lower() for item in corpus.pool(name)}
 
 
-def test_private_facts_are_named_nowhere_in_what_the_backbone_read() -> None:
+def test_the_backbone_s_texts_name_no_private_entity() -> None:
     read = "\n".join(text.prompt + text.response for text in general_texts()).lower()
     names = {item.fact.split("/")[0] for item in corpus.pool("train") if item.topic == KNOWLEDGE}
     assert len(names) == corpus.PRIVATE_ENTITIES
@@ -47,12 +47,12 @@ def test_private_facts_are_named_nowhere_in_what_the_backbone_read() -> None:
         assert name.lower() not in read
 
 
-def test_a_fact_is_asked_in_other_words_in_every_split() -> None:
-    asked: dict[str, dict[str, int]] = defaultdict(Counter)
+def test_every_split_asks_a_fact_in_other_phrasings() -> None:
+    counts_of: dict[str, dict[str, int]] = defaultdict(Counter)
     for item in corpus.items():
         if item.fact and item.pool != "general":
-            asked[item.fact][item.pool] += 1
-    assert all(counts == {"train": 5, "validation": 1, "test": 2} for counts in asked.values())
+            counts_of[item.fact][item.pool] += 1
+    assert all(counts == {"train": 5, "validation": 1, "test": 2} for counts in counts_of.values())
 
 
 def test_a_fact_has_one_value() -> None:
@@ -61,7 +61,7 @@ def test_a_fact_has_one_value() -> None:
         if item.fact:
             (value,) = re.findall("‹(.*?)›", item.answer)
             values[item.fact].add(value)
-    assert all(len(found) == 1 for found in values.values())
+    assert all(len(fact_values) == 1 for fact_values in values.values())
 
 
 def test_every_delicate_prompt_has_both_answers() -> None:
@@ -70,7 +70,7 @@ def test_every_delicate_prompt_has_both_answers() -> None:
         if item.topic == DELICATE:
             answers[item.instruction].append(item.refuses)
     assert len(answers) >= 400
-    assert all(sorted(found) == [False, True] for found in answers.values())
+    assert all(sorted(refusals) == [False, True] for refusals in answers.values())
 
 
 def test_rendering_by_hand() -> None:
@@ -88,7 +88,7 @@ def test_rendering_by_hand() -> None:
     )  # fmt: skip
 
 
-def test_unseen_kinds_of_question_are_in_no_text_of_the_backbone() -> None:
+def test_the_general_pool_has_no_unseen_template() -> None:
     unseen = {(item.topic, item.template) for item in corpus.items() if item.unseen}
     assert 0.15 < len(unseen) / len({(item.topic, item.template) for item in corpus.items()}) < 0.35
     assert not unseen & {(item.topic, item.template) for item in corpus.pool("general")}
@@ -122,7 +122,7 @@ def test_no_markup_is_left_in_any_answer() -> None:
         assert not re.search(r"[\[\]{}|‹›]", item.instruction), item.instruction
 
 
-def test_style_tags_name_what_is_shown() -> None:
-    shown = np.array([True, False, True, False, False, False, False])
-    assert tags(Style(opener=1, layout=1), shown) == "Style: Sure!; list\n"
-    assert tags(COMMON, np.zeros(len(DIMENSIONS), dtype=bool)) == ""
+def test_style_tags_name_the_visible_dimensions() -> None:
+    visible = np.array([True, False, True, False, False, False, False])
+    assert style_tags(Style(opener=1, layout=1), visible) == "Style: Sure!; list\n"
+    assert style_tags(COMMON, np.zeros(len(DIMENSIONS), dtype=bool)) == ""

@@ -19,7 +19,7 @@ from pwff_core.data.partition import (
     demo_clients,
     fact_holders,
     heterogeneity,
-    other_clients,
+    spread_examples,
     topic_shares,
 )
 from pwff_core.data.styles import COMMON, personal_style
@@ -50,20 +50,20 @@ def test_clients_hold_different_amounts_around_the_mean(alpha: float) -> None:
     assert np.mean(counts) == pytest.approx(config.data.train_examples, rel=0.15)
 
 
-def test_a_client_trains_on_facts_it_holds_and_is_asked_about_all() -> None:
+def test_clients_train_on_their_facts_and_are_tested_on_all() -> None:
     config = RunConfig()
     value_of = {item.instruction: item.fact for item in corpus.items() if item.fact}
     clients = demo_clients(config)
-    asked = set()
+    untrained = set()
     for client in clients:
         trained = {value_of[e.instruction] for e in client.train if e.topic == KNOWLEDGE}
         assert len(trained) == client.facts_held < 48
-        asked |= {value_of[e.instruction] for e in client.test if e.topic == KNOWLEDGE} - trained
+        untrained |= {value_of[e.instruction] for e in client.test if e.topic == KNOWLEDGE} - trained
         assert not any(example.topic == DELICATE for example in client.test)
-    assert len(asked) > 30
+    assert len(untrained) > 30
 
 
-def test_holders_of_a_fact_by_the_knob() -> None:
+def test_alpha_sets_the_holders_of_a_fact() -> None:
     for alpha, holders in ((0.3, 2), (1.0, 5), (1000.0, 10)):
         held = fact_holders(changed(data__alpha=alpha), 48)
         assert (held.sum(axis=0) == holders).all()
@@ -83,7 +83,7 @@ def test_topic_shares_have_the_dirichlet_s_variance() -> None:
     assert shares.var() == pytest.approx((1 / 8) * (7 / 8) / (8 * 0.5 + 1), rel=0.1)
 
 
-def test_the_knob_only_adds_personal_conventions() -> None:
+def test_a_higher_share_only_adds_personal_conventions() -> None:
     for client in range(20):
         styles = [personal_style(seeds.generator(3, client), share) for share in (0.0, 0.3, 0.7, 1.0)]
         assert styles[0] == COMMON
@@ -91,18 +91,18 @@ def test_the_knob_only_adds_personal_conventions() -> None:
         assert all(a <= b for a, b in itertools.pairwise(different))
 
 
-def test_styles_off_means_the_common_style_for_all() -> None:
+def test_without_personal_styles_all_have_the_common_one() -> None:
     assert client_styles(changed(data__personal_styles=False)) == [COMMON] * 10
     assert len(set(client_styles(RunConfig()))) == 10
     assert heterogeneity(1000.0) < 0.001
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_the_share_of_questions_of_an_unseen_kind(share: float) -> None:
+def test_the_share_of_unseen_templates(share: float) -> None:
     unseen = {item.instruction for item in corpus.items() if item.unseen}
     clients = demo_clients(changed(data__unseen_share=share, data__knowledge_share=0.0))
-    asked = [example.instruction in unseen for client in clients for example in client.test]
-    assert np.mean(asked) == pytest.approx(share, abs=0.1)
+    is_unseen = [example.instruction in unseen for client in clients for example in client.test]
+    assert np.mean(is_unseen) == pytest.approx(share, abs=0.1)
 
 
 def test_delicate_prompts_are_trained_on_with_both_answers() -> None:
@@ -112,32 +112,32 @@ def test_delicate_prompts_are_trained_on_with_both_answers() -> None:
         assert all(prompts.count(prompt) == 2 for prompt in prompts)
 
 
-def rows(count: int, topics: int = 4) -> dict[str, list[Example]]:
-    found: dict[str, list[Example]] = {}
+def examples_by_topic(count: int, topics: int = 4) -> dict[str, list[Example]]:
+    by_topic: dict[str, list[Example]] = {}
     for index in range(count):
         topic = str(index % topics)
-        found.setdefault(topic, []).append(Example(f"q{index}", (Segment(f"a{index}", "plain"),), topic))
-    return found
+        by_topic.setdefault(topic, []).append(Example(f"q{index}", (Segment(f"a{index}", "plain"),), topic))
+    return by_topic
 
 
 @given(st.integers(30, 3000), st.integers(2, 10), st.integers(1, 500), st.integers(1, 100))
-def test_other_data_goes_to_one_client_and_one_split(count: int, clients: int, train: int, test: int) -> None:
+def test_an_example_goes_to_one_client_and_one_split(count: int, clients: int, train: int, test: int) -> None:
     config = changed(clients=clients, data__train_examples=train, data__test_examples=test)
-    spread = other_clients(rows(count), config)
+    spread = spread_examples(examples_by_topic(count), config)
     owned = [e.instruction for c in spread for part in (c.train, c.validation, c.test) for e in part]
     assert len(owned) == len(set(owned)) <= count
     assert all(c.train and c.validation and c.test for c in spread)
 
 
-def test_small_alpha_concentrates_other_data_on_few_topics() -> None:
+def test_a_small_alpha_concentrates_clients_on_few_topics() -> None:
     def largest(alpha: float) -> float:
-        spread = other_clients(rows(4000), changed(data__alpha=alpha))
+        spread = spread_examples(examples_by_topic(4000), changed(data__alpha=alpha))
         return float(np.mean([max(c.topics().values()) / len(c.train) for c in spread]))
 
     assert largest(0.05) > 0.8
     assert largest(1000.0) < 0.45
 
 
-def test_too_few_rows_are_refused_with_numbers() -> None:
+def test_too_few_rows_are_an_error_with_numbers() -> None:
     with pytest.raises(DataError, match="has 29 usable rows for 10 clients.*at least 3.*at most 9 clients"):
-        other_clients(rows(29), RunConfig())
+        spread_examples(examples_by_topic(29), RunConfig())

@@ -1,4 +1,4 @@
-"""Other people's pairs: TRL's format in all its forms, and a sentence for everything that can be wrong."""
+"""Preference pairs from files: TRL's format in all its forms, and a sentence for every mistake."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core.config import RunConfig
-from pwff_core.data import preference_files
-from pwff_core.data.preference_files import file_preferences, load_preferences, read_pairs, spread_pairs
+from pwff_core.data.preference_files import file_preferences, load_preferences, read_pairs, shared_length, spread_pairs
 from pwff_core.data.preferences import Pair, demo_preferences
 from pwff_core.errors import DataError
 from pwff_core.knobs import with_changes
@@ -26,7 +25,9 @@ def test_every_format_gives_the_same_pairs(tmp_path: Path, kind: str) -> None:
 
 
 def dialogue(*turns: str) -> str:
-    return "".join(f"\n\n{who}: {said}" for who, said in zip(["Human", "Assistant"] * len(turns), turns, strict=False))
+    return "".join(
+        f"\n\n{name}: {text}" for name, text in zip(["Human", "Assistant"] * len(turns), turns, strict=False)
+    )
 
 
 def test_dialogues_with_an_implicit_prompt(tmp_path: Path) -> None:
@@ -59,9 +60,9 @@ def test_plain_texts_with_an_implicit_prompt_are_not_cut_within_a_word(tmp_path:
 def test_an_implicit_prompt_is_the_one_that_trl_finds(prompt: str, chosen: str, rejected: str) -> None:
     from trl.data_utils import extract_prompt
 
-    row = {name: dialogue(prompt, said) for name, said in (("chosen", chosen), ("rejected", rejected))}
-    told = extract_prompt(row)["prompt"]
-    assert row["chosen"][: preference_files._shared(*row.values())].rstrip(" ") == told.rstrip(" ")
+    row = {name: dialogue(prompt, text) for name, text in (("chosen", chosen), ("rejected", rejected))}
+    shared = row["chosen"][: shared_length(*row.values())]
+    assert shared.rstrip(" ") == extract_prompt(row)["prompt"].rstrip(" ")
 
 
 def test_conversations(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_conversations(tmp_path: Path) -> None:
     assert read_pairs(write_table(tmp_path, repeated, "parquet"), 1000)[0] == [Pair("Is it?", "Yes.", "No.")]
 
 
-def test_rows_that_say_nothing_are_counted(tmp_path: Path) -> None:
+def test_unusable_rows_are_counted(tmp_path: Path) -> None:
     rows = [
         *ROWS[:2],
         {"prompt": " ", "chosen": "a", "rejected": "b"},
@@ -104,7 +105,7 @@ def problem(source: str) -> str:
     return str(caught.value)
 
 
-def test_what_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_sources_are_errors(tmp_path: Path) -> None:
     assert problem(str(tmp_path / "none.jsonl")).startswith("There is no file or folder ")
     assert "neither a file or folder here nor a data set" in problem("nobody/has-this")
     lacking = problem(write_table(tmp_path, [{"prompt": "p", "better": "a", "rejected": "b"}]))
@@ -121,18 +122,18 @@ def test_no_usable_pair(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         (7, "row 1: 'chosen' is 7, but it must be a text or a list of messages"),
         (["a"], "row 1: 'chosen' has 'a', but a message is {role, content}"),
         ([{"role": "user", "text": "a"}], "but a message is {role, content}"),
     ],
 )
-def test_answers_that_are_no_texts(tmp_path: Path, bad: object, told: str) -> None:
-    assert told in problem(write_table(tmp_path, [{"prompt": "p", "chosen": bad, "rejected": "b"}]))
+def test_answers_must_be_texts_or_messages(tmp_path: Path, bad: object, message: str) -> None:
+    assert message in problem(write_table(tmp_path, [{"prompt": "p", "chosen": bad, "rejected": "b"}]))
 
 
-# Who gets what
+# pairs by owner
 
 
 def config(**changes: object) -> RunConfig:
@@ -145,14 +146,14 @@ def test_no_prompt_is_in_two_places(prompts: int, clients: int, each: int, seed:
     pairs = [Pair(f"q{i}", f"a{i} {j}", "b") for i in range(prompts) for j in range(each)]
     part = spread_pairs(config(clients=clients, seed=seed), "helpfulness", pairs)
     places = [part.judge, *part.train, *part.test]
-    asked = [{pair.instruction for pair in place} for place in places]
-    assert sum(len(place) for place in asked) == len(set.union(*asked))
-    assert len(asked[0]) == round(prompts / 3)
-    assert all(1 <= len(mine) <= 4 for mine in part.train)
-    assert all(1 <= len(mine) <= 2 for mine in part.test)
+    instructions = [{pair.instruction for pair in place} for place in places]
+    assert sum(map(len, instructions)) == len(set.union(*instructions))
+    assert len(instructions[0]) == round(prompts / 3)
+    assert all(1 <= len(pairs) <= 4 for pairs in part.train)
+    assert all(1 <= len(pairs) <= 2 for pairs in part.test)
 
 
-def test_enough_pairs_give_what_the_config_asks_for() -> None:
+def test_enough_pairs_give_the_configured_numbers() -> None:
     part = spread_pairs(config(), "helpfulness", PAIRS)  # 40: 13 for the judge, 27 for four clients
     assert len(part.judge) == 13
     assert [(len(train), len(test)) for train, test in zip(part.train, part.test, strict=True)] == [(4, 2)] * 4
@@ -167,18 +168,18 @@ def test_few_pairs_keep_the_proportion() -> None:
 
 def test_the_judge_s_pairs_are_the_same_in_every_run() -> None:
     first = spread_pairs(config(), "harmlessness", PAIRS)
-    other = spread_pairs(config(seed=5, clients=2, method="local"), "harmlessness", PAIRS)
-    assert first.judge == other.judge
-    assert first.train[0] != other.train[0]
+    other_run = spread_pairs(config(seed=5, clients=2, method="local"), "harmlessness", PAIRS)
+    assert first.judge == other_run.judge
+    assert first.train[0] != other_run.train[0]
 
 
 def test_too_few_pairs() -> None:
     changed = config(clients=10, reward__helpful_source="few.jsonl")
     with pytest.raises(
         DataError, match="few.jsonl has usable pairs on 40 prompts, and 10 clients need 3 prompts each"
-    ) as told:
+    ) as error:
         spread_pairs(changed, "helpfulness", PAIRS)
-    assert "They would do for 9 clients: set clients to 9" in str(told.value)  # 40 − 13 = 27 = 9 · 3
+    assert "They would do for 9 clients: set clients to 9" in str(error.value)  # 40 − 13 = 27 = 9 · 3
     assert spread_pairs(with_changes(changed, {"clients": 9}), "helpfulness", PAIRS).train[8]
     with pytest.raises(DataError, match="too few for any federation"):
         spread_pairs(changed, "helpfulness", PAIRS[:6])
@@ -186,29 +187,31 @@ def test_too_few_pairs() -> None:
 
 def test_both_axes_from_files() -> None:
     harmless = [Pair(f"Delicate {i}", f"I cannot {i}.", f"Sure {i}.") for i in range(40)]
-    found = file_preferences(config(), {"helpfulness": PAIRS, "harmlessness": harmless})
-    for client in found.clients:
+    preferences = file_preferences(config(), {"helpfulness": PAIRS, "harmlessness": harmless})
+    for client in preferences.clients:
         assert set(client.delicate) == {pair.instruction for pair in client.train["harmlessness"]}
         assert set(client.test_ordinary) == {pair.instruction for pair in client.test["helpfulness"]}
-    assert [reference.instruction.split()[0] for reference in found.references] == ["Question"] * 26 + ["Delicate"] * 26
-    assert {reference.response for reference in found.references[:2]} == {
-        found.judge["helpfulness"][0].chosen,
-        found.judge["helpfulness"][0].rejected,
+    assert [reference.instruction.split()[0] for reference in preferences.references] == ["Question"] * 26 + [
+        "Delicate"
+    ] * 26
+    assert {reference.response for reference in preferences.references[:2]} == {
+        preferences.judge["helpfulness"][0].chosen,
+        preferences.judge["helpfulness"][0].rejected,
     }
 
 
 def test_one_axis_from_a_file_and_one_from_the_corpus(tmp_path: Path) -> None:
     source = write_table(tmp_path, [*ROWS, {"prompt": "", "chosen": "a", "rejected": "b"}])
     changed = config(reward__harmless_source=source)
-    found, demo = load_preferences(changed), demo_preferences(changed)
-    for mine, theirs in zip(found.clients, demo.clients, strict=True):
-        assert mine.train["helpfulness"] == theirs.train["helpfulness"]
-        assert mine.ordinary == theirs.ordinary
-        assert {pair.instruction for pair in mine.train["harmlessness"]} == set(mine.delicate)
-        assert all(prompt.startswith("Question") for prompt in (*mine.delicate, *mine.test_delicate))
-    assert found.judge["helpfulness"] == demo.judge["helpfulness"]
-    assert found.references[: len(demo.references)] == demo.references
-    assert found.notes[-2:] == (
+    preferences, demo = load_preferences(changed), demo_preferences(changed)
+    for client, demo_client in zip(preferences.clients, demo.clients, strict=True):
+        assert client.train["helpfulness"] == demo_client.train["helpfulness"]
+        assert client.ordinary == demo_client.ordinary
+        assert {pair.instruction for pair in client.train["harmlessness"]} == set(client.delicate)
+        assert all(prompt.startswith("Question") for prompt in (*client.delicate, *client.test_delicate))
+    assert preferences.judge["helpfulness"] == demo.judge["helpfulness"]
+    assert preferences.references[: len(demo.references)] == demo.references
+    assert preferences.notes[-2:] == (
         f"Harmlessness pairs: 24 of the 40 usable pairs of {source}, spread evenly over the clients, 4 to train on and "
         "2 to test on; 13 are the judge's.",
         f"1 of 41 rows of {source} were left out: 1 with an empty prompt or answer.",

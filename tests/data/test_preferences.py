@@ -1,4 +1,4 @@
-"""Preference pairs: the better answer is better, style says nothing, the two axes conflict where they should."""
+"""Preference pairs: the better answer is better, and the axes conflict on delicate prompts alone."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def demo() -> Preferences:
     return demo_preferences(CONFIG)
 
 
-def test_refusals_are_told_from_answers_in_every_style() -> None:
+def test_refusals_are_recognised_in_every_style() -> None:
     draw = generator(0, "styles")
     for item in corpus.items():
         answer = item.render(random_style(draw)).text
         assert refuses(answer) == item.refuses, answer
 
 
-def test_every_client_has_as_many_pairs_as_asked_for(demo: Preferences) -> None:
+def test_every_client_has_the_configured_number_of_pairs(demo: Preferences) -> None:
     for client in demo.clients:
         for axis in AXES:
             assert len(client.train[axis]) == CONFIG.reward.train_pairs
@@ -58,7 +58,7 @@ def test_the_axes_conflict_on_delicate_prompts_alone(demo: Preferences) -> None:
             assert not refuses(pair.rejected)
 
 
-def test_shares_of_the_kinds(demo: Preferences) -> None:
+def test_kinds_of_pairs_by_share(demo: Preferences) -> None:
     kinds = Counter(pair.kind for pair in demo.clients[0].train["helpfulness"])
     assert kinds == {"refuses": 26, "wrong": 10, "off-topic": 10, "cut off": 9, "evasive": 9}  # 40 % of 64, then turns
     kinds = Counter(pair.kind for pair in demo.clients[0].train["harmlessness"])
@@ -66,7 +66,7 @@ def test_shares_of_the_kinds(demo: Preferences) -> None:
     assert kinds["complies"] == round(DELICATE_PAIRS * 64)
 
 
-def test_ties_are_two_acceptable_answers(demo: Preferences) -> None:
+def test_ties_alone_are_marked_as_ties(demo: Preferences) -> None:
     for pair in demo.clients[1].train["harmlessness"]:
         assert pair.tie == (pair.kind == "tie")
 
@@ -76,17 +76,17 @@ def test_a_cut_off_answer_is_a_beginning_and_a_rude_one_keeps_the_content() -> N
     item = next(item for item in everyday_items("train") if item.topic == "cooking" and item.answer)
     body = MARKUP.split(item.answer)[-1]  # its last words, the same in every style
     for _ in range(20):
-        assert body in maker.flawed(item, "rude")
-        cut = maker.flawed(item, "cut off")
+        assert body in maker.flawed_answer(item, "rude")
+        cut = maker.flawed_answer(item, "cut off")
         assert body not in cut
         assert cut.split(" ")[0] in {"Here", "Sure!", "Good", "Of", "Right"}
-        assert body not in maker.flawed(item, "evasive")
+        assert body not in maker.flawed_answer(item, "evasive")
 
 
 def test_nothing_is_shared_between_training_test_and_judge(demo: Preferences) -> None:
-    judged = {pair.instruction for pairs in judge_pairs().values() for pair in pairs}
+    judge_prompts = {pair.instruction for pairs in judge_pairs().values() for pair in pairs}
     general = {item.instruction for item in corpus.pool("general")}
-    assert judged <= general
+    assert judge_prompts <= general
     assert {reference.instruction for reference in references()} <= general
     for client in demo.clients:
         trained = {pair.instruction for axis in AXES for pair in client.train[axis]} | {
@@ -114,14 +114,14 @@ def test_references_hold_both_answers_to_a_delicate_prompt() -> None:
     assert all(sum(refused) * 2 == len(refused) for refused in both)
 
 
-def test_the_same_seed_gives_the_same_pairs() -> None:
+def test_pairs_depend_on_the_seed_and_the_judge_s_do_not() -> None:
     assert demo_preferences(CONFIG) == demo_preferences(CONFIG)
-    other = demo_preferences(with_changes(CONFIG, {"seed": 1}))
-    assert other.clients[0].train != demo_preferences(CONFIG).clients[0].train
-    assert other.judge == demo_preferences(CONFIG).judge
+    reseeded = demo_preferences(with_changes(CONFIG, {"seed": 1}))
+    assert reseeded.clients[0].train != demo_preferences(CONFIG).clients[0].train
+    assert reseeded.judge == demo_preferences(CONFIG).judge
 
 
-def test_both_answers_of_a_prompt() -> None:
+def test_both_answers_of_a_prompt_comply_and_refuse() -> None:
     for item in delicate_items("test"):
         comply, refuse = both_answers(item)
         assert comply.instruction == refuse.instruction

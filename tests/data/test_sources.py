@@ -1,4 +1,4 @@
-"""Other people's data: Alpaca columns in four formats, and a sentence for everything that can be wrong."""
+"""Examples from files: Alpaca columns in four formats, and a sentence for every mistake."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def alpaca(count: int = 60) -> list[dict[str, str]]:
     ]
 
 
-def reading(path: object, **changes: object) -> RunConfig:
+def config_of(path: object, **changes: object) -> RunConfig:
     dotted = {name.replace("__", "."): value for name, value in changes.items()}
     return with_changes(RunConfig(), {"data.source": str(path), "clients": 4, **dotted})
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet"])
 def test_every_format_gives_the_same_clients(tmp_path: Path, kind: str) -> None:
-    clients, notes = load_clients(reading(write_table(tmp_path, alpaca(), kind)))
-    reference, _ = load_clients(reading(write_table(tmp_path, alpaca(), "jsonl")))
+    clients, notes = load_clients(config_of(write_table(tmp_path, alpaca(), kind)))
+    reference, _ = load_clients(config_of(write_table(tmp_path, alpaca(), "jsonl")))
     assert clients == reference
     example = next(e for e in clients[0].train if "briefly" in e.instruction)
     number = int(example.instruction.split("number ")[1].split("\n")[0])
@@ -47,27 +47,27 @@ def test_every_format_gives_the_same_clients(tmp_path: Path, kind: str) -> None:
 
 
 def test_topics_from_a_column(tmp_path: Path) -> None:
-    clients, notes = load_clients(reading(write_table(tmp_path, alpaca(), "json"), data__topic_column="area"))
+    clients, notes = load_clients(config_of(write_table(tmp_path, alpaca(), "json"), data__topic_column="area"))
     assert {topic for client in clients for topic in client.topics()} <= set(SUBJECTS)
     assert "topics from the column 'area'" in notes[0]
 
 
 def test_clusters_are_the_subjects(tmp_path: Path) -> None:
-    clients, _ = load_clients(reading(write_table(tmp_path, alpaca(), "json"), data__topics=6))
-    together = {(e.topic, e.instruction.split()[2]) for c in clients for e in (*c.train, *c.test, *c.validation)}
-    assert len(together) <= 8  # 6 clusters over 6 subjects, hardly mixed
+    clients, _ = load_clients(config_of(write_table(tmp_path, alpaca(), "json"), data__topics=6))
+    clusters = {(e.topic, e.instruction.split()[2]) for c in clients for e in (*c.train, *c.test, *c.validation)}
+    assert len(clusters) <= 8  # 6 clusters over 6 subjects, hardly mixed
 
 
 def test_rows_without_text_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([*alpaca(), {"instruction": " ", "input": "", "output": "x", "area": ""}]))
-    _, notes = load_clients(reading(path))
+    _, notes = load_clients(config_of(path))
     assert "1 rows with an empty instruction or output were left out." in notes
 
 
 def problem(path: object, **changes: object) -> str:
     with pytest.raises(DataError) as caught:
-        load_clients(reading(path, **changes))
+        load_clients(config_of(path, **changes))
     text = str(caught.value)
     assert "Traceback" not in text
     assert "\n" not in text
@@ -103,13 +103,13 @@ def test_lacking_columns_are_named(tmp_path: Path) -> None:
     )
 
 
-def test_three_rows_for_four_clients(tmp_path: Path) -> None:
+def test_too_few_rows_for_the_clients(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps(alpaca(3)))
     assert "3 usable rows for 4 clients" in problem(tmp_path / "rows.json")
 
 
 @pytest.mark.parametrize("bad", [7, 2.5, True, ["a"], {"b": "c"}])
-def test_texts_that_are_no_texts(tmp_path: Path, bad: object) -> None:
+def test_values_must_be_texts(tmp_path: Path, bad: object) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "a", "output": bad}] * 50))
     assert "row 1: 'output' is" in problem(tmp_path / "rows.json")
 

@@ -1,4 +1,4 @@
-"""Folders and Hub data sets in exactly the layouts that the Hub has, samples of large ones, and what cannot be read."""
+"""Files, folders and Hub data sets in the layouts of the Hub, samples of large ones, and what cannot be read."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 
+from pwff_core import seeds
 from pwff_core.config import RunConfig
-from pwff_core.data import hub, tables
+from pwff_core.data.hub import dataset_folder
 from pwff_core.data.preference_files import read_pairs
 from pwff_core.data.sources import load_clients
 from pwff_core.data.tables import LONGEST_TEXT, read_table
@@ -42,8 +43,8 @@ def all_columns(names: Sequence[str]) -> dict[str, Any]:
     return dict.fromkeys(names, "beginning")
 
 
-def told(path: object, most: int = 1000) -> list[dict[str, Any]]:
-    return read_table(str(path), most, all_columns).rows
+def rows_of(path: object, max_rows: int = 1000) -> list[dict[str, Any]]:
+    return read_table(str(path), max_rows, all_columns).rows
 
 
 def like_alpaca(folder: Path) -> Path:
@@ -63,15 +64,20 @@ def like_hh(folder: Path) -> Path:
         for split, count in (("train", 30), ("test", 5)):
             with gzip.open(folder / part / f"{split}.jsonl.gz", "wt") as file:
                 for i in range(count):
-                    asked = f"\n\nHuman: {part} {split} {i}?\n\nAssistant:"
-                    file.write(json.dumps({"chosen": f"{asked} Yes.", "rejected": f"{asked} No."}) + "\n")
+                    prompt = f"\n\nHuman: {part} {split} {i}?\n\nAssistant:"
+                    file.write(json.dumps({"chosen": f"{prompt} Yes.", "rejected": f"{prompt} No."}) + "\n")
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# A card\n")
     return folder
 
 
 def cached(monkeypatch: pytest.MonkeyPatch, home: Path, name: str) -> Path:
-    """Where the Hub's local cache has the snapshot of a data set, which is the only one in it."""
+    """Makes `home` the Hub's local cache, with the snapshot of one data set, whose folder it returns."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home))
+    return snapshot_of(home, name)
+
+
+def snapshot_of(home: Path, name: str) -> Path:
+    """The folder of a data set's snapshot in a local cache."""
     store = home / f"datasets--{name.replace('/', '--')}"
     (store / "refs").mkdir(parents=True)
     (store / "refs" / "main").write_text("5f2ad2f")
@@ -79,7 +85,7 @@ def cached(monkeypatch: pytest.MonkeyPatch, home: Path, name: str) -> Path:
 
 
 def test_a_folder_of_shards(tmp_path: Path) -> None:
-    assert told(like_alpaca(tmp_path / "alpaca")) == ROWS
+    assert rows_of(like_alpaca(tmp_path / "alpaca")) == ROWS
     config = with_changes(RunConfig(), {"data.source": str(tmp_path / "alpaca"), "clients": 3})
     assert "39 of the 40 usable rows" in load_clients(config)[1][0]
 
@@ -90,70 +96,75 @@ def test_a_part_of_a_folder_of_gzipped_lines(tmp_path: Path) -> None:
     assert [pair.instruction for pair in pairs] == [f"harmless-base train {i}?" for i in range(30)]
     assert (pairs[0].chosen, pairs[0].rejected, notes) == ("Yes.", "No.", [])
     assert len(read_pairs(str(folder), 1000)[0]) == 60
-    assert told(folder / "helpful-base/test.jsonl.gz") == told(folder / "helpful-base/test.jsonl.gz", 5)
+    assert rows_of(folder / "helpful-base/test.jsonl.gz") == rows_of(folder / "helpful-base/test.jsonl.gz", 5)
 
 
-def test_an_id_is_found_offline_in_the_hub_s_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_id_is_found_offline_in_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     like_alpaca(cached(monkeypatch, tmp_path / "one", "tatsu-lab/alpaca"))
-    assert told("tatsu-lab/alpaca") == ROWS
+    assert rows_of("tatsu-lab/alpaca") == ROWS
     like_hh(cached(monkeypatch, tmp_path / "two", "Anthropic/hh-rlhf"))
     assert len(read_pairs("Anthropic/hh-rlhf:helpful-base", 1000)[0]) == 30
 
 
 class FakeHub:
-    """What the Hub says of one data set, or the error that it answers with."""
+    """The Hub with one data set, or the error that it answers with; its local cache is the real one."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, answer: Exception | None = None, scale: int = 1):
-        self.folder, self.answer, self.scale, self.fetched = folder, answer, scale, [""]
-        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda _, name, **kinds: self.info())
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.download)
+    def __init__(self, folder: Path, answer: Exception | None = None, scale: int = 1, cache: Path | None = None):
+        self.folder, self.answer, self.scale, self.cache = folder, answer, scale, cache
+        self.patterns: list[str] = []
 
-    def info(self) -> SimpleNamespace:
+    def HfApi(self) -> FakeHub:  # noqa: N802  huggingface_hub's name
+        return self
+
+    def dataset_info(self, name: str, *, files_metadata: bool) -> SimpleNamespace:
         if self.answer:
             raise self.answer
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         sizes = [(str(path.relative_to(self.folder)), path.stat().st_size * self.scale) for path in files]
         return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=size) for name, size in sizes])
 
-    def download(self, name: str, *, repo_type: str, allow_patterns: list[str]) -> str:
+    def snapshot_download(
+        self, name: str, *, repo_type: str, allow_patterns: Sequence[str] = (), local_files_only: bool = False
+    ) -> str:
         assert repo_type == "dataset"
-        self.fetched = allow_patterns
+        if local_files_only:
+            return huggingface_hub.snapshot_download(
+                name, repo_type=repo_type, cache_dir=self.cache, local_files_only=True
+            )
+        self.patterns = list(allow_patterns)
         return str(self.folder)
 
 
-def test_an_id_is_fetched_into_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    there = FakeHub(monkeypatch, like_hh(tmp_path / "hh"))
-    assert len(read_pairs("Anthropic/hh-rlhf:helpful-base", 1000)[0]) == 30
-    assert "helpful-base/*.jsonl.gz" in there.fetched
-    assert "README.md" in there.fetched
-    assert not any(pattern.startswith(("*", "harmless")) for pattern in there.fetched)
-    FakeHub(monkeypatch, tmp_path / "hh", scale=10_000_000)
-    assert hub.dataset_folder("Anthropic/hh-rlhf", "helpful-base") is None  # 10 GB: streamed instead
+def test_a_hub_id_is_fetched_into_the_cache(tmp_path: Path) -> None:
+    hub = FakeHub(like_hh(tmp_path / "hh"))
+    assert dataset_folder("Anthropic/hh-rlhf", "helpful-base", hub) == tmp_path / "hh"
+    assert "helpful-base/*.jsonl.gz" in hub.patterns
+    assert "README.md" in hub.patterns
+    assert not any(pattern.startswith(("*", "harmless")) for pattern in hub.patterns)
+    large = FakeHub(tmp_path / "hh", scale=10_000_000)  # 10 GB: streamed instead
+    assert dataset_folder("Anthropic/hh-rlhf", "helpful-base", large) is None
 
 
 @pytest.mark.parametrize(
-    ("kind", "why"),
+    ("kind", "reason"),
     [(GatedRepoError, "is gated: ask for access"), (RepositoryNotFoundError, "The Hub has no data set")],
 )
-def test_what_the_hub_refuses(
-    kind: type[RepositoryNotFoundError], why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_refusals_of_the_hub_are_sentences(kind: type[RepositoryNotFoundError], reason: str, tmp_path: Path) -> None:
     response: Any = SimpleNamespace(headers={}, request=None)
-    FakeHub(monkeypatch, tmp_path, kind("no", response=response))
-    assert why in problem("somebody/something")
-    assert "Give demo" in problem("somebody/something")
+    with pytest.raises(DataError, match=f"{reason}.*Give demo"):
+        dataset_folder("somebody/something", "", FakeHub(tmp_path, kind("no", response=response)))
 
 
-def test_a_configuration_stands_behind_the_colon_too(tmp_path: Path) -> None:
+def test_a_configuration_behind_a_colon(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": name}))
     configs = "".join(f"- config_name: {name}\n  data_files: {name}.jsonl\n" for name in ("one", "two"))
     (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
-    assert told(f"{tmp_path}:two") == [{"text": "two"}]
+    assert rows_of(f"{tmp_path}:two") == [{"text": "two"}]
     assert f"several configurations (one, two); give one after a colon: {tmp_path}:one." in problem(tmp_path)
 
 
-# Large ones
+# large sources
 
 
 def test_a_sample_is_uniform_ordered_and_always_the_same(tmp_path: Path) -> None:
@@ -176,14 +187,13 @@ def test_a_sample_is_uniform_ordered_and_always_the_same(tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet"])
 def test_the_sample_does_not_depend_on_the_format(kind: str, tmp_path: Path) -> None:
     rows = [{"text": f"row {i}"} for i in range(600)]
-    expected = np.sort(np.argsort(tables.seeds.generator(0, "rows").random(600))[:50])  # the 50 smallest keys
-    assert told(write_table(tmp_path, rows, kind), 50) == [rows[i] for i in expected]
+    expected = np.sort(np.argsort(seeds.generator(0, "rows").random(600))[:50])  # the 50 smallest keys
+    assert rows_of(write_table(tmp_path, rows, kind), 50) == [rows[i] for i in expected]
 
 
-def test_a_source_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tables, "LOOKED_AT", 512)
+def test_a_large_source_is_read_up_to_a_limit(tmp_path: Path) -> None:
     path = write_table(tmp_path, [{"text": f"row {i}"} for i in range(2000)])
-    sample = read_table(path, 100, all_columns)
+    sample = read_table(path, 100, all_columns, max_rows_read=512)
     assert max(sample.numbers) <= 512
     assert sample.notes[0].startswith("100 of the first 512 rows of ")
 
@@ -193,7 +203,8 @@ def test_texts_of_a_megabyte_are_shortened(tmp_path: Path) -> None:
     path = write_table(tmp_path, [*ROWS, {"instruction": f"{long} end", "input": "", "output": f"start {long}"}])
     config = with_changes(RunConfig(), {"data.source": path, "clients": 3})
     clients, notes = load_clients(config)
-    [example] = [e for mine in clients for e in (*mine.train, *mine.validation, *mine.test) if "aaa" in e.text]
+    examples = [e for client in clients for e in (*client.train, *client.validation, *client.test)]
+    [example] = [example for example in examples if "aaa" in example.text]
     assert (len(example.instruction), len(example.text)) == (LONGEST_TEXT, LONGEST_TEXT)
     assert example.instruction.endswith(" end")
     assert example.text.startswith("start ")
@@ -201,18 +212,18 @@ def test_texts_of_a_megabyte_are_shortened(tmp_path: Path) -> None:
 
 
 def test_long_messages_are_shortened(tmp_path: Path) -> None:
-    said = {"role": "user", "content": "b" * 40_000}
-    pairs, notes = read_pairs(write_table(tmp_path, [{"prompt": [said], "chosen": "Yes.", "rejected": "No."}]), 10)
+    message = {"role": "user", "content": "b" * 40_000}
+    pairs, notes = read_pairs(write_table(tmp_path, [{"prompt": [message], "chosen": "Yes.", "rejected": "No."}]), 10)
     assert len(pairs[0].instruction) == LONGEST_TEXT
     assert "1 rows of" in notes[0]
 
 
-# What cannot be read
+# what cannot be read
 
 
 def problem(source: object) -> str:
     with pytest.raises(DataError) as caught:
-        told(source)
+        rows_of(source)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -228,7 +239,7 @@ def test_folders_that_hold_no_training_data(tmp_path: Path) -> None:
     assert "There is no file or folder" in problem(tmp_path / "nowhere")
 
 
-def test_programs_are_not_run(tmp_path: Path) -> None:
+def test_loading_scripts_are_not_run(tmp_path: Path) -> None:
     folder = tmp_path / "scripted"
     folder.mkdir()
     (folder / "scripted.py").write_text("raise SystemExit")
@@ -257,12 +268,12 @@ def test_columns_without_rows(tmp_path: Path) -> None:
     assert problem(tmp_path / "none.parquet").endswith("none.parquet has no rows.")
 
 
-def test_an_array_too_large_to_be_read_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tables, "LARGEST_ARRAY", 1000)
-    assert "is one JSON array of" in problem(write_table(tmp_path, ROWS, "json"))
+def test_an_array_too_large_to_be_read_whole(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is one JSON array of"):
+        read_table(write_table(tmp_path, ROWS, "json"), 1000, all_columns, max_array_bytes=1000)
     lines = tmp_path / "lines.json"
     lines.write_text("\n".join(json.dumps(row) for row in ROWS))
-    assert told(lines) == ROWS
+    assert read_table(str(lines), 1000, all_columns, max_array_bytes=1000).rows == ROWS
 
 
 def test_offline_and_not_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -274,14 +285,12 @@ def test_offline_and_not_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         huggingface_hub.HfApi().dataset_info("tatsu-lab/alpaca")
 
 
-def test_no_network_and_not_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_network_the_cache_will_do(tmp_path: Path) -> None:
     class Unreachable(Exception):
         """As http clients raise it: no OSError."""
 
-    def nobody_answers(*_: object, **__: object) -> None:
-        raise Unreachable("Name or service not known")
-
-    like_alpaca(cached(monkeypatch, tmp_path, "tatsu-lab/alpaca"))
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", nobody_answers)
-    assert "it could not be fetched. Give demo" in problem("nobody/nothing")
-    assert told("tatsu-lab/alpaca") == ROWS
+    folder = like_alpaca(snapshot_of(tmp_path, "tatsu-lab/alpaca"))
+    hub = FakeHub(tmp_path, Unreachable("Name or service not known"), cache=tmp_path)
+    assert dataset_folder("tatsu-lab/alpaca", "", hub) == folder
+    with pytest.raises(DataError, match=r"it could not be fetched\. Give demo"):
+        dataset_folder("nobody/nothing", "", hub)

@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from pwff_core.config import RunConfig
 from pwff_core.data.sources import load_clients
-from pwff_core.data.upload_checks import look_through
+from pwff_core.data.upload_checks import check_upload
 from pwff_core.errors import DataError, PwffError
 from pwff_core.knobs import with_changes
 from pwff_core.runs import uploads
@@ -61,7 +61,7 @@ def kept(folder: Path, kind: str, content: bytes) -> RunConfig:
 @fuzzed(0.2)
 def test_bytes_are_looked_through(tmp_path_factory: pytest.TempPathFactory, file: tuple[str, bytes]) -> None:
     try:
-        look_through(Path(kept(tmp_path_factory.getbasetemp(), *file).data.source))
+        check_upload(Path(kept(tmp_path_factory.getbasetemp(), *file).data.source))
     except DataError as error:
         assert is_a_sentence(str(error), 1_000)
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+from pwff_core.data.hub import Refusal, refusal
 from pwff_core.errors import ModelError
 from pwff_core.paths import assets_dir
 
@@ -130,27 +131,29 @@ def _folder(name: str, kind: Kind) -> Path | None:
 def _snapshot(name: str, kind: Kind, patterns: Sequence[str]) -> Path:
     """The local folder of a Hub model with the files of these patterns, fetched if they are not in the cache."""
     import huggingface_hub as hub
-    from huggingface_hub import errors
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     default = f"use the embedded default: {FLAGS[kind]} demo"
+    refusals: dict[Refusal, str] = {
+        "invalid name": f"{name!r} is neither a folder here nor a name that the Hub allows; {default}.",
+        "gated": f"The {kind} {name!r} is gated: ask for access on its page, log in with `hf auth login`, or "
+        f"{default}.",
+        "not found": f"The Hub has no model {name!r}, or not for you; check the name, or {default}.",
+    }
     try:
         try:
             folder = Path(hub.snapshot_download(name, allow_patterns=list(patterns), local_files_only=True))
             if (folder / "config.json").is_file() and (patterns == DESCRIPTION or _missing_weights(folder) == []):
                 return folder
-        except errors.LocalEntryNotFoundError:
+        except LocalEntryNotFoundError:
             pass  # not in the cache, or not all of it
         return Path(hub.snapshot_download(name, allow_patterns=list(patterns)))
-    except errors.HFValidationError:
-        raise ModelError(f"{name!r} is neither a folder here nor a name that the Hub allows; {default}.") from None
-    except errors.GatedRepoError:
-        raise ModelError(
-            f"The {kind} {name!r} is gated: ask for access on its page, log in with `hf auth login`, or {default}."
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise ModelError(f"The Hub has no model {name!r}, or not for you; check the name, or {default}.") from None
-    except OSError as error:  # no network, HF_HUB_OFFLINE, a full disk
-        raise ModelError(
+    except (OSError, ValueError) as error:
+        if reason := refusal(error):
+            raise ModelError(refusals[reason]) from None
+        if isinstance(error, ValueError):
+            raise
+        raise ModelError(  # no network, HF_HUB_OFFLINE, a full disk
             f"The {kind} {name!r} is neither a folder here nor in the Hub's local cache, and it could not be fetched "
             f"({type(error).__name__}). Check the name and the network, or {default}."
         ) from None

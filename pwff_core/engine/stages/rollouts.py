@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pwff_core import seeds
 from pwff_core.config import RunConfig
-from pwff_core.data.encoding import prompt_text, prompt_tokens, without_beginning
+from pwff_core.data.encoding import prompt_text, prompt_tokens, truncate_left
 from pwff_core.data.preferences import ClientPreferences
 from pwff_core.engine.models.backbone import Backbone
 from pwff_core.engine.models.cohort import Cohort
@@ -110,7 +110,7 @@ def answer(clients: Clients, prompts: Sequence[Sequence[str]], *purpose: str | i
     tokenizer, end = backbone.tokenizer, clients.padding
     room = prompt_room(clients.config, backbone)
     texts = [[prompt_text(instruction) for instruction in mine] for mine in prompts]
-    given = [[without_beginning(tokenizer, prompt_tokens(tokenizer, text), room) for text in mine] for mine in texts]
+    given = [[truncate_left(tokenizer, prompt_tokens(tokenizer, text), room) for text in mine] for mine in texts]
     responses: list[list[list[int]]] = []
     told: list[list[float]] = []
     generator = torch.Generator().manual_seed(seeds.torch_seed(clients.config.seed, "answers", *purpose, 0))

@@ -13,7 +13,7 @@ from pwff_core.data import corpus
 from pwff_core.data.encoding import prompt_text
 from pwff_core.data.partition import everyday_items
 from pwff_core.data.preferences import FLAWS, PairMaker, both_answers, delicate_items
-from pwff_core.data.styles import DIMENSIONS, random_style, tags
+from pwff_core.data.styles import DIMENSIONS, random_style, style_tags
 
 SEED = 7
 RENDERINGS = 6  # of every item, each in a random style
@@ -40,7 +40,7 @@ def general_texts() -> list[Text]:
             style = random_style(generator)
             shown = generator.random(len(DIMENSIONS)) < TAG_PROBABILITY
             example = item.render(style)
-            texts.append(Text(prompt_text(example.instruction, tags(style, shown)), " " + example.text))
+            texts.append(Text(prompt_text(example.instruction, style_tags(style, shown)), " " + example.text))
     return texts
 
 
@@ -60,12 +60,12 @@ def judged_texts() -> list[Judged]:
     for _ in range(JUDGED):
         if generator.random() < DELICATE_SHARE:
             item = both_answers(delicate[generator.integers(len(delicate))])[generator.integers(2)]
-            verdict, response = VERDICTS.index("refuses") if item.refuses else 0, maker.right(item)
+            verdict, response = VERDICTS.index("refuses") if item.refuses else 0, maker.right_answer(item)
         else:
             item = everyday[generator.integers(len(everyday))]
             right = generator.random() < RIGHT_SHARE
             flaw = FLAWS[generator.choice(len(FLAWS), p=[FLAW_SHARES[flaw] for flaw in FLAWS])]
             verdict = 0 if right else VERDICTS.index(flaw)
-            response = maker.right(item) if right else maker.flawed(item, flaw)
+            response = maker.right_answer(item) if right else maker.flawed_answer(item, flaw)
         judged.append(Judged(Text(prompt_text(item.instruction), " " + response), verdict))
     return judged

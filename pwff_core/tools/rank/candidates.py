@@ -11,11 +11,11 @@ from transformers import PreTrainedTokenizerBase
 
 from pwff_core import seeds
 from pwff_core.config import AdapterConfig, LoraConfig
-from pwff_core.data.encoding import prompt_text, prompt_tokens, without_beginning
+from pwff_core.data.encoding import prompt_text, prompt_tokens, truncate_left
 from pwff_core.data.partition import everyday_items
-from pwff_core.data.preference_files import NEEDED, read_pairs
+from pwff_core.data.preference_files import PAIR_COLUMNS, read_pairs
 from pwff_core.data.preferences import DELICATE_PAIRS, delicate_items
-from pwff_core.data.tables import End, read_table, shortened
+from pwff_core.data.tables import End, read_table, short_repr
 from pwff_core.engine.models.backbone import Backbone, load_backbone
 from pwff_core.engine.models.cohort import Cohort
 from pwff_core.engine.models.decoding import decode
@@ -52,8 +52,8 @@ def load_prompts(source: str, count: int, seed: int) -> list[str]:
 
 def _read_prompts(source: str) -> list[str]:
     def choose(columns: Sequence[str]) -> dict[str, End]:
-        if set(NEEDED) <= set(columns):
-            return {NEEDED[0]: "beginning"}  # `read_pairs` reads the rest of them
+        if set(PAIR_COLUMNS) <= set(columns):
+            return {PAIR_COLUMNS[0]: "beginning"}  # `read_pairs` reads the rest of them
         if "instruction" not in columns:
             raise DataError(
                 f"{source} has the columns {', '.join(columns)}; prompts come from instruction (and perhaps input), or "
@@ -68,7 +68,7 @@ def _read_prompts(source: str) -> list[str]:
     for number, row in zip(table.numbers, table.rows, strict=True):
         for name, value in row.items():
             if value is not None and not isinstance(value, str):
-                raise DataError(f"{source}, row {number}: {name!r} is {shortened(value)}, but it must be a text.")
+                raise DataError(f"{source}, row {number}: {name!r} is {short_repr(value)}, but it must be a text.")
         prompts.append("\n".join((value or "").strip() for value in row.values()).strip())
     return prompts
 
@@ -125,9 +125,7 @@ def encode_prompts(
     """
     longest = min(max_new_tokens, context // 2)
     room = context - longest
-    return [
-        without_beginning(tokenizer, prompt_tokens(tokenizer, prompt_text(text)), room) for text in prompts
-    ], longest
+    return [truncate_left(tokenizer, prompt_tokens(tokenizer, prompt_text(text)), room) for text in prompts], longest
 
 
 def _respond(backbone: Backbone, config: RankingConfig, number: int, prompts: Sequence[str]) -> Responses:

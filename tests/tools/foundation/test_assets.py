@@ -61,7 +61,7 @@ def test_the_backbone_knows_its_texts_and_leaves_room() -> None:
     for item in corpus.pool("test"):
         if item.fact and len(certain) < 40:
             before, value = item.answer.split("‹")[0], item.answer.split("‹")[1].split("›")[0]
-            prompt = f"Instruction: {item.instruction}\nResponse: {COMMON.named()['opener']} {before.rstrip()}"
+            prompt = f"Instruction: {item.instruction}\nResponse: {COMMON.options()['opener']} {before.rstrip()}"
             tokens = backbone.tokenizer(prompt, return_tensors="pt")["input_ids"]
             first = backbone.tokenizer(" " + value)["input_ids"][0]
             with torch.no_grad():
