@@ -29,7 +29,7 @@ SECTIONS = {
 
 
 def sections(config: RunConfig, geometry: Geometry) -> None:
-    """A tab each; only the open one is computed, and it is open again when one comes back from another page."""
+    """Draw a tab for each section. Only the open one is computed, and it stays open while another page is visited."""
     st.session_state.setdefault(_TAB, st.session_state.get(_LAST_TAB, next(iter(SECTIONS))))
     tabs = st.tabs(list(SECTIONS), key=_TAB, on_change="rerun")
     st.session_state[_LAST_TAB] = st.session_state[_TAB]

@@ -1,4 +1,4 @@
-"""The Channel lab's charts: fading over time, rate against SNR, what crosses the air, what it costs each method."""
+"""The Channel lab's charts: fading over time, rate against SNR, what crosses the air, and each method's costs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PART_LABELS: dict[Part, str] = {
 
 
 def _seed() -> int:
-    """What all draws of the lab come from; "Draw again" counts it up."""
+    """The seed of all random draws of the lab; "Draw again" counts it up."""
     return int(st.session_state.setdefault(_SEED, 0))
 
 
@@ -58,10 +58,14 @@ def _draw_again(key: str) -> None:
     )
 
 
-def _chart(key: str, figure: str, words: str, table: pd.DataFrame, heading: str) -> None:
-    """A chart, and its numbers behind a heading that opens."""
+def draw_chart(key: str, figure: str, words: str) -> None:
+    """Draw a figure (JSON text); `words` say what it shows."""
     live_chart(key, figure, words=words, view="channel-lab", revision=f"{hash(figure)}")
-    with st.expander(f"{heading} in numbers", key=f"more:{key}"):
+
+
+def draw_numbers(key: str, heading: str, table: pd.DataFrame, words: str) -> None:
+    """Draw a chart's numbers as a table under a heading that opens."""
+    with st.expander(heading, key=f"more:{key}"):
         st.dataframe(table, hide_index=True, key=f"table:{key}", alt=words)
 
 
@@ -80,8 +84,9 @@ def draw_fading(config: RunConfig, geometry: Geometry) -> None:
     trace = _trace(channel, _seed(), span)
     st.markdown(f"{_fading_meaning(channel)} {plain(_fading_now(trace, channel, bits))}")
     _draw_again("lab-again-fading")
-    figure = figure_json(fading_figure(trace, channel, bits))
-    _chart("lab-fading", figure, fading_words(trace, channel, bits), fading_table(trace, bits), "Every block")
+    words = fading_words(trace, channel, bits)
+    draw_chart("lab-fading", figure_json(fading_figure(trace, channel, bits)), words)
+    draw_numbers("lab-fading", "Every block in numbers", fading_table(trace, bits), words)
 
 
 def _fading_meaning(channel: ChannelConfig) -> str:
@@ -158,14 +163,13 @@ def draw_rate(config: RunConfig, geometry: Geometry) -> None:
         _draw_again("lab-again-rate")
     snrs = tuple(sample_snrs_db(channel.snr_db))
     sampled = _sampled(snrs, channel.bandwidth_hz, blocks, _seed())
-    figure = figure_json(rate_figure(rate_curves(channel), snrs, sampled, channel))
-    table = rate_table(snrs, sampled, channel)
     inside = rates_inside(snrs, sampled, channel.bandwidth_hz)
     words = (
         f"Mean rate over SNR with and without fading; {inside} of {len(snrs)} intervals of the simulation hold the "
         f"closed form. At {channel.snr_db:g} dB the link carries {value_text(expected_rate_bps(channel), 'bit/s')}."
     )
-    _chart("lab-rate", figure, words, table, "Rates")
+    draw_chart("lab-rate", figure_json(rate_figure(rate_curves(channel), snrs, sampled, channel)), words)
+    draw_numbers("lab-rate", "Rates in numbers", rate_table(snrs, sampled, channel), words)
     st.caption(plain(words))
 
 
@@ -187,7 +191,7 @@ def draw_crossing(config: RunConfig, geometry: Geometry) -> None:
 
 
 def crossing_table(config: RunConfig, geometry: Geometry) -> pd.DataFrame:
-    """A row a method: words and bits in every cell."""
+    """One row a method, with words and bits in every cell."""
     rows = {}
     for method in METHODS.values():
         cells = fates(method, geometry, config)
@@ -232,26 +236,18 @@ def draw_costs(config: RunConfig, geometry: Geometry) -> None:
     costs = _costs(config, geometry, _seed())
     for column, quantity in zip(st.columns(2, gap="medium"), ("delay", "energy"), strict=True):
         with column:
-            figure = figure_json(cost_figure(costs, quantity))
-            live_chart(
-                f"lab-{quantity}",
-                figure,
-                words=cost_words(costs, quantity),
-                view="channel-lab",
-                revision=f"{hash(figure)}",
-            )
+            draw_chart(f"lab-{quantity}", figure_json(cost_figure(costs, quantity)), cost_words(costs, quantity))
     _lost_note(costs, config.channel)
-    with st.expander("Delay and energy in numbers", key="more:lab-costs"):
-        st.dataframe(cost_table(costs), hide_index=True, key="table:lab-costs", alt="Delay and energy of each method")
+    draw_numbers("lab-costs", "Delay and energy in numbers", cost_table(costs), "Delay and energy of each method")
 
 
 def _lost_note(costs: dict[MethodId, Cost], channel: ChannelConfig) -> None:
     lost = {METHODS[name].label: float(cost.simulated.lost.mean()) for name, cost in costs.items()}
     if any(lost.values()):
-        told = ", ".join(f"{label} {100 * share:.0f} %" for label, share in lost.items() if share)
+        shares = ", ".join(f"{label} {100 * share:.0f} %" for label, share in lost.items() if share)
         st.warning(
             plain(
-                f"The deadline of {value_text(channel.deadline_s, 's')} cuts uploads off: {told} of them are lost. "
+                f"The deadline of {value_text(channel.deadline_s, 's')} cuts uploads off: {shares} of them are lost. "
                 "Their energy is spent all the same, and the server averages without them."
             )
         )

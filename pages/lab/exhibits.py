@@ -1,13 +1,12 @@
-"""Three short stories about what does not add up, each with its numbers computed here and now."""
+"""Three exhibits of what does not add up in the paper, each with numbers that are computed here and now."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-import pandas as pd
 import streamlit as st
 
-from pages.parts.chart import live_chart
+from pages.lab.charts import draw_chart, draw_numbers
 from pages.parts.words import plain
 from pwff_core.config import ChannelConfig, RunConfig, preset_config
 from pwff_core.figures.exhibits import (
@@ -87,47 +86,47 @@ def _rank_story(config: RunConfig) -> None:
         f"Shepherd {100 * text.lora_share:.1f} %. Fig. 5 says {100 * (1 - CLAIMED_SAVING):.0f} % for PWFF."
     )
     with right:
-        _chart("exhibit-rank", figure_json(rank_figure(marked, CLAIMED_SAVING)), words)
-    _table("exhibit-rank", "Ranks in numbers", rank_table(list(marked.values())))
+        draw_chart("exhibit-rank", figure_json(rank_figure(marked, CLAIMED_SAVING)), words)
+    draw_numbers("exhibit-rank", "Ranks in numbers", rank_table(list(marked.values())), "Ranks in numbers")
 
 
 # ---- a mean that is infinite -------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=8)
-def _settled(bits: int, channel: ChannelConfig, seed: int) -> Settling:
+def _settling(bits: int, channel: ChannelConfig, seed: int) -> Settling:
     return settling(bits, channel, seed)
 
 
 def _mean_story(config: RunConfig, geometry: Geometry) -> None:
-    sent = estimate(config, geometry).uplink_bits
+    bits = estimate(config, geometry).uplink_bits
     st.subheader("2. The mean delay that does not exist, and its cure", anchor=False)
-    if not sent:
+    if not bits:
         st.info("This method uploads nothing, so there is no delay. Choose another method among the knobs.")
         return
     seed = int(st.session_state.setdefault(_SEED, 0))
-    # of the link, what does not matter here is left out, so that those knobs need no new simulation
+    # only what matters here, so that other knobs need no new simulation
     link = ChannelConfig(snr_db=config.channel.snr_db, bandwidth_hz=config.channel.bandwidth_hz)
-    told = _settled(sent, link, seed)
+    delays = _settling(bits, link, seed)
     left, right = st.columns(2, gap="medium")
     with left:
-        st.markdown(_prose(_mean_words(told)))
+        st.markdown(_prose(_mean_words(delays)))
     with right:
-        st.markdown(_prose(_cure_words(told)))
+        st.markdown(_prose(_cure_words(delays)))
     with left:
-        _chart("exhibit-mean", figure_json(mean_delay_figure(told)), _mean_words(told))
+        draw_chart("exhibit-mean", figure_json(mean_delay_figure(delays)), _mean_words(delays))
     with right:
-        _chart("exhibit-lost", figure_json(lost_figure(told)), _lost_words(told))
-    st.button("Simulate anew", key="exhibit-again", icon=":material/casino:", on_click=_count_up)
-    _table("exhibit-mean", "Mean delays in numbers", mean_delay_table(told))
+        draw_chart("exhibit-lost", figure_json(lost_figure(delays)), _lost_words(delays))
+    st.button("Simulate anew", key="exhibit-again", icon=":material/casino:", on_click=_simulate_anew)
+    draw_numbers("exhibit-mean", "Mean delays in numbers", mean_delay_table(delays), "Mean delays in numbers")
 
 
-def _count_up() -> None:
+def _simulate_anew() -> None:
     st.session_state[_SEED] += 1
 
 
-def _mean_words(told: Settling) -> str:
-    first = told.one_draw[0]
+def _mean_words(delays: Settling) -> str:
+    first = delays.one_draw[0]
     return (
         "Give every upload a single Rayleigh gain. A gain near 0 has a rate near 0, and although such gains are rare, "
         "the delay S / R grows so fast there that the mean over all gains is infinite. A simulation shows it: the mean "
@@ -138,24 +137,26 @@ def _mean_words(told: Settling) -> str:
     )
 
 
-def _cure_words(told: Settling) -> str:
-    settled = " and ".join(
-        f"{value_text(float(told.blocks[blocks][-1]), 's')} with {blocks}" for blocks in BLOCKS_AN_UPLOAD
+def _cure_words(delays: Settling) -> str:
+    means = " and ".join(
+        f"{value_text(float(delays.blocks[blocks][-1]), 's')} with {blocks}" for blocks in BLOCKS_AN_UPLOAD
     )
     return (
         "A real channel does not stay bad: after its coherence time it draws anew. An upload that lasts over many "
-        f"blocks gets the average of good and bad ones, and its mean delay settles: {settled} blocks an upload, near "
-        f"S / E[R] = {value_text(told.limit_s, 's')}. So pwff draws a gain a coherence block. Where one draw has to "
+        f"blocks gets the average of good and bad ones, and its mean delay settles: {means} blocks an upload, near "
+        f"S / E[R] = {value_text(delays.limit_s, 's')}. So pwff draws a gain a coherence block. Where one draw has to "
         "do, a deadline is the other cure: what is not through by then is lost, with the chance of the outage formula."
     )
 
 
-def _lost_words(told: Settling) -> str:
-    middle = int(abs(told.deadlines_s - 2 * told.limit_s).argmin())
+def _lost_words(delays: Settling) -> str:
+    middle = int(abs(delays.deadlines_s - 2 * delays.limit_s).argmin())
     return (
-        f"Share of uploads lost over the deadline. At {value_text(float(told.deadlines_s[middle]), 's')}, about twice "
-        f"S / E[R], it is {100 * told.lost_one_draw[middle]:.0f} % with one draw and "
-        + " and ".join(f"{100 * lost[middle]:.0f} % with {blocks} blocks" for blocks, lost in told.lost_blocks.items())
+        f"Share of uploads lost over the deadline. At {value_text(float(delays.deadlines_s[middle]), 's')}, about "
+        f"twice S / E[R], it is {100 * delays.lost_one_draw[middle]:.0f} % with one draw and "
+        + " and ".join(
+            f"{100 * lost[middle]:.0f} % with {blocks} blocks" for blocks, lost in delays.lost_blocks.items()
+        )
         + "."
     )
 
@@ -164,18 +165,18 @@ def _lost_words(told: Settling) -> str:
 
 
 def _reward_story(config: RunConfig) -> None:
-    told = reward_uploads(config)
-    whole, head = told.whole, told.head
+    uploads = reward_uploads(config)
+    whole, head = uploads.whole, uploads.head
     st.subheader(f"3. {plain(value_text(whole.delay_s, 's'))} for one reward model", anchor=False)
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.markdown(
             _prose(
                 "In stage 2 the clients send reward models: by the paper's letter a whole DistilBERT each. With the "
-                f"{told.rounded.name} numbers that one usually quotes for it, that is "
-                f"{with_prefix(told.rounded.bits, 'bit')} and {told.rounded.delay_s:,.0f} s on this link; counted "
-                f"exactly, with its head, {whole.num_params:,} numbers and {whole.delay_s:,.0f} s. There are two of "
-                "them, one for each kind of reward, in every round."
+                f"{uploads.rounded.name} numbers that one usually quotes for it, that is "
+                f"{with_prefix(uploads.rounded.bits, 'bit')} and {uploads.rounded.delay_s:,.0f} s on this link; "
+                f"counted exactly, with its head, {whole.num_params:,} numbers and {whole.delay_s:,.0f} s. There are "
+                "two of them, one for each kind of reward, in every round."
             )
         )
         st.markdown(
@@ -185,22 +186,13 @@ def _reward_story(config: RunConfig) -> None:
                 "trains the head by default; the knob Trainable on the Live page has the paper's letter."
             )
         )
-    rows = [told.whole, told.adapters, told.head]
+    rows = [uploads.whole, uploads.adapters, uploads.head]
     words = "Time of one upload: " + ", ".join(f"{row.name} {value_text(row.delay_s, 's')}" for row in rows) + "."
     with right:
-        _chart("exhibit-reward", figure_json(upload_figure(rows)), words)
-    _table("exhibit-reward", "Uploads in numbers", upload_table(rows))
+        draw_chart("exhibit-reward", figure_json(upload_figure(rows)), words)
+    draw_numbers("exhibit-reward", "Uploads in numbers", upload_table(rows), "Uploads in numbers")
 
 
 def _prose(text: str) -> str:
-    """Text letter for letter, with no line break before a per cent sign."""
+    """Text that Markdown shows as it is, with no line break before a per cent sign."""
     return plain(text.replace(" %", "\u00a0%"))
-
-
-def _chart(key: str, figure: str, words: str) -> None:
-    live_chart(key, figure, words=words, view="channel-lab", revision=f"{hash(figure)}")
-
-
-def _table(key: str, heading: str, table: pd.DataFrame) -> None:
-    with st.expander(heading, key=f"more:{key}"):
-        st.dataframe(table, hide_index=True, key=f"table:{key}", alt=heading)

@@ -1,4 +1,4 @@
-"""Every formula of the link with the present numbers put in, as mathematics and as plain text, with its source."""
+"""Every formula of the link with the present numbers in it, as mathematics and as plain text, with its source."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PAPER = "arXiv 2404.13238v2, section V"
 
 
 class Formula(NamedTuple):
-    """One formula: in symbols, with numbers, and its result."""
+    """One formula in symbols and with numbers, and its result."""
 
     name: str
     symbols: str  # LaTeX
@@ -52,7 +52,7 @@ class Formula(NamedTuple):
 def tex(text: str) -> str:
     """A number with its unit, as people read it, in LaTeX: '1.716 Mbit/s' → 1.716\\ \\text{Mbit/s}; 1e+06 → 10^{6}."""
     number, _, unit = text.partition(" ")
-    number = re.sub(r"(.+)e([+-]\d+)", lambda found: f"{found[1]} \\cdot 10^{{{int(found[2])}}}", number)
+    number = re.sub(r"(.+)e([+-]\d+)", lambda match: f"{match[1]} \\cdot 10^{{{int(match[2])}}}", number)
     number = number.replace(",", "{,}")
     if not unit:
         return number
@@ -70,7 +70,7 @@ def _exact(value: float, unit: str) -> str:
 
 
 def formulas(config: RunConfig, geometry: Geometry) -> list[Formula]:
-    """All of them in the order in which one computes: SNR, rate, size, bits, delay, energy, outage."""
+    """All formulas in the order of computing: SNR, rate, size, bits, delay, energy, outage."""
     return [*_rates(config), *_sizes(config, geometry), *_costs(config, geometry), _outage(config, geometry)]
 
 
@@ -128,14 +128,14 @@ def _sizes(config: RunConfig, geometry: Geometry) -> list[Formula]:
 
 
 def _costs(config: RunConfig, geometry: Geometry) -> list[Formula]:
-    channel, method, told = config.channel, METHODS[config.method], estimate(config, geometry)
+    channel, method, link = config.channel, METHODS[config.method], estimate(config, geometry)
     numbers = num_upload_params(method, geometry, config)
     sent = " + ".join(tex(f"{size:,}") for size in numbers.values()) or "0"
     groups = " and ".join(GROUP_LABELS[group] for group in numbers) or "nothing"
-    bits, rate = _exact(told.uplink_bits, "bit"), _exact(expected_rate_bps(channel), "bit/s")
-    delay, power = _exact(told.delay_s, "s"), setting_text(channel.transmit_power_w, "W")
-    late = told.delay_s >= channel.deadline_s
-    found = [
+    bits, rate = _exact(link.uplink_bits, "bit"), _exact(expected_rate_bps(channel), "bit/s")
+    delay, power = _exact(link.delay_s, "s"), setting_text(channel.transmit_power_w, "W")
+    late = link.delay_s >= channel.deadline_s
+    of_a_round = [
         Formula(
             f"Payload of {method.label}", r"S = \text{bits per number} \cdot N",
             f"{config.float_bits} \\cdot ({sent}) = {tex(bits)}", bits,
@@ -145,19 +145,19 @@ def _costs(config: RunConfig, geometry: Geometry) -> list[Formula]:
         Formula(
             "Time of an upload", r"T = \min\!\left(\frac{S}{\mathbb{E}[R]},\ T_{\max}\right)" if late
             else r"T = \frac{S}{\mathbb{E}[R]}",
-            f"\\frac{{{tex(bits)}}}{{{tex(rate)}}} = {tex(_exact(told.uplink_bits / expected_rate_bps(channel), 's'))}"
+            f"\\frac{{{tex(bits)}}}{{{tex(rate)}}} = {tex(_exact(link.uplink_bits / expected_rate_bps(channel), 's'))}"
             + (f" \\to {tex(delay)}" if late else ""), delay,
             "What many short coherence blocks approach. A round waits for its slowest client, so it takes longer: see "
             "Delay and energy." + (" The deadline ends it before it is through." if late else ""), _PAPER,
         ),
         Formula(
             "Energy of a round", r"E = K\,P\,T",
-            f"{config.clients} \\cdot {tex(power)} \\cdot {tex(delay)} = {tex(_exact(told.round_energy_j, 'J'))}",
-            _exact(told.round_energy_j, "J"),
-            f"One client spends {_exact(told.energy_j, 'J')} on sending; all {config.clients} are summed.", _PAPER,
+            f"{config.clients} \\cdot {tex(power)} \\cdot {tex(delay)} = {tex(_exact(link.round_energy_j, 'J'))}",
+            _exact(link.round_energy_j, "J"),
+            f"One client spends {_exact(link.energy_j, 'J')} on sending; all {config.clients} are summed.", _PAPER,
         ),
     ]  # fmt: skip
-    return [*found, *_reward_cost(config)]
+    return [*of_a_round, *_reward_cost(config)]
 
 
 def _reward_cost(config: RunConfig) -> list[Formula]:
@@ -181,15 +181,15 @@ def _reward_cost(config: RunConfig) -> list[Formula]:
 
 
 def _outage(config: RunConfig, geometry: Geometry) -> Formula:
-    channel, told = config.channel, estimate(config, geometry)
+    channel, link = config.channel, estimate(config, geometry)
     snr, finite = db_to_linear(channel.snr_db), math.isfinite(channel.deadline_s)
-    asked = told.uplink_bits / channel.deadline_s if finite else expected_rate_bps(channel)
-    spectral = asked / channel.bandwidth_hz
-    chance = outage_probability(asked, snr, channel.bandwidth_hz)
+    rate = link.uplink_bits / channel.deadline_s if finite else expected_rate_bps(channel)
+    spectral = rate / channel.bandwidth_hz
+    chance = outage_probability(rate, snr, channel.bandwidth_hz)
     why = (
-        f"To be through within {value_text(channel.deadline_s, 's')} the upload needs {value_text(asked, 'bit/s')}."
+        f"To be through within {value_text(channel.deadline_s, 's')} the upload needs {value_text(rate, 'bit/s')}."
         if finite
-        else f"There is no deadline now; asked for is the mean rate itself, {value_text(asked, 'bit/s')}."
+        else f"There is no deadline now; asked for is the mean rate itself, {value_text(rate, 'bit/s')}."
     )
     return Formula(
         "Outage of a single draw", r"p = 1 - \exp\!\left(-\frac{2^{R/B}-1}{\bar\gamma}\right)",
@@ -202,11 +202,11 @@ def _outage(config: RunConfig, geometry: Geometry) -> Formula:
 
 
 def draw_formulas(config: RunConfig, geometry: Geometry) -> None:
-    """A card for each formula, two in a row."""
+    """Draw a card for each formula, two in a row."""
     st.markdown("**Every formula, with the numbers of your knobs put in.** Move a knob and watch which of them change.")
-    shown = formulas(config, geometry)
-    for first in range(0, len(shown), 2):  # a row each, so that a phone shows them in their order
-        for column, formula in zip(st.columns(2, gap="medium"), shown[first : first + 2], strict=False):
+    cards = formulas(config, geometry)
+    for first in range(0, len(cards), 2):  # a row for each pair, so that a phone shows them in their order
+        for column, formula in zip(st.columns(2, gap="medium"), cards[first : first + 2], strict=False):
             _card(column, formula)
 
 

@@ -1,4 +1,4 @@
-"""The Channel lab's knobs: the link and what is sent over it. Their answers are apart from the Live page's."""
+"""The Channel lab's knobs: the link and what is sent over it. Their answers are not those of the Live page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import streamlit as st
 from pages.parts.words import plain, sentence
 from pages.settings import fields
 from pages.settings import panel as settings
+from pages.settings.choices import choose_from_row
 from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.knobs import Problem
 
@@ -18,7 +19,7 @@ LINK = ("channel.fading", "channel.coherence_time_s", "channel.deadline_s")
 SENT = ("lora.rank", "adapter.bottleneck")
 PATHS = (*SLIDERS, *LINK, "clients", *SENT, "float_bits", "price_as")
 _BASE, _METHOD, _NOTICE = "lab:base", "lab:method", "lab:notice"
-# what each preset's upload is, in a word; choosing one sets the model, the rank and the bottleneck
+# the presets as sizes of an upload; choosing one sets the model, the rank and the bottleneck
 SIZES: dict[PresetId, str] = {"paper": "Paper", "paper-as-printed": "As printed", "demo": "Demo"}
 SIZE_WORDS: dict[PresetId, str] = {
     "paper": "GPT-2 small; the LoRA rank starts at 8, which fits the paper's figures.",
@@ -36,14 +37,14 @@ def adopt(config: RunConfig) -> None:
 
 
 def _size_of(config: RunConfig) -> PresetId:
-    """The preset whose upload is most like a config's."""
+    """The preset whose upload is closest to a config's."""
     if config.backbone != "gpt2" and config.price_as == "backbone":
         return "demo"
     return "paper-as-printed" if config.lora.rank == preset_config("paper-as-printed").lora.rank else "paper"
 
 
 def draw_panel() -> tuple[RunConfig | None, Mapping[str, Problem]]:
-    """Draw the knobs; the config that they spell and no problem, or None and the problems by path."""
+    """Draw the knobs. Returns the config that they spell and no problem, or None and the problems by path."""
     if _BASE not in st.session_state:
         adopt(preset_config("paper"))
     base = st.session_state[_BASE].model_copy(update={"method": st.session_state[_METHOD]})
@@ -68,31 +69,28 @@ def draw_panel() -> tuple[RunConfig | None, Mapping[str, Problem]]:
 
 
 def _size() -> None:
-    def take() -> None:
-        chosen = preset_config(st.session_state[_SIZE])
-        st.session_state[_BASE] = chosen
-        fields.set_values(chosen, (*SENT, "price_as"), SCOPE)
+    def take_over() -> None:
+        preset = preset_config(st.session_state[_SIZE])
+        st.session_state[_BASE] = preset
+        fields.set_values(preset, (*SENT, "price_as"), SCOPE)
 
-    st.segmented_control(
+    size = choose_from_row(
         "Priced as",
-        list(SIZES),
-        format_func=lambda preset: SIZES[preset],
+        SIZES,
         key=_SIZE,
-        on_change=take,
-        required=True,
-        persist_state="session",
+        on_change=take_over,
         help="Whose adapters and LoRA cross the air. Sets rank and bottleneck below; the link stays as it is.",
     )
-    size, backbone = st.session_state[_SIZE], st.session_state[_BASE].backbone
-    own = size == "demo" and backbone != "demo"
-    st.caption(plain(f"The model {backbone} with its own numbers." if own else SIZE_WORDS[size]))
+    backbone = st.session_state[_BASE].backbone
+    has_own_size = size == "demo" and backbone != "demo"
+    st.caption(plain(f"The model {backbone} with its own numbers." if has_own_size else SIZE_WORDS[size]))
 
 
 def _method() -> None:
-    chosen = settings.choose_method(
+    method = settings.choose_method(
         _METHOD, "Whose upload the tiles, the progress under the fading and the formulas are about."
     )
-    st.caption(plain(f"{sentence(chosen.summary)}."))
+    st.caption(plain(f"{sentence(method.summary)}."))
 
 
 def _exchange(config: RunConfig | None) -> None:
@@ -102,7 +100,7 @@ def _exchange(config: RunConfig | None) -> None:
             "Use on the Live page",
             key="lab-give",
             icon=":material/upload:",
-            on_click=_give,
+            on_click=_set_live_page,
             args=(config,),
             disabled=config is None,
             help="Sets link, clients, rank, bottleneck, bits and price there, for the next run.",
@@ -111,14 +109,14 @@ def _exchange(config: RunConfig | None) -> None:
             "Take from the Live page",
             key="lab-take",
             icon=":material/download:",
-            on_click=_take,
+            on_click=_take_from_live_page,
             disabled=not settings.ready(),
             help="Sets these knobs as the Live page's are." if settings.ready() else "Visit the Live page first.",
         )
 
 
-def _give(config: RunConfig) -> None:
-    """Callback: the lab's answers become the Live page's; its model stays, priced as GPT-2 small where the lab is."""
+def _set_live_page(config: RunConfig) -> None:
+    """Callback: set the Live page's knobs to the lab's. Its model stays, priced as GPT-2 small if the lab's is."""
     if not settings.ready():
         settings.adopt(RunConfig())
     as_gpt2 = config.model_copy(update={"price_as": "gpt2"}) if config.backbone == "gpt2" else config
@@ -126,8 +124,8 @@ def _give(config: RunConfig) -> None:
     st.session_state[_NOTICE] = "The Live page has these settings now, for its next run."
 
 
-def _take() -> None:
-    """Callback: the Live page's answers become the lab's, unless some of them are not allowed."""
+def _take_from_live_page() -> None:
+    """Callback: set the lab's knobs to the Live page's, if all of those are allowed."""
     config, _ = settings.read_config()
     if config is None:
         st.session_state[_NOTICE] = "Some of the Live page's settings are not allowed; mend them there first."

@@ -1,4 +1,4 @@
-"""The Channel lab driven without a browser: everything follows the knobs, and nothing is stored or started."""
+"""The Channel lab without a browser: everything follows the knobs, and nothing is stored or started."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from pwff_core.config import RunConfig, preset_config
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.wireless.payload import GPT2_SMALL, geometry_of
+from tests.support.pages import ROOT, texts, without_exception
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = str(ROOT / "pages" / "channel.py")
 PAPER = preset_config("paper")
 TABS = ("Fading", "Rate", "What crosses the air", "Delay and energy", "Formulas", "Exhibits")
 
@@ -27,33 +26,27 @@ def _empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PWFF_STORE", str(tmp_path / "runs.sqlite"))
 
 
-def opened(tab: str = "Fading", **state: str) -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=60)
+def open_lab(tab: str = "Fading", **answers: str) -> AppTest:
+    """The lab at a tab, with answers entered at knobs; "__" stands for the dot of a path."""
+    page = AppTest.from_file(str(ROOT / "pages" / "channel.py"), default_timeout=60)
     page.session_state["lab-tab"] = tab
     page.run()
-    for path, value in state.items():
+    for path, text in answers.items():
         page.session_state["lab-tab"] = tab
-        page.text_input(f"lab-knob:{path.replace('__', '.')}").set_value(value)
+        page.text_input(f"lab-knob:{path.replace('__', '.')}").set_value(text)
     page.session_state["lab-tab"] = tab
-    page.run()
-    assert not page.exception
-    return page
+    return without_exception(page.run())
 
 
 def tiles(page: AppTest) -> dict[str, str]:
     return {tile.label: str(tile.value) for tile in page.metric}
 
 
-def texts(page: AppTest) -> str:
-    parts = [*page.markdown, *page.caption, *page.error, *page.warning, *page.info, *page.subheader]
-    return "\n".join(str(part.value) for part in parts).replace("\\", "").replace("\u00a0", " ")
-
-
 # ---- knobs -------------------------------------------------------------------------------------------------------
 
 
 def test_it_opens_with_the_papers_numbers() -> None:
-    page = opened()
+    page = open_lab()
     assert tiles(page) == {
         "A client uploads": "18.6 Mbit",
         "Link rate": "1.72 Mbit/s",
@@ -67,7 +60,7 @@ def test_it_opens_with_the_papers_numbers() -> None:
 
 @pytest.mark.parametrize("tab", TABS)
 def test_every_tab_follows_a_knob(tab: str) -> None:
-    before, after = opened(tab), opened(tab, channel__snr_db="20", lora__rank="16")
+    before, after = open_lab(tab), open_lab(tab, channel__snr_db="20", lora__rank="16")
     assert tiles(after)["Link rate"] == "5.88 Mbit/s"
     if tab == "What crosses the air":
         assert "28.3 Mbit" in after.table[0].value.to_string()
@@ -78,8 +71,8 @@ def test_every_tab_follows_a_knob(tab: str) -> None:
         ] or before.get("bidi_component")[0].proto != after.get("bidi_component")[0].proto
 
 
-def test_choosing_what_it_is_priced_as_keeps_the_link() -> None:
-    page = opened(channel__snr_db="10")
+def test_another_size_keeps_the_link() -> None:
+    page = open_lab(channel__snr_db="10")
     page.segmented_control("lab:size").set_value("paper-as-printed").run()
     assert page.text_input("lab-knob:lora.rank").value == "96"
     assert page.text_input("lab-knob:channel.snr_db").value == "10"
@@ -103,17 +96,17 @@ def test_choosing_what_it_is_priced_as_keeps_the_link() -> None:
     ],
 )
 def test_bad_input_is_answered_at_its_knob(path: str, text: str, allowed: str) -> None:
-    page = opened()
+    page = open_lab()
     page.text_input(f"lab-knob:{path}").set_value(text).run()
     assert not page.exception
-    said = [str(error.value).replace("\\", "") for error in page.error]
-    assert len(said) == 2  # at the knob, and where the charts would be
-    assert all(allowed in sentence for sentence in said)
+    errors = [str(error.value).replace("\\", "") for error in page.error]
+    assert len(errors) == 2  # at the knob, and where the charts would be
+    assert all(allowed in error for error in errors)
     assert not page.metric
 
 
 def test_one_draw_needs_a_deadline_and_says_so() -> None:
-    page = opened(channel__coherence_time_s="inf")
+    page = open_lab(channel__coherence_time_s="inf")
     assert "the mean delay of such a link is infinite" in texts(page)
     page.text_input("lab-knob:channel.deadline_s").set_value("20").run()
     assert not page.error
@@ -132,20 +125,20 @@ def test_one_draw_needs_a_deadline_and_says_so() -> None:
     ],
 )
 def test_extremes_draw_something(tab: str, state: dict[str, str]) -> None:
-    page = opened(tab, **state)
+    page = open_lab(tab, **state)
     assert not page.error
     assert tiles(page)["Link rate"].endswith("bit/s")
 
 
-def test_a_deadline_that_cuts_uploads_off_is_told() -> None:
-    told = texts(opened("Delay and energy", channel__deadline_s="10"))
-    assert "PFL 100 %" in told
-    assert "FedLoRA" not in told.split("cuts uploads off")[1]
-    assert "the upload is lost" in texts(opened(channel__deadline_s="1"))
+def test_a_deadline_that_cuts_uploads_off_is_said() -> None:
+    words = texts(open_lab("Delay and energy", channel__deadline_s="10"))
+    assert "PFL 100 %" in words
+    assert "FedLoRA" not in words.split("cuts uploads off")[1]
+    assert "the upload is lost" in texts(open_lab(channel__deadline_s="1"))
 
 
 def test_methods_that_send_nothing_have_no_progress() -> None:
-    page = opened()
+    page = open_lab()
     page.selectbox("lab:method").set_value("local").run()
     assert "This method uploads nothing." in texts(page)
     page.session_state["lab-tab"] = "Exhibits"
@@ -154,8 +147,8 @@ def test_methods_that_send_nothing_have_no_progress() -> None:
     assert "there is no delay" in texts(page)
 
 
-def test_draw_again_draws_other_gains() -> None:
-    page = opened()
+def test_draw_again_draws_new_gains() -> None:
+    page = open_lab()
     first = page.dataframe[0].value["Gain"].tolist()
     page.button("lab-again-fading").click().run()
     second = page.dataframe[0].value["Gain"].tolist()
@@ -168,8 +161,8 @@ def test_draw_again_draws_other_gains() -> None:
 # ---- to and from the Live page -----------------------------------------------------------------------------------
 
 
-def test_the_live_page_is_not_touched_until_it_is_asked_for() -> None:
-    page = opened(channel__snr_db="12")
+def test_the_live_page_changes_only_when_asked_to() -> None:
+    page = open_lab(channel__snr_db="12")
     assert "knob:channel.snr_db" not in page.session_state
     page.button("lab-give").click().run()
     assert page.session_state["knob:channel.snr_db"] == "12"
@@ -178,8 +171,8 @@ def test_the_live_page_is_not_touched_until_it_is_asked_for() -> None:
     assert "The Live page has these settings now" in texts(page)
 
 
-def test_settings_come_from_the_live_page() -> None:
-    page = opened()
+def test_settings_are_taken_from_the_live_page() -> None:
+    page = open_lab()
     page.button("lab-give").click().run()
     page.session_state["knob:channel.snr_db"] = "17"
     page.session_state["settings:method"] = "pfl"
@@ -193,16 +186,16 @@ def test_settings_come_from_the_live_page() -> None:
 
 
 def test_every_knob_of_the_lab_can_be_drawn() -> None:
-    known = opened()
-    drawn = {widget.key for widget in (*known.text_input, *known.segmented_control) if widget.key}
+    page = open_lab()
+    drawn = {widget.key for widget in (*page.text_input, *page.segmented_control) if widget.key}
     assert {f"lab-knob:{path}" for path in PATHS if path != "price_as"} <= drawn
-    assert {f"lab-slider:{path}" for path in SLIDERS} <= {slider.key for slider in known.select_slider}
+    assert {f"lab-slider:{path}" for path in SLIDERS} <= {slider.key for slider in page.select_slider}
 
 
 # ---- what crosses the air ----------------------------------------------------------------------------------------
 
 
-def test_the_matrix_says_in_words_and_bits_what_becomes_of_each_part() -> None:
+def test_the_table_says_in_words_and_bits_where_each_part_goes() -> None:
     table = crossing_table(PAPER, GPT2_SMALL)
     assert list(table.index) == [method.label for method in METHODS.values()]
     assert table.loc["PWFF"].tolist() == [
@@ -244,7 +237,7 @@ def test_the_papers_numbers_stand_in_the_formulas() -> None:
     assert "Payload of reward learning" not in vanilla
 
 
-def test_the_numbers_that_are_put_in_give_the_result() -> None:
+def test_the_numbers_in_a_formula_give_its_result() -> None:
     adapters = next(f for f in formulas(PAPER, GPT2_SMALL) if f.name == "Numbers in the adapters")
     assert "36 \\cdot (2 \\cdot 768 \\cdot 10 + 10 + 768)" in adapters.numbers
     assert "16{,}138" in adapters.numbers
@@ -254,10 +247,10 @@ def test_the_numbers_that_are_put_in_give_the_result() -> None:
 
 
 def test_a_deadline_ends_the_upload_in_the_formula_too() -> None:
-    told = {f.name: f for f in formulas(with_changes(PAPER, {"channel.deadline_s": 5.0}), GPT2_SMALL)}
-    assert told["Time of an upload"].result == "5.000 s"
-    assert "T_{\\max}" in told["Time of an upload"].symbols
-    assert "3.72 Mbit/s" in told["Outage of a single draw"].meaning  # 18.59 Mbit in 5 s
+    by_name = {f.name: f for f in formulas(with_changes(PAPER, {"channel.deadline_s": 5.0}), GPT2_SMALL)}
+    assert by_name["Time of an upload"].result == "5.000 s"
+    assert "T_{\\max}" in by_name["Time of an upload"].symbols
+    assert "3.72 Mbit/s" in by_name["Outage of a single draw"].meaning  # 18.59 Mbit in 5 s
 
 
 @pytest.mark.parametrize("changes", [
