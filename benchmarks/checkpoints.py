@@ -30,7 +30,7 @@ from pwff_core.engine.federation import play  # noqa: E402
 from pwff_core.engine.setup import prepare  # noqa: E402
 from pwff_core.knobs import with_changes
 from pwff_core.records import RoundRecord, Stage  # noqa: E402
-from pwff_core.runs.checkpoints import Mark, marks  # noqa: E402
+from pwff_core.runs.checkpoints import CheckpointInfo, list_checkpoints  # noqa: E402
 from pwff_core.runs.run_files import RunFiles  # noqa: E402
 
 ROUNDS = (8, 400, 8)  # of the three stages, so that each has a few seconds at least
@@ -43,8 +43,8 @@ class Measured(NamedTuple):
 
     with_s: dict[Stage, list[float]]
     without_s: dict[Stage, list[float]]
-    marks: dict[Stage, list[Mark]]  # of checkpoints within the stage
-    ends: list[Mark]  # of those at stages' ends
+    marks: dict[Stage, list[CheckpointInfo]]  # of checkpoints within the stage
+    ends: list[CheckpointInfo]  # of those at stages' ends
     most_bytes: int  # that lay on the disk at any round's end
 
 
@@ -97,14 +97,14 @@ def measure(settings: RunConfig, folder: Path) -> Measured:
     assert ours.keeper
     with_s: dict[Stage, list[float]] = {stage: [] for stage in ours.rounds}
     without_s: dict[Stage, list[float]] = {stage: [] for stage in ours.rounds}
-    found: dict[int, Mark] = {}
+    found: dict[int, CheckpointInfo] = {}
     most = 0
     for number in range(sum(ours.rounds.values())):
         for side in (ours, other) if number % 2 else (other, ours):
             record, spent = side.turn()
             if record.round > _WARM_UP:
                 (with_s if side is ours else without_s)[record.stage].append(spent)
-        found |= {mark.position: mark for mark in marks(store, "bench")}
+        found |= {mark.position: mark for mark in list_checkpoints(store, "bench")}
         most = max(most, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
     ours.keeper.finish(False)
     if ours.keeper.trouble:

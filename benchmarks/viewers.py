@@ -133,7 +133,7 @@ async def script(store: Store, run_id: str) -> None:
     for record in whole_run(run_id, rounds={"instruction": 5_000}, weights=WEIGHTS):
         for _ in range(BEATS):
             await asyncio.sleep(SCRIPTED_S / BEATS)
-            await asyncio.to_thread(store.pulse, run_id)
+            await asyncio.to_thread(store.heartbeat, run_id)
         await asyncio.to_thread(store.append, run_id, record.model_copy(update={"wall_s": SCRIPTED_S}))
 
 

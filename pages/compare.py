@@ -64,7 +64,7 @@ def start(setup: Setup, viewer: str, click: int) -> None:
         with session.within_limits(store, viewer, *setup.runs):
             for config in setup.runs:
                 name = f"{setup.label}: {run_label(config)}"
-                store.create_run(config, name, waits=True, comparison=comparison, owner=viewer)
+                store.create_run(config, name, in_queue=True, comparison=comparison, owner=viewer)
         scheduler.advance(store)
     except PwffError as error:
         st.session_state[NOTICE] = f"The comparison could not be started: {error}"
@@ -94,7 +94,7 @@ def poll(comparison: str, before: tuple[str, ...]) -> None:
     """Draw the comparison as it is now. When a run has begun or ended, the whole page is drawn again."""
     try:
         store = Store(default_store_path(), readonly=True)
-        if store.waiting():
+        if store.queue():
             scheduler.advance(Store(store.path))
         rows = store.runs(comparison)[::-1]
         if run_states(rows) != before:

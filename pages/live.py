@@ -53,7 +53,7 @@ def look_of(found: Seen, mode: Mode) -> Look:
     shown = found.shown
     asked = steering.asked(found.revision, shown)
     waiting = tuple(row.id for row in found.waiting)
-    return Look(shown.row.status, shown.row.waits, mode, asked, shown.pending, waiting)
+    return Look(shown.row.status, shown.row.in_queue, mode, asked, shown.pending, waiting)
 
 
 def open_store() -> Store | None:
@@ -90,7 +90,7 @@ def attached(store: Store, rows: list[RunRow]) -> RunRow | None:
 
 def going_of(rows: list[RunRow]) -> RunRow | None:
     """The run that is going."""
-    return next((row for row in rows if not row.status.ended and not row.waits), None)
+    return next((row for row in rows if not row.status.ended and not row.in_queue), None)
 
 
 def replayed(store: Store | None) -> Recording | None:
@@ -178,7 +178,7 @@ def page() -> None:
 
 def at_a_run(store: Store, me: str) -> None:
     """The page around a run of the store, or around the recorded one while there is none."""
-    rows, waiting = store.runs(), store.waiting()
+    rows, waiting = store.runs(), store.queue()
     row = attached(store, rows)
     if row is None:
         away(store, None, me)
@@ -206,7 +206,7 @@ def at_a_run(store: Store, me: str) -> None:
     st.fragment(draw, key=_RUN)(row.id, drawn, me, steering.what_if(shown, mode))
     if waiting or not shown.row.status.ended or resume.possible(shown.row):
         st.fragment(listen, run_every=_LOOK_S)(row.id, drawn, me)
-    if not shown.row.waits:
+    if not shown.row.in_queue:
         draw_export(store, row.id, "live")
 
 

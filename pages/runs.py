@@ -65,13 +65,13 @@ def welcome() -> None:
 
 def news(store: Store) -> tuple[tuple[object, ...], ...]:
     """What the table shows of the runs; a change of it is worth drawing the page again."""
-    return tuple((row.id, row.status, row.rounds_done, row.waits) for row in store.runs())
+    return tuple((row.id, row.status, row.rounds_done, row.in_queue) for row in store.runs())
 
 
 def look(store: Store, known: tuple[tuple[object, ...], ...]) -> None:
     """One look at the store. It starts what is due in the queue, and draws the page again once something is new."""
     try:
-        if store.waiting():
+        if store.queue():
             scheduler.advance(Store(store.path))
         if news(store) != known:
             st.rerun()
@@ -87,7 +87,7 @@ def draw_runs(store: Store, rows: list[RunRow], me: str) -> None:
         st.info(f"None of the {count(len(rows), 'run')} fits.", icon=":material/filter_alt_off:")
         st.button("Show all runs", key="runs:clear", on_click=clear_filters)
         return
-    positions = {row.id: place for place, row in enumerate(store.waiting(), start=1)}
+    positions = {row.id: place for place, row in enumerate(store.queue(), start=1)}
     chosen = choose(store, found, positions, _CHOSEN)
     if not chosen:
         st.caption(

@@ -1,6 +1,8 @@
-"""The errors a person can meet. Each text is whole sentences: what was wrong, what is allowed, what to do."""
+"""The errors that a person may see. Each text says in whole sentences what is wrong, what is allowed, what to do."""
 
 from __future__ import annotations
+
+ROUNDS_KEPT = "The rounds before are kept."  # a sentence of a TrainingError's text
 
 
 class PwffError(Exception):
@@ -22,8 +24,8 @@ class ModelError(PwffError):
 class StoreError(PwffError):
     """The store of runs cannot be opened, read or written, or holds no such run.
 
-    `passing`: the store itself is what is in the way (locked, disk full, read-only, gone), so that waiting and trying
-    again may help; nothing of the call was written. Otherwise trying again changes nothing.
+    `passing` says that the store itself is the obstacle (locked, disk full, read-only, gone): nothing of the call was
+    written, and trying again later may help. Otherwise trying again changes nothing.
     """
 
     def __init__(self, text: str, *, passing: bool = False) -> None:
@@ -32,11 +34,11 @@ class StoreError(PwffError):
 
 
 class TakenOverError(StoreError):
-    """This process is not the worker of the run any more: it must write nothing else about it, and end."""
+    """This process is no longer the run's worker: it must write nothing more about the run, and end."""
 
 
 class TrainingError(PwffError):
-    """Training went wrong in a round; the rounds before it are kept."""
+    """Training failed in a round; the rounds before it are kept."""
 
 
 class RankingError(PwffError):
@@ -44,4 +46,4 @@ class RankingError(PwffError):
 
 
 class EngineError(PwffError):
-    """The engine could not be started, or ended in a way that nobody foresaw; the text names its log."""
+    """The engine could not be started, or failed unexpectedly; the text names its log."""

@@ -181,7 +181,7 @@ def state_words(row: RunRow, done: int, place: int | None) -> str:
             return "The engine starts"
         case RunStatus.RUNNING | RunStatus.PAUSED:
             return f"{row.status.capitalize()}, {done} of {row.rounds_total} rounds"
-        case RunStatus.WAITING:
+        case RunStatus.STALLED:
             return f"Held up after {done} of {row.rounds_total} rounds: {row.message}"
         case RunStatus.FINISHED:
             return f"Finished, {count(done, 'round')}"
@@ -190,7 +190,7 @@ def state_words(row: RunRow, done: int, place: int | None) -> str:
 
 
 def _runs(store: Store, comparison: str, runs: Sequence[ComparedRun]) -> None:
-    places = {row.id: place for place, row in enumerate(store.waiting(), start=1)}
+    places = {row.id: place for place, row in enumerate(store.queue(), start=1)}
     states = [
         "Stops after this round"
         if not run.row.status.ended and store.stop_requested(run.row.id)

@@ -21,7 +21,7 @@ STATUS_LABELS: dict[RunStatus, str] = {
     RunStatus.QUEUED: "Queued",
     RunStatus.RUNNING: "Running",
     RunStatus.PAUSED: "Paused",
-    RunStatus.WAITING: "Held up",
+    RunStatus.STALLED: "Held up",
     RunStatus.FINISHED: "Finished",
     RunStatus.STOPPED: "Stopped",
     RunStatus.FAILED: "Failed",

@@ -88,13 +88,13 @@ def status_words(
     """
     done = len(records)
     if row.status is RunStatus.QUEUED:
-        if not row.waits:
+        if not row.in_queue:
             return "Waiting for the engine."
         place = f" at position {position}" if position else ""
         return f"Waits in the queue{place}; it starts by itself once the runs before it have ended."
     if row.status is RunStatus.RUNNING:
         return _running_words(row, records, spans, pending)
-    if row.status is RunStatus.WAITING:
+    if row.status is RunStatus.STALLED:
         then = "stops" if "stop" in pending else "pauses" if "pause" in pending else ""
         return f"{held_up_words(row)}{f' It {then} as soon as it goes on.' if then else ''}"
     if row.status is RunStatus.PAUSED:
@@ -117,7 +117,7 @@ def failed_words(row: RunRow, done: int) -> str:
     reason = row.message or "The engine gave no reason."
     kept = {0: "No round was complete.", 1: "Its 1 round is kept."}.get(done, f"Its {done} rounds are kept.")
     where = f"Failed in round {done + 1}" if row.profiles else "Failed before the first round"
-    said = " kept" in reason or "no round was complete" in reason
+    said = row.end is not None and row.end.says_what_is_kept
     return f"{where}: {reason}" if said else f"{where}: {reason} {kept}"
 
 

@@ -25,7 +25,7 @@ from pages.settings.address import REPLAY, RUN, share
 from pwff_core.errors import StoreError
 from pwff_core.figures.changes import config_at
 from pwff_core.runs import chat, scheduler
-from pwff_core.runs.checkpoints import forget, marks
+from pwff_core.runs.checkpoints import forget, list_checkpoints
 from pwff_core.runs.store import MAX_NAME, RunRow, RunStatus, Store
 from pwff_core.units import with_prefix
 
@@ -69,14 +69,14 @@ def draw_actions(store: Store, row: RunRow, position: int, viewer: str) -> None:
 def _standing(store: Store, row: RunRow) -> None:
     """Its settings, where it came from, what is kept of it to go on from, and what is wrong with it."""
     told = [settings_words(row.config)] if row.name else []
-    said = row.message if row.status not in (RunStatus.FAILED, RunStatus.WAITING) else ""
+    said = row.message if row.status not in (RunStatus.FAILED, RunStatus.STALLED) else ""
     st.caption(plain(" · ".join(part for part in (*told, f"run {row.id}", kept_words(store, row), said) if part)))
     if row.parent:
         words = origin.origin_words(row, origin.parent_row(store, row), store.steerings(row.id))
         st.markdown(f":material/fork_right: {words}")
     if row.status is RunStatus.FAILED:
         st.error(plain(failed_words(row, row.rounds_done)), icon=":material/error:")
-    elif row.status is RunStatus.WAITING:
+    elif row.status is RunStatus.STALLED:
         st.warning(plain(held_up_words(row)), icon=":material/pending:")
     if resume.possible(row):
         st.caption(resume.outlook(row, store.path))
@@ -84,7 +84,7 @@ def _standing(store: Store, row: RunRow) -> None:
 
 def kept_words(store: Store, row: RunRow) -> str:
     """'2 checkpoints, 31 MB, the last after round 12 (21:43)', or "" where there is none."""
-    found = marks(store.path, row.id)
+    found = list_checkpoints(store.path, row.id)
     if not found:
         return ""
     when = time.strftime("%d %b %H:%M", time.localtime(found[-1].written_at))
@@ -166,7 +166,7 @@ def _cancel(store: Store, row: RunRow) -> None:
 
 def _delete(store: Store, row: RunRow) -> None:
     """Callback of Delete: at once, with a way back; a run that plays is asked about first."""
-    if not row.status.ended and not row.waits:
+    if not row.status.ended and not row.in_queue:
         st.session_state[_ASKED] = row.id
     elif _attempt(lambda: _writable(store, row).delete(row.id)):
         st.session_state.setdefault(_DELETED, {})[row.id] = title_of(row)

@@ -38,7 +38,7 @@ def start(config: RunConfig, viewer: str, click: int) -> None:
     try:
         store = Store(default_store_path())
         with session.within_limits(store, viewer, config):
-            run_id = store.create_run(config, waits=True, owner=viewer)
+            run_id = store.create_run(config, in_queue=True, owner=viewer)
         scheduler.advance(store)
         store.take_over(run_id, viewer)
         waits = going_on.tell_place(store, run_id)
@@ -138,7 +138,7 @@ def draw(
 
 def _going(shown: Shown | None) -> bool:
     """Whether the run that is shown plays."""
-    return shown is not None and not shown.row.status.ended and not shown.row.waits
+    return shown is not None and not shown.row.status.ended and not shown.row.in_queue
 
 
 def _is_mine(shown: Shown | None, mode: Mode, viewer: str) -> bool:
@@ -198,7 +198,7 @@ def _other_browser(row: RunRow, viewer: str) -> None:
 
 def elsewhere(going: RunRow | None, shown: Shown) -> None:
     """A way to the run that is going, while another is shown."""
-    if going is None or not (shown.row.status.ended or shown.row.waits):
+    if going is None or not (shown.row.status.ended or shown.row.in_queue):
         return
     with st.container(horizontal=True, vertical_alignment="center", key="elsewhere"):
         st.info(f"Another run is going: {plain(going.name or settings_words(going.config))}.")

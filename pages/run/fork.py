@@ -26,7 +26,7 @@ from pwff_core.methods import METHODS
 from pwff_core.paths import default_store_path
 from pwff_core.records import Value
 from pwff_core.runs import scheduler
-from pwff_core.runs.checkpoints import Mark
+from pwff_core.runs.checkpoints import CheckpointInfo
 from pwff_core.runs.store import MAX_NAME, RunRow, RunStatus, Store
 
 BOX = "fork"  # of the session: whether the panel is open
@@ -34,7 +34,7 @@ _NAME, _SUGGESTED, _AFTER = "fork:name", "fork:suggested", "fork:after"
 _CHANNEL = tuple(path for path in STEERABLE if path != WEIGHTS)
 
 
-def point_words(mark: Mark) -> str:
+def point_words(mark: CheckpointInfo) -> str:
     """A checkpoint as a place in the run: 'after round 16, the end of instruction tuning'."""
     name = STAGE_NAMES[mark.stage]
     where = f"the end of {name}" if mark.stage_end else f"round {mark.round} of {name}"
@@ -60,7 +60,7 @@ def fork(run_id: str, position: int, changes: Mapping[str, Value], viewer: str, 
     show(child)
 
 
-def differences(shown: Shown, mark: Mark) -> tuple[dict[str, Value], dict[str, Problem]]:
+def differences(shown: Shown, mark: CheckpointInfo) -> tuple[dict[str, Value], dict[str, Problem]]:
     """What the sliders say otherwise than what held at a checkpoint, and what is wrong with their answers."""
     answered, problems = fields.read_config(mark.config, _CHANNEL)
     if answered is None:
@@ -109,7 +109,7 @@ def draw(store: Store, shown: Shown, mode: Mode, *, viewer: str, busy: bool) -> 
         _form(store, shown, found, viewer=viewer, busy=busy)
 
 
-def _form(store: Store, shown: Shown, found: Sequence[Mark], *, viewer: str, busy: bool) -> None:
+def _form(store: Store, shown: Shown, found: Sequence[CheckpointInfo], *, viewer: str, busy: bool) -> None:
     by_position = {mark.position: mark for mark in found}
     key = f"{_AFTER}:{shown.row.id}"
     if st.session_state.get(key) not in by_position:  # of a run that goes, the older ones are taken away

@@ -12,7 +12,7 @@ from pages.server import session
 from pwff_core.errors import PwffError
 from pwff_core.paths import default_store_path
 from pwff_core.runs import scheduler
-from pwff_core.runs.checkpoints import marks
+from pwff_core.runs.checkpoints import list_checkpoints
 from pwff_core.runs.store import RunRow, RunStatus, Store
 
 WAITS_ITS_TURN = "A run is going; this one starts by itself after it."
@@ -25,7 +25,7 @@ def possible(row: RunRow) -> bool:
 
 def outlook(row: RunRow, store_path: Path) -> str:
     """What Resume would do, in a sentence."""
-    return resume_words(row, [mark.position for mark in marks(store_path, row.id)])
+    return resume_words(row, [mark.position for mark in list_checkpoints(store_path, row.id)])
 
 
 def resume(run_id: str, viewer: str, click: int) -> None:
@@ -49,7 +49,7 @@ def resume(run_id: str, viewer: str, click: int) -> None:
 
 def tell_place(store: Store, run_id: str) -> bool:
     """Whether a run has to wait for others; where it has, a toast says so."""
-    places = [row.id for row in store.waiting()]
+    places = [row.id for row in store.queue()]
     if run_id in places:
         announce(f"Queued at position {places.index(run_id) + 1}: it starts by itself.")
     return run_id in places

@@ -56,7 +56,7 @@ class Mode(StrEnum):
 
 def mode_of(store: Store, row: RunRow, lease: Lease | None, viewer: str) -> Mode:
     """What the knobs do now; a lease of this viewer's own is renewed."""
-    if row.status.ended or row.waits:
+    if row.status.ended or row.in_queue:
         return Mode.NEXT
     if (lease and lease.viewer != viewer) or not session.may_change(row, viewer):
         return Mode.WATCH

@@ -59,7 +59,7 @@ def draw_run(shown: Shown, *, key: str = _LIVE, what_if: ChannelConfig | None = 
         _status(shown, spans)  # which the browser would then build anew, and lose their zoom
         if priced:
             st.info(whatif.words(priced, records), icon=":material/calculate:")
-    if not records and (row.status.ended or row.waits):
+    if not records and (row.status.ended or row.in_queue):
         return
     frame = frame_of(row, records, key)
     _tiles(row, frame, key)
@@ -92,9 +92,9 @@ def _status(shown: Shown, spans: Sequence[Span]) -> None:
         st.info(words, icon=":material/stop_circle:")
     elif row.status is RunStatus.FINISHED:
         st.success(words, icon=":material/check_circle:")
-    elif row.status is RunStatus.WAITING:
+    elif row.status is RunStatus.STALLED:
         st.warning(words, icon=":material/pending:")
-    elif row.waits:
+    elif row.in_queue:
         st.info(words, icon=":material/hourglass_empty:")
     else:
         done, total = len(records), max(sum(span.rounds for span in spans), 1)

@@ -102,7 +102,7 @@ def within_limits(store: Store, viewer: str, *configs: RunConfig, new: bool = Tr
     with _ADMISSION:
         going = sum(row.owner == viewer and not row.status.ended for row in store.runs())
         today = store.created(viewer, time.time() - limits.DAY_S) if new else None
-        if refusal := limits.refusal(going=going, today=today, waiting=len(store.waiting()), more=len(configs)):
+        if refusal := limits.refusal(going=going, today=today, waiting=len(store.queue()), more=len(configs)):
             raise ConfigError(refusal)
         yield
 

@@ -65,17 +65,25 @@ class _Watched:
 
     def _look(self, at: float) -> Seen:
         store = Store(self._path, readonly=True)
-        look = store.look(self._run_id, after=self._after)
-        if look.waiting and scheduler.advance(Store(self._path)):  # it was due, and waits no more
-            look = store.look(self._run_id, after=self._after)
-        if look.rounds:
-            self._after = look.rounds[-1][0]
-            self._records += tuple(record for _, record in look.rounds)
-        row, waiting = look.row, tuple(look.waiting)
+        snapshot = store.snapshot(self._run_id, after=self._after)
+        if snapshot.queue and scheduler.advance(Store(self._path)):  # it was due, and waits no more
+            snapshot = store.snapshot(self._run_id, after=self._after)
+        if snapshot.rounds:
+            self._after = snapshot.rounds[-1][0]
+            self._records += tuple(record for _, record in snapshot.rounds)
+        row, waiting = snapshot.row, tuple(snapshot.queue)
         place = next((place for place, one in enumerate(waiting, start=1) if one.id == row.id), 0)
-        shown = Shown(row, self._records, look.steerings, look.asked, look.pending, place, parent_of(store, row))
+        shown = Shown(
+            row,
+            self._records,
+            snapshot.steerings,
+            snapshot.pending_changes,
+            snapshot.pending,
+            place,
+            parent_of(store, row),
+        )
         before = self._last
-        found = Seen(shown, waiting, look.lease, next(_REVISIONS), store, at)
+        found = Seen(shown, waiting, snapshot.lease, next(_REVISIONS), store, at)
         same = before is not None and _drawn(before) == _drawn(found)
         return found._replace(revision=before.revision) if before is not None and same else found
 
@@ -97,7 +105,7 @@ def _drawn(found: Seen) -> tuple[Any, ...]:
     shown = found.shown
     row = shown.row.model_copy(update={"heartbeat_at": None})
     silent = 0
-    if row.status is RunStatus.WAITING:
+    if row.status is RunStatus.STALLED:
         row, silent = row.model_copy(update={"message": ""}), int(found.at / SILENT_S)
     parent = shown.parent and (shown.parent.name, len(shown.parent.frame))
     steers = found.lease and found.lease.viewer

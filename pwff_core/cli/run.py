@@ -15,7 +15,7 @@ from pwff_core.engine.worker import recorded
 from pwff_core.errors import ConfigError, PwffError, StoreError
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord
-from pwff_core.runs.checkpoints import Mark
+from pwff_core.runs.checkpoints import CheckpointInfo
 from pwff_core.runs.store import RunRow, RunStatus, Store
 
 _RESUMABLE = (RunStatus.STOPPED, RunStatus.FAILED)
@@ -34,7 +34,7 @@ def resume(command: Resume, path: Path) -> int:
     store = open_store(path)
     run_id = find_run(store, command.run)
     _check_resumable(store.run(run_id))
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     return _play_and_report(store, run_id, as_json=command.json, force=command.force)
 
 
@@ -48,7 +48,7 @@ def fork(command: Fork, path: Path) -> int:
     if command.list_:
         return _list_checkpoints(run_id, checkpoints, as_json=command.json)
     position = _position(run_id, command.after, checkpoints)
-    child = scheduler.fork(store, run_id, position, changes_of(command.settings), command.name, waits=False)
+    child = scheduler.fork(store, run_id, position, changes_of(command.settings), command.name, in_queue=False)
     print(f"Run {child} goes on from round {position} of run {run_id}.", file=sys.stderr)
     return _play_and_report(store, child, as_json=command.json, force=command.force)
 
@@ -117,7 +117,9 @@ def _check_resumable(row: RunRow) -> None:
             "earlier round with other settings."
         )
     if row.status is RunStatus.QUEUED:
-        how = "waits in the queue and starts when its turn comes" if row.waits else "has been launched and starts soon"
+        how = "waits in the queue and starts when its turn comes"
+        if not row.in_queue:
+            how = "has been launched and starts soon"
         raise StoreError(f"Run {row.id} {how}; `pwff runs` tells where it stands, `pwff app` shows it.")
     where = f"in process {row.pid} ({done})"
     advice = {
@@ -127,7 +129,7 @@ def _check_resumable(row: RunRow) -> None:
     raise StoreError(f"Run {row.id} plays already, {where}; {advice.get(row.status, row.message)}")
 
 
-def _list_checkpoints(run_id: str, checkpoints: Sequence[Mark], *, as_json: bool) -> int:
+def _list_checkpoints(run_id: str, checkpoints: Sequence[CheckpointInfo], *, as_json: bool) -> int:
     for checkpoint in checkpoints if as_json else ():
         print(checkpoint.model_dump_json(include={"position", "stage", "round", "stage_end", "size", "written_at"}))
     if not as_json:
@@ -135,7 +137,7 @@ def _list_checkpoints(run_id: str, checkpoints: Sequence[Mark], *, as_json: bool
     return 0
 
 
-def _position(run_id: str, text: str, checkpoints: Sequence[Mark]) -> int:
+def _position(run_id: str, text: str, checkpoints: Sequence[CheckpointInfo]) -> int:
     """The round after which to fork; `scheduler.fork` checks its checkpoint. ConfigError for no number."""
     if text == "latest":
         if not checkpoints:

@@ -13,13 +13,13 @@ from pwff_core.knobs import steered
 from pwff_core.runs.store import RunRow, RunStatus, Store
 from pwff_core.tools.text_table import table
 
-_WITH_MESSAGE = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.FAILED)  # the message says more than the status
+_WITH_MESSAGE = (RunStatus.RUNNING, RunStatus.STALLED, RunStatus.FAILED)  # the message says more than the status
 _PATIENCE_S = 1.0  # Ctrl-C waits no longer for a locked store; whatever plays a run tries again
 
 
 def open_store(path: Path, *, readonly: bool = False) -> Store:
     """The store at `path`; a renewal is reported on stderr. StoreError if it cannot be used."""
-    store = Store(path, readonly=readonly, patience_s=_PATIENCE_S)
+    store = Store(path, readonly=readonly, timeout_s=_PATIENCE_S)
     for copy in store.renewed:
         print(f"pwff: The store {store.path} was renewed; as it was, it is kept as {copy.name}.", file=sys.stderr)
     return store
@@ -36,7 +36,7 @@ def list_runs(command: Runs, path: Path) -> int:
     if not rows:
         print(f"No runs yet in {path}; `pwff run` or the pages (`pwff app`) make one.")
         return 0
-    places = {row.id: place for place, row in enumerate(store.waiting(), start=1)}
+    places = {row.id: place for place, row in enumerate(store.queue(), start=1)}
     lines: list[tuple[str, ...]] = [
         (
             row.id,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, get_args
 
 from pwff_core.records import METRICS, RoundRecord, Stage
-from pwff_core.runs.checkpoints import Mark
+from pwff_core.runs.checkpoints import CheckpointInfo
 from pwff_core.tools.text_table import table
 from pwff_core.units import seconds_text, with_prefix
 
@@ -76,7 +76,7 @@ def run_table(records: Sequence[RoundRecord]) -> str:
     return table(("", *(f"{record.stage} {record.round}" for record in columns), "in all"), rows)
 
 
-def fork_table(checkpoints: Sequence[Mark]) -> str:
+def fork_table(checkpoints: Sequence[CheckpointInfo]) -> str:
     """The checkpoints after which a run can be forked, one a row."""
     rows = [
         (

@@ -35,7 +35,15 @@ from pwff_core.errors import ModelError
 from pwff_core.knobs import knobs
 from pwff_core.paths import sync
 from pwff_core.records import RoundRecord
-from pwff_core.runs.checkpoints import HEAD, STATE, Mark, complete, folder_of, marks, marks_in
+from pwff_core.runs.checkpoints import (
+    HEAD,
+    STATE,
+    CheckpointInfo,
+    complete,
+    folder_of,
+    list_checkpoints,
+    list_checkpoints_in,
+)
 from pwff_core.runs.recording import versions
 from pwff_core.runs.run_files import RunFiles
 
@@ -59,7 +67,7 @@ class Keeper:
         self.trouble = ""  # why the last checkpoint could not be written; "" once one was
         self._folder, self._every, self._share, self._clock = folder, every, share, clock
         self._begun = self._ended = clock()  # the last one; there was none, and it took no time
-        self._orders: SimpleQueue[tuple[State, Mark] | None] = SimpleQueue()
+        self._orders: SimpleQueue[tuple[State, CheckpointInfo] | None] = SimpleQueue()
         self._idle, self._given_up = Event(), Event()
         self._idle.set()
         # started now, while there is memory for it; a daemon: a process that is to end does not wait for a slow disk
@@ -83,7 +91,7 @@ class Keeper:
             self.trouble = _trouble(position, "there is no memory for a copy")
             self._ended = self._clock()
             return
-        mark = Mark(
+        mark = CheckpointInfo(
             position=position,
             stage=record.stage,
             round=record.round,
@@ -108,7 +116,7 @@ class Keeper:
         self.wait()
         self._orders.put(None)
         if finished and self._every:
-            known = marks_in(self._folder)
+            known = list_checkpoints_in(self._folder)
             self._keep_only({mark.position for mark in known[:-1] if mark.stage_end})
 
     def discard(self) -> None:
@@ -129,7 +137,7 @@ class Keeper:
             self._ended = self._clock()
             self._idle.set()
 
-    def _write(self, tensors: Mapping[str, Tensor], mark: Mark) -> None:
+    def _write(self, tensors: Mapping[str, Tensor], mark: CheckpointInfo) -> None:
         begun, target = self._clock(), folder_of(self._folder, mark.position)
         fresh = target.with_name(f"{target.name}.new")
         try:
@@ -158,7 +166,7 @@ class Keeper:
             self.trouble = _trouble(mark.position, str(getattr(error, "strerror", None) or error or "no memory"))
             return
         self.trouble = ""
-        known = marks_in(self._folder)
+        known = list_checkpoints_in(self._folder)
         ends = {one.position for one in known if one.stage_end}
         self._keep_only({one.position for one in known[-KEPT:]} | ends)
 
@@ -189,7 +197,7 @@ def restored(federation: Federation, store_path: Path, run_id: str, records: Seq
     Returns how many rounds it then has behind it; 0, and the federation as it was, if there is no checkpoint to go on
     from. Where that was made with other versions or on another processor, a note of the federation's says so.
     """
-    for mark in reversed(marks(store_path, run_id)):
+    for mark in reversed(list_checkpoints(store_path, run_id)):
         if not _fits(mark, federation.config, records):
             continue
         folder = folder_of(RunFiles(store_path).checkpoints(run_id), mark.position)
@@ -220,7 +228,7 @@ def made_with(federation: Federation) -> dict[str, str]:
     }
 
 
-def _fits(mark: Mark, config: RunConfig, records: Sequence[RoundRecord]) -> bool:
+def _fits(mark: CheckpointInfo, config: RunConfig, records: Sequence[RoundRecord]) -> bool:
     """Whether a checkpoint is of these settings and of one of these rounds."""
     if not 0 < mark.position <= len(records):
         return False
@@ -253,7 +261,7 @@ def _put_back(federation: Federation, state: State, records: Sequence[RoundRecor
         federation.stages["alignment" if reference else last.stage].load_state(known)
 
 
-def _read(folder: Path, mark: Mark) -> State:
+def _read(folder: Path, mark: CheckpointInfo) -> State:
     """A checkpoint's tensors. ModelError if they are not those that were written."""
     try:
         if _digest(folder / STATE) != mark.digest:

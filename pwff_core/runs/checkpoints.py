@@ -1,7 +1,7 @@
 """Which checkpoints a run has: their heads, read without the tensors.
 
     checkpoints/RUN/00012/state.safetensors    all that the run needs to go on after its 12th round
-    checkpoints/RUN/00012/mark.json            a Mark: where that is, and what wrote it
+    checkpoints/RUN/00012/mark.json            a CheckpointInfo: where that is, and what wrote it
 
 A folder that is called so is complete: it is written as 00012.new, synced, and then renamed.
 """
@@ -26,7 +26,7 @@ STATE, HEAD = "state.safetensors", "mark.json"
 _COMPLETE = re.compile(r"[0-9]{5,}")
 
 
-class Mark(BaseModel):
+class CheckpointInfo(BaseModel):
     """A checkpoint, without its tensors."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
@@ -50,17 +50,17 @@ def folder_of(checkpoints: Path, position: int) -> Path:
     return checkpoints / f"{position:05d}"
 
 
-def marks(store_path: Path, run_id: str) -> list[Mark]:
+def list_checkpoints(store_path: Path, run_id: str) -> list[CheckpointInfo]:
     """A run's complete checkpoints, the oldest first; those that cannot be read are left out."""
-    return marks_in(RunFiles(store_path).checkpoints(run_id))
+    return list_checkpoints_in(RunFiles(store_path).checkpoints(run_id))
 
 
-def marks_in(checkpoints: Path) -> list[Mark]:
+def list_checkpoints_in(checkpoints: Path) -> list[CheckpointInfo]:
     """The same, by the folder."""
     found = []
     for folder in complete(checkpoints):
         try:
-            mark = Mark.model_validate_json((folder / HEAD).read_bytes())
+            mark = CheckpointInfo.model_validate_json((folder / HEAD).read_bytes())
         except (OSError, ValidationError):  # damaged, of another version, or removed at this moment
             continue
         if folder_of(checkpoints, mark.position) == folder:

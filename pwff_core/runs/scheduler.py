@@ -19,7 +19,7 @@ from pathlib import Path
 from pwff_core.errors import ConfigError, EngineError, StoreError
 from pwff_core.records import Value
 from pwff_core.runs import processes
-from pwff_core.runs.checkpoints import Mark, hand_over, marks
+from pwff_core.runs.checkpoints import CheckpointInfo, hand_over, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 
@@ -96,7 +96,7 @@ def advance(store: Store, start: Callable[[Path, str], object] | None = None) ->
         return []
     writer = Store(store.path) if store.readonly else store
     launched = []
-    while run_id := writer.next_waiting(limit):
+    while run_id := writer.next_in_queue(limit):
         try:
             (launch if start is None else start)(writer.path, run_id)
         except EngineError as error:
@@ -111,14 +111,14 @@ def resume(store: Store, run_id: str, start: Callable[[Path, str], object] | Non
 
     StoreError if it plays or waits already, or is finished.
     """
-    store.reopen(run_id, waits=True)
+    store.requeue(run_id, in_queue=True)
     advance(store, start)
 
 
-def fork_points(store: Store, run_id: str) -> list[Mark]:
+def fork_points(store: Store, run_id: str) -> list[CheckpointInfo]:
     """The checkpoints from which a run can be forked, the oldest first."""
     rounds_total = store.run(run_id).rounds_total
-    return [mark for mark in marks(store.path, run_id) if mark.position < rounds_total]
+    return [mark for mark in list_checkpoints(store.path, run_id) if mark.position < rounds_total]
 
 
 def fork(
@@ -128,26 +128,26 @@ def fork(
     changes: Mapping[str, Value],
     name: str = "",
     *,
-    waits: bool = True,
+    in_queue: bool = True,
     owner: str = "",
     start: Callable[[Path, str], object] | None = None,
 ) -> str:
     """Adds a run that equals `run_id` up to round `position` and has the `changes` from then on; returns its id.
 
-    It is put into the queue, and started if its turn has come; unless it `waits`, the caller plays it. `owner` is the
-    visitor that it belongs to, as for `Store.create_run`. ConfigError for a setting that is not STEERABLE or a value
-    that is not allowed; StoreError if the run has no checkpoint there.
+    One that is `in_queue` is started when its turn comes; any other one the caller plays. For `owner` see RunRow.
+    ConfigError for a setting that is not STEERABLE or a value that is not allowed; StoreError if the run has no
+    checkpoint there.
     """
     points = [mark.position for mark in fork_points(store, run_id)]
     if position not in points:
         where = f"after round {', '.join(map(str, points))}" if points else "nowhere: it has no checkpoint"
         raise StoreError(f"Run {run_id} cannot be forked after round {position}; it can be forked {where}.")
-    child = store.fork(run_id, position, changes, name, waits=waits, owner=owner)
+    child = store.fork(run_id, position, changes, name, in_queue=in_queue, owner=owner)
     try:
         hand_over(store.path, run_id, position, child)
     except StoreError:
         store.delete(child)
         raise
-    if waits:
+    if in_queue:
         advance(store, start)
     return child

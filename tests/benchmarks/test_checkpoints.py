@@ -10,11 +10,11 @@ from benchmarks import checkpoints
 from benchmarks.checkpoints import Measured, rows_of, table
 from benchmarks.work import QUICK
 from pwff_core.config import RunConfig
-from pwff_core.runs.checkpoints import Mark
+from pwff_core.runs.checkpoints import CheckpointInfo
 
 
-def mark(position: int, size: int, stage_end: str = "") -> Mark:
-    return Mark(
+def mark(position: int, size: int, stage_end: str = "") -> CheckpointInfo:
+    return CheckpointInfo(
         position=position, stage="instruction", round=position, stage_end=stage_end, config=RunConfig(), size=size,
         digest="", snapshot_s=0.02, write_s=0.3, written_at=0.0, made_with={},
     )  # fmt: skip

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pwff_core.runs.checkpoints import HEAD, STATE, folder_of, marks
+from pwff_core.runs.checkpoints import HEAD, STATE, folder_of, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from tests.chaos.scene import Row, Scene
 
@@ -82,7 +82,7 @@ def _row(scene: Scene, fault: str) -> Row:
 
 def _folders(scene: Scene) -> list[Path]:
     folder = RunFiles(scene.store.path).checkpoints(scene.run_id)
-    return [folder_of(folder, mark.position) for mark in marks(scene.store.path, scene.run_id)]
+    return [folder_of(folder, mark.position) for mark in list_checkpoints(scene.store.path, scene.run_id)]
 
 
 FAULTS = (newest_harmed, all_harmed, all_removed)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pwff_core.config import next_round
 from pwff_core.records import Stage
 from pwff_core.runs import processes
-from pwff_core.runs.checkpoints import STATE, folder_of, marks
+from pwff_core.runs.checkpoints import STATE, folder_of, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 
@@ -141,7 +141,7 @@ class Worker:
 def again(store: Store, run_id: str, extra: Mapping[str, str] | None = None) -> Worker:
     """Resumes a run whose worker is gone. One that was gone before it took the run finds it still queued."""
     if store.run(run_id).status is not RunStatus.QUEUED:
-        store.reopen(run_id, waits=False)
+        store.requeue(run_id, in_queue=False)
     return Worker(store, run_id, extra)
 
 
@@ -165,7 +165,7 @@ def damage(path: Path) -> list[str]:
 def false_checkpoints(store_path: Path, run_id: str) -> list[str]:
     """Checkpoints that are listed as complete and are not what was written."""
     folder, found = RunFiles(store_path).checkpoints(run_id), []
-    for mark in marks(store_path, run_id):
+    for mark in list_checkpoints(store_path, run_id):
         state = folder_of(folder, mark.position) / STATE
         if not state.is_file() or hashlib.blake2b(state.read_bytes()).hexdigest() != mark.digest:
             found.append(f"checkpoint {mark.position} is listed and not whole")

@@ -168,7 +168,7 @@ class Victim:
 def play(folder: Path, number: int, seed: int, budget: Budget, pace: Pace, references: References) -> Played:
     """One run from its start to its end, with as many kills as come its way."""
     rng = random.Random(f"{seed} {number}")
-    store = Store(folder / f"{number:03d}" / "runs.sqlite", patience_s=60.0)
+    store = Store(folder / f"{number:03d}" / "runs.sqlite", timeout_s=60.0)
     victim = Victim(store, tiny.config(checkpoint_every=EVERY[number % len(EVERY)]), rng, pace)
     total = store.run(victim.run_id).rounds_total
     for _ in range(_LIVES):

@@ -33,7 +33,7 @@ class Scene:
 
     def __init__(self, folder: Path, references: References, store_folder: Path | None = None) -> None:
         self.folder, self.references = folder, references
-        self.store = Store((store_folder or folder / "store") / "runs.sqlite", patience_s=60.0)
+        self.store = Store((store_folder or folder / "store") / "runs.sqlite", timeout_s=60.0)
         self._page = Store(self.store.path, readonly=True)  # an app opens it once, when it starts
         self.run_id = self.store.create_run(tiny.config())
         self.workers: list[Worker] = []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pwff_core.config import RunConfig
-from pwff_core.runs.checkpoints import HEAD, STATE, Mark, folder_of
+from pwff_core.runs.checkpoints import HEAD, STATE, CheckpointInfo, folder_of
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 from tests.chaos import aims, kills, tiny
@@ -104,7 +104,7 @@ def test_a_checkpoint_that_is_listed_and_not_whole_is_noticed(tmp_path: Path) ->
     folder.mkdir(parents=True)
     (folder / STATE).write_bytes(b"tensors")
     digest = "a65a85a9b8b4a5a0"
-    mark = Mark(
+    mark = CheckpointInfo(
         position=1, stage="instruction", round=1, stage_end="", config=RunConfig(), size=7, digest=digest,
         snapshot_s=0.0, write_s=0.0, written_at=0.0, made_with={},
     )  # fmt: skip

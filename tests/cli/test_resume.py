@@ -101,14 +101,14 @@ def test_a_run_that_plays_is_not_resumed(path: Path, capsys: pytest.CaptureFixtu
     store.claim(run_id)
     where = f"Run {run_id} plays already, in process {os.getpid()} (0 of {store.run(run_id).rounds_total} rounds);"
     assert error_line(capsys, "resume", run_id) == f"{where} `pwff app` shows it."
-    store.beat(run_id, RunStatus.PAUSED)
+    store.set_status(run_id, RunStatus.PAUSED)
     said = error_line(capsys, "resume", run_id)
     assert said == f"{where} it is paused: press Resume on the Live page (`pwff app`)."
 
 
 def test_a_queued_run_is_not_resumed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(path)
-    waiting, begun = store.create_run(FIVE_ROUNDS, waits=True), store.create_run(FIVE_ROUNDS)
+    waiting, begun = store.create_run(FIVE_ROUNDS, in_queue=True), store.create_run(FIVE_ROUNDS)
     assert error_line(capsys, "resume", waiting) == (
         f"Run {waiting} waits in the queue and starts when its turn comes; `pwff runs` tells where it stands, "
         "`pwff app` shows it."

@@ -60,7 +60,7 @@ def test_a_renewed_store_is_reported_once(path: Path, tmp_path: Path, capsys: py
 def test_runs_shows_parents_and_places_in_the_queue(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parent = forkable(path)
     store = Store(path)
-    child = store.fork(parent, 1, {"channel.snr_db": 9.0}, waits=True)
+    child = store.fork(parent, 1, {"channel.snr_db": 9.0}, in_queue=True)
     assert cli.main(["runs"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "forked from" in lines[0]

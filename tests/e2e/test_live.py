@@ -87,7 +87,7 @@ def test_two_browsers_do_not_fight_over_a_run(visit: Visitor, site: Site) -> Non
     first = visit(f"?run={run_id}")
     set_snr(first, 0)
     expect(current(first).get_by_text("SNR 0 dB: asked")).to_be_visible()
-    assert site.store.asked(run_id) == {"channel.snr_db": 0}
+    assert site.store.pending_changes(run_id) == {"channel.snr_db": 0}
 
     second = visit(f"?run={run_id}")
     expect(button(second, "Stop")).to_be_disabled()

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from pwff_core.runs.checkpoints import marks
+from pwff_core.runs.checkpoints import list_checkpoints
 from pwff_core.runs.store import Store
 from tests.e2e.conftest import TINY, Visitor
 from tests.e2e.test_live import run_in, set_snr
@@ -75,7 +75,7 @@ def fork_with_another_snr(page: Page, store: Store, run_id: str) -> None:
     set_snr(page, 0)
     settle(page)
     page.get_by_text("Fork this run: go on from one of its rounds").click()
-    before_last = marks(store.path, run_id)[-2].position
+    before_last = list_checkpoints(store.path, run_id)[-2].position
     choose(page, "Fork it", f"after round {before_last}, round {before_last} of instruction tuning")
     expect(current(page).get_by_text(f"From round {before_last + 1}: SNR 5 → 0 dB")).to_be_visible()
     assert findings(page) == []

@@ -224,7 +224,7 @@ def test_failed_stopped_and_steered_runs_are_left_out_and_the_page_says_so(store
         changes={"channel.snr_db": 9.0},
         at=0.0,
     )
-    store.take(steered, 0, steering)
+    store.acknowledge(steered, 0, steering)
     store.finish(steered, RunStatus.FINISHED)
     run_of(store, "sfl", 4)
     page = open_compare("c0ffee00")
@@ -301,7 +301,7 @@ def test_a_store_that_cannot_be_read_is_a_sentence(tmp_path: Path, monkeypatch: 
 
 def test_a_waiting_run_is_cancelled_at_once(store: Store) -> None:
     ids = [
-        store.create_run(config, waits=True, comparison="c0ffee00") for config in plan(CONFIG, ("pwff", "sfl"), (1,))
+        store.create_run(config, in_queue=True, comparison="c0ffee00") for config in plan(CONFIG, ("pwff", "sfl"), (1,))
     ]
     page = open_compare("c0ffee00")  # which launches the first
     page = without_exception(page.selectbox(key="compare:one").set_value(ids[1]).run())
@@ -312,7 +312,7 @@ def test_a_waiting_run_is_cancelled_at_once(store: Store) -> None:
 
 def test_a_running_run_is_stopped_after_asking(store: Store) -> None:
     run_id = run_of(store, "pwff", 1, end=None, rounds=2)
-    waiting = store.create_run(CONFIG, waits=True, comparison="c0ffee00")
+    waiting = store.create_run(CONFIG, in_queue=True, comparison="c0ffee00")
     page = click(open_compare("c0ffee00"), "cancel-all")
     assert store.run(waiting).status is RunStatus.STOPPED
     assert not store.stop_requested(run_id)
@@ -332,7 +332,7 @@ def test_a_running_run_may_go_on_after_asking(store: Store) -> None:
 
 
 def test_a_comparison_cancelled_before_it_began_shows_its_runs_alone(store: Store) -> None:
-    run_id = store.create_run(CONFIG, waits=True, comparison="c0ffee00")
+    run_id = store.create_run(CONFIG, in_queue=True, comparison="c0ffee00")
     store.cancel(run_id)
     page = open_compare("c0ffee00")
     assert states(page) == ["Cancelled before it started."]

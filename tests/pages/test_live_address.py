@@ -47,7 +47,7 @@ def test_an_address_with_a_run_that_is_going_shows_what_holds_in_it(store: Store
     page = with_address(run=run_id, preset="demo", channel__snr_db="30", seed="9")
     assert page.text_input("knob:channel.snr_db").value == "5"  # a link does not steer
     assert page.text_input("knob:seed").value == "9"
-    assert store.posted(run_id) == []
+    assert store.pending_commands(run_id) == []
 
 
 def test_a_look_with_the_address_from_before_takes_no_knob_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

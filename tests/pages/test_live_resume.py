@@ -143,7 +143,7 @@ def test_beside_a_run_that_is_going_it_waits_its_turn(store: Store, launched: li
     going = store.create_run(THREE_STAGES)
     store.claim(going)
     page = clicked(opened(run_id), "go-on")
-    assert launched == [] and [row.id for row in store.waiting()] == [run_id]
+    assert launched == [] and [row.id for row in store.queue()] == [run_id]
     assert "Queued at position 1: it starts by itself." in toasts(page)
     assert "Waits in the queue at position 1" in texts(page)
 
@@ -185,12 +185,12 @@ def test_a_paused_run_that_is_held_up_offers_to_go_on(store: Store, monkeypatch:
     run_id = ended(store, 4, RunStatus.STOPPED)
     change(store, "UPDATE runs SET status = 'running'")
     store.pause(run_id, "")
-    store.beat(run_id, RunStatus.PAUSED)
+    store.set_status(run_id, RunStatus.PAUSED)
     change(store, "UPDATE runs SET heartbeat_at = ?", time.time() - 7200)
     page = opened(run_id)
     assert "Held up after 4 rounds of 9" in texts(page) and page.button("pause").label == "Resume"
     page = clicked(page, "pause")
-    assert [one.kind for one in store.posted(run_id)] == ["pause", "resume"]
+    assert [one.kind for one in store.pending_commands(run_id)] == ["pause", "resume"]
     assert page.button("pause").label == "Pause"
     change(store, "UPDATE runs SET heartbeat_at = ?", time.time())
     assert "Going on." in texts(shown(page.run()))
@@ -225,8 +225,8 @@ def test_a_run_that_is_going_is_forked_without_being_touched_and_the_fork_waits(
     assert "The sliders steer this run at the moment. Choose *Only what-if* above them" in texts(page)
     page = shown(page.segmented_control("steering:use").set_value("what-if").run())
     page = clicked(typed(page, "channel.snr_db", "0"), "fork:start")
-    (child,) = store.waiting()
-    assert (child.parent, child.forked_at) == (run_id, 4) and store.posted(run_id) == [] and launched == []
+    (child,) = store.queue()
+    assert (child.parent, child.forked_at) == (run_id, 4) and store.pending_commands(run_id) == [] and launched == []
     assert address(page) == child.id and "Queued at position 1: it starts by itself." in toasts(page)
     assert page.session_state["fork"] is False  # its own panel is closed
 
@@ -303,7 +303,7 @@ def numbers(page: AppTest, panel: str) -> list[str]:
 
 def test_a_fork_has_its_parent_s_numbers_beside_its_own(store: Store) -> None:
     parent = ended(store, 9, RunStatus.FINISHED)
-    child = store.fork(parent, 3, {"channel.snr_db": 0.0}, "Other", waits=True)
+    child = store.fork(parent, 3, {"channel.snr_db": 0.0}, "Other", in_queue=True)
     store.cancel(child)
     columns = numbers(opened(child), "delay")
     assert columns[-3:] == ["slowest client, Lesson [s]", "mean client, Lesson [s]", "Changed before it"]
@@ -315,7 +315,7 @@ def test_a_fork_has_its_parent_s_numbers_beside_its_own(store: Store) -> None:
 
 def test_a_parent_of_another_version_does_not_keep_its_fork_from_being_shown(store: Store) -> None:
     parent = ended(store, 9, RunStatus.FINISHED)
-    child = store.fork(parent, 3, {}, "Other", waits=True)
+    child = store.fork(parent, 3, {}, "Other", in_queue=True)
     store.cancel(child)
     change(store, "UPDATE runs SET config = '{\"no\": \"such\"}' WHERE parent = ''")
     page = opened(child)

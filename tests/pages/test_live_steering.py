@@ -21,11 +21,16 @@ SPREAD = with_changes(THREE_STAGES, {WEIGHTS: OWN_WEIGHTS})
 
 def taken(store: Store, run_id: str, position: int, before: dict[str, Value]) -> None:
     """The worker takes all that was asked of it, before a round of instruction tuning."""
-    posted = store.posted(run_id)
+    commands = store.pending_commands(run_id)
     steering = Steering(
-        position=position, stage="instruction", round=position, before=before, changes=store.asked(run_id), at=0.0
+        position=position,
+        stage="instruction",
+        round=position,
+        before=before,
+        changes=store.pending_changes(run_id),
+        at=0.0,
     )
-    store.take(run_id, posted[-1].id, steering)
+    store.acknowledge(run_id, commands[-1].id, steering)
 
 
 def toasts(page: AppTest) -> list[str]:
@@ -39,7 +44,7 @@ def box(page: AppTest, path: str) -> str:
 def test_a_moved_knob_is_asked_of_the_run_and_then_holds(store: Store) -> None:
     run_id = in_stages(store, 2)
     page = typed(opened(run_id), "channel.snr_db", "0")
-    assert store.asked(run_id) == {"channel.snr_db": 0.0}
+    assert store.pending_changes(run_id) == {"channel.snr_db": 0.0}
     assert "SNR 0 dB: asked, holds from the next round." in texts(page)
     assert "Moves the run from its next round." in texts(page)
     taken(store, run_id, 3, {"channel.snr_db": 5.0})
@@ -53,7 +58,7 @@ def test_a_knob_that_was_not_moved_asks_for_nothing(store: Store) -> None:
     run_id = in_stages(store, 2)
     page = typed(opened(run_id), "instruction.rounds", "5")
     page = typed(page, "channel.coherence_time_s", "0.02")
-    assert store.posted(run_id) == [] and store.lease(run_id) is None
+    assert store.pending_commands(run_id) == [] and store.lease(run_id) is None
     assert "of the next run" in next(box.label for box in page.expander if "Coherence" in box.label)
     assert "What if" not in texts(page)
 
@@ -74,16 +79,16 @@ def test_a_bad_value_is_answered_at_the_knob_and_not_asked_of_the_run(store: Sto
     run_id = in_stages(store, 2)
     page = typed(opened(run_id), "channel.snr_db", "200")
     assert "'200' is not allowed; give a number from -30 to 60 dB." in texts(page)
-    assert store.posted(run_id) == []
+    assert store.pending_commands(run_id) == []
     typed(page, "channel.snr_db", "20")
-    assert store.asked(run_id) == {"channel.snr_db": 20.0}
+    assert store.pending_changes(run_id) == {"channel.snr_db": 20.0}
 
 
 def test_a_setting_of_the_next_run_that_is_wrong_does_not_keep_from_steering(store: Store) -> None:
     run_id = in_stages(store, 2)
     page = typed(opened(run_id), "instruction.rounds", "none")
     typed(page, "channel.snr_db", "1")
-    assert store.asked(run_id) == {"channel.snr_db": 1.0}
+    assert store.pending_changes(run_id) == {"channel.snr_db": 1.0}
 
 
 def test_what_the_run_s_other_settings_do_not_allow_is_said_at_the_knobs(store: Store) -> None:
@@ -92,7 +97,7 @@ def test_what_the_run_s_other_settings_do_not_allow_is_said_at_the_knobs(store: 
     page = typed(opened(run_id), "channel.coherence_time_s", "0.01")  # of the next run
     page = shown(page.segmented_control("knob:channel.fading").set_value("rayleigh").run())
     assert "draws one gain for a whole upload" in texts(page)
-    assert store.posted(run_id) == [] and not page.button("start").disabled
+    assert store.pending_commands(run_id) == [] and not page.button("start").disabled
 
 
 def test_a_run_that_has_just_ended_is_not_steered_and_nothing_is_lost(
@@ -118,7 +123,7 @@ def test_a_preset_is_for_the_next_run_and_does_not_steer_the_one_that_is_going(s
     store.steer(run_id, "", {"channel.snr_db": 12.0})
     page = opened(run_id)
     page = shown(page.selectbox("settings:preset").set_value("paper").run())
-    assert store.asked(run_id) == {"channel.snr_db": 12.0} and box(page, "channel.snr_db") == "12"
+    assert store.pending_changes(run_id) == {"channel.snr_db": 12.0} and box(page, "channel.snr_db") == "12"
     assert box(page, "instruction.rounds") == "50"
 
 
@@ -130,7 +135,7 @@ def test_a_weight_that_is_moved_is_asked_of_the_run(store: Store) -> None:
     page = opened(run_id)
     assert [slider.value for slider in weight_sliders(page)] == list(OWN_WEIGHTS)
     page = shown(page.slider("preferences:client:1").set_value(0.9).run())
-    assert store.asked(run_id) == {WEIGHTS: (0.0, 0.9, 0.5, 0.75, 1.0)}
+    assert store.pending_changes(run_id) == {WEIGHTS: (0.0, 0.9, 0.5, 0.75, 1.0)}
     assert "preferences: asked, hold from the next round." in texts(page)
 
 
@@ -138,23 +143,23 @@ def test_own_weights_start_from_those_that_the_run_has_drawn(store: Store) -> No
     run_id = in_stages(store, 2)  # weights at random; the engine says a quarter for each of the five
     page = shown(opened(run_id).selectbox("preferences:start").set_value("own").run())
     assert [slider.value for slider in weight_sliders(page)] == [0.25] * 5
-    assert store.posted(run_id) == []  # the same weights
+    assert store.pending_commands(run_id) == []  # the same weights
     shown(page.slider("preferences:client:4").set_value(1.0).run())
-    assert store.asked(run_id) == {WEIGHTS: (0.25, 0.25, 0.25, 0.25, 1.0)}
+    assert store.pending_changes(run_id) == {WEIGHTS: (0.25, 0.25, 0.25, 0.25, 1.0)}
 
 
 def test_weights_of_another_number_of_clients_are_for_the_next_run(store: Store) -> None:
     run_id = going(store, 1, SPREAD)
     page = typed(opened(run_id), "clients", "3")
     page = shown(page.selectbox("preferences:start").set_value("harmless").run())
-    assert store.posted(run_id) == []
+    assert store.pending_commands(run_id) == []
     assert "The run that is going has 5 clients; these are for the next one." in texts(page)
 
 
 def test_a_method_without_rewards_has_no_weights_to_move(store: Store) -> None:
     run_id = going(store, 1, with_changes(SPREAD, {"method": "vanilla_fl"}))
     page = shown(opened(run_id).selectbox("preferences:start").set_value("helpful").run())
-    assert store.posted(run_id) == [] and "learns no rewards; these are for the next one" in texts(page)
+    assert store.pending_commands(run_id) == [] and "learns no rewards; these are for the next one" in texts(page)
 
 
 # ---- two browsers -----------------------------------------------------------------------------------------------
@@ -166,18 +171,18 @@ def test_a_second_browser_watches_until_it_takes_over(store: Store) -> None:
     second = opened(run_id)
     assert "Another browser steers this run." in texts(second) and second.button("stop").disabled
     second = typed(second, "channel.snr_db", "30")
-    assert store.asked(run_id) == {"channel.snr_db": 0.0}  # a what-if asks nothing of the run
+    assert store.pending_changes(run_id) == {"channel.snr_db": 0.0}  # a what-if asks nothing of the run
     assert "What if SNR 30 dB" in texts(second)
     assert box(shown(first.run()), "channel.snr_db") == "0"
 
     second = shown(second.button("take-over").click().run())
     assert box(second, "channel.snr_db") == "0"  # nor does its what-if now
-    assert store.asked(run_id) == {"channel.snr_db": 0.0} and not second.button("stop").disabled
+    assert store.pending_changes(run_id) == {"channel.snr_db": 0.0} and not second.button("stop").disabled
     first = shown(first.run())
     assert "Another browser has taken over: it steers this run now." in toasts(first)
     assert "Another browser steers this run." in texts(first) and first.button("pause").disabled
     typed(second, "channel.snr_db", "3")
-    assert store.asked(run_id) == {"channel.snr_db": 3.0}
+    assert store.pending_changes(run_id) == {"channel.snr_db": 3.0}
     assert box(shown(first.run()), "channel.snr_db") == "3"  # a knob that was not moved follows
 
 
@@ -189,7 +194,7 @@ def test_a_what_if_is_not_pushed_at_the_run_when_the_other_browser_has_gone(
     page = typed(opened(run_id), "channel.snr_db", "30")
     monkeypatch.setattr(commands, "LEASE_S", -1.0)  # every lease has run out
     page = shown(page.run())
-    assert store.asked(run_id) == {} and box(page, "channel.snr_db") == "5"
+    assert store.pending_changes(run_id) == {} and box(page, "channel.snr_db") == "5"
     assert "Moves the run from its next round." in texts(page)
 
 
@@ -197,9 +202,9 @@ def test_in_control_one_may_only_ask_what_if(store: Store) -> None:
     run_id = in_stages(store, 2)
     page = shown(opened(run_id).segmented_control("steering:use").set_value("what-if").run())
     page = typed(page, "channel.snr_db", "30")
-    assert store.posted(run_id) == [] and "What if SNR 30 dB" in texts(page)
+    assert store.pending_commands(run_id) == [] and "What if SNR 30 dB" in texts(page)
     page = shown(page.segmented_control("steering:use").set_value("steer").run())
-    assert store.posted(run_id) == [] and box(page, "channel.snr_db") == "5"
+    assert store.pending_commands(run_id) == [] and box(page, "channel.snr_db") == "5"
 
 
 def test_settings_for_the_next_run_are_not_asked_of_the_one_that_one_comes_back_to(store: Store) -> None:
@@ -211,7 +216,7 @@ def test_settings_for_the_next_run_are_not_asked_of_the_one_that_one_comes_back_
     page = typed(shown(page.run()), "channel.snr_db", "30")
     page = shown(page.button("show-going").click().run())
     assert address(page) == running
-    assert store.posted(running) == [] and box(page, "channel.snr_db") == "5"
+    assert store.pending_commands(running) == [] and box(page, "channel.snr_db") == "5"
 
 
 # ---- pause, stop, queue -----------------------------------------------------------------------------------------
@@ -223,8 +228,8 @@ def test_pause_and_resume(store: Store) -> None:
     assert store.pending(run_id) == {"pause"}
     assert "Pausing after the round that is being trained (2 rounds done)." in texts(page)
     assert page.button("pause").label == "Resume"  # it can be taken back
-    store.take(run_id, store.posted(run_id)[-1].id, None)
-    store.beat(run_id, RunStatus.PAUSED)
+    store.acknowledge(run_id, store.pending_commands(run_id)[-1].id, None)
+    store.set_status(run_id, RunStatus.PAUSED)
     page = shown(page.run())
     assert "Paused after 2 rounds of 9. Resume goes on with the next round." in texts(page)
     page = shown(page.button("pause").click().run())
@@ -244,12 +249,12 @@ def test_start_beside_a_run_that_is_going_queues(store: Store, launched: list[tu
     page = typed(page, "seed", "7")
     page = shown(page.button("start").click().run())
     page = shown(page.button("start").click().run())
-    first, second = store.waiting()
+    first, second = store.queue()
     assert launched == [] and first.config.seed == 7 and address(page) == running
     assert toasts(page) == ["Queued at position 2: it starts by itself."]
     assert any(box.label == "Queue: 2 waiting" for box in page.expander)
     page = shown(page.button(f"cancel:{first.id}").click().run())
-    assert [row.id for row in store.waiting()] == [second.id]
+    assert [row.id for row in store.queue()] == [second.id]
     assert store.run(first.id).status is RunStatus.STOPPED
 
 
@@ -257,7 +262,7 @@ def test_a_run_that_waits_is_shown_with_its_position_and_starts_when_its_turn_ha
     store: Store, launched: list[tuple[Path, str]]
 ) -> None:
     running = in_stages(store, 2)
-    waiting = store.create_run(RunConfig(), waits=True)
+    waiting = store.create_run(RunConfig(), in_queue=True)
     page = opened(waiting)
     assert "Waits in the queue at position 1; it starts by itself" in texts(page)
     assert "Another run is going" in texts(page) and page.button("pause").disabled

@@ -116,7 +116,7 @@ def test_a_steered_run_is_priced_against_what_held_last(store: Store) -> None:
     steering = Steering(
         position=4, stage="reward", round=1, before={"channel.snr_db": 5.0}, changes={"channel.snr_db": 0.0}, at=0.0
     )
-    store.take(run_id, store.posted(run_id)[-1].id, steering)
+    store.acknowledge(run_id, store.pending_commands(run_id)[-1].id, steering)
     store.finish(run_id, RunStatus.FINISHED)
     page = opened(run_id)
     assert page.text_input("knob:channel.snr_db").value == "0" and said(page) == ""

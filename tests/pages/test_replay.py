@@ -38,7 +38,7 @@ def played(store: Store, rounds: int = 9, status: RunStatus | None = RunStatus.F
     store.describe(run_id, [profile(client) for client in range(len(WEIGHTS))], [], 9)
     for number, record in enumerate(whole_run(run_id, instruction="It got no better.")[:rounds], start=1):
         if number == STEERING.position:
-            store.take(run_id, 1, STEERING)
+            store.acknowledge(run_id, 1, STEERING)
         store.append(run_id, record)
     if status:
         store.finish(run_id, status)

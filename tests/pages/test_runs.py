@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from pages.parts.run_table import Wanted, short_names, title_of
 from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
-from pwff_core.runs.checkpoints import marks
+from pwff_core.runs.checkpoints import list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from pwff_core.runs.store import status as status_module
@@ -135,7 +135,7 @@ def test_the_table_tells_of_each_run_how_it_stands(store: Store) -> None:
 
 def test_runs_that_wait_tell_their_position(store: Store) -> None:
     played(store, rounds=1, status=None)
-    first, second = (store.create_run(CONFIG, waits=True) for _ in range(2))
+    first, second = (store.create_run(CONFIG, in_queue=True) for _ in range(2))
     status = table(opened()).set_index("Id")["Status"]
     assert (status[first], status[second]) == ("Queued, position 1", "Queued, position 2")
 
@@ -238,7 +238,7 @@ def test_a_name_that_cannot_be_is_told_and_nothing_is_lost(store: Store, name: s
 
 def test_a_run_that_waits_can_be_cancelled(store: Store) -> None:
     played(store, rounds=1, status=None)
-    run_id = store.create_run(CONFIG, waits=True)
+    run_id = store.create_run(CONFIG, in_queue=True)
     page = ticked(opened(), run_id)
     assert "Queued, position 1" in texts(page)
     page = clicked(page, "runs:cancel")
@@ -276,12 +276,16 @@ def test_the_way_back_is_gone_once_the_page_is_left_and_models_and_checkpoints_w
         marked(store, one, 3)
     page = clicked(ticked(opened(), run_id), "runs:delete")
     page = shown(page.run())
-    assert "Deleted:" in texts(page) and RunFiles(store.path).models(run_id).exists() and marks(store.path, run_id)
+    assert (
+        "Deleted:" in texts(page)
+        and RunFiles(store.path).models(run_id).exists()
+        and list_checkpoints(store.path, run_id)
+    )
     back = AppTest.from_file(PAGE, default_timeout=30)  # where a page's widgets have no answers yet
     back.session_state["runs:deleted"] = dict(page.session_state["runs:deleted"])
     assert "Deleted:" not in texts(shown(back.run()))
     assert not RunFiles(store.path).models(run_id).exists() and RunFiles(store.path).models(other).exists()
-    assert not RunFiles(store.path).checkpoints(run_id).exists() and len(marks(store.path, other)) == 1
+    assert not RunFiles(store.path).checkpoints(run_id).exists() and len(list_checkpoints(store.path, other)) == 1
     assert store.run(run_id).deleted
 
 
@@ -377,7 +381,7 @@ def test_a_run_with_checkpoints_leads_to_a_fork_on_the_live_page(store: Store, g
 def test_whose_fork_a_run_is_stands_in_the_list(store: Store) -> None:
     parent = played(store, "Lesson")
     assert "Forked from" not in table(opened())
-    child = store.fork(parent, 3, {"channel.snr_db": 0.0}, "Other", waits=True)
+    child = store.fork(parent, 3, {"channel.snr_db": 0.0}, "Other", in_queue=True)
     page = opened()
     assert table(page).set_index("Id")["Forked from"].to_dict() == {parent: "", child: "Lesson, round 3"}
     assert "Forked after round 3 of **Lesson**, with SNR 0 dB in place of 5." in texts(ticked(page, child))
@@ -394,5 +398,5 @@ def test_a_run_that_is_held_up_says_why(store: Store, monkeypatch: pytest.Monkey
     page = ticked(opened(), run_id)
     assert table(page)["Status"].tolist() == ["Held up"]
     assert "Held up after 2 rounds of 9: No sign of life for 2 h 0" in texts(page)
-    page.multiselect("runs:statuses").set_value([RunStatus.WAITING])
+    page.multiselect("runs:statuses").set_value([RunStatus.STALLED])
     assert ids(shown(page.run())) == [run_id]

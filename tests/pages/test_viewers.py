@@ -115,10 +115,10 @@ def test_nothing_new_is_the_same_revision_and_anything_new_another(store: Store,
         lambda: store.rename(run_id, "Ours"),
         lambda: store.steer(run_id, "", {"channel.snr_db": 0.0}),
         lambda: store.request_stop(run_id),
-        lambda: store.create_run(RunConfig(), waits=True),
+        lambda: store.create_run(RunConfig(), in_queue=True),
         lambda: store.finish(run_id, RunStatus.STOPPED),
     ):
-        store.beat(run_id, RunStatus.RUNNING)  # a sign of life shows nowhere
+        store.set_status(run_id, RunStatus.RUNNING)  # a sign of life shows nowhere
         assert revision() == revisions[-1]
         change()
         revisions.append(revision())
@@ -145,7 +145,7 @@ def test_a_store_that_cannot_be_read_is_asked_once_for_all(
         raise StoreError("The store is locked by another program.")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Store, "look", locked)
+        broken.setattr(Store, "snapshot", locked)
 
         def told() -> str:
             with pytest.raises(StoreError) as error:

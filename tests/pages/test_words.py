@@ -42,7 +42,7 @@ def test_status_in_words(store: Store) -> None:
 
 
 def test_a_run_that_is_held_up_says_why_and_that_nothing_is_lost(store: Store) -> None:
-    held = store.run(going(store, 1)).model_copy(update={"status": RunStatus.WAITING, "message": "The disk is full."})
+    held = store.run(going(store, 1)).model_copy(update={"status": RunStatus.STALLED, "message": "The disk is full."})
     words = status_words(held, [], (), frozenset({"stop"}))
     assert words == (
         "Held up after 1 round of 16: The disk is full. Its rounds are safe; should the engine end, the run can be "
@@ -56,12 +56,12 @@ def test_a_run_that_plays_kept_rounds_again_says_so(store: Store) -> None:
     run_id = going(store, 6)
     records = [record for _, record in store.rounds(run_id)]
     spans = spans_of({"instruction": 16}, records)
-    store.beat(run_id, RunStatus.RUNNING, progress(5, 6))
+    store.set_status(run_id, RunStatus.RUNNING, progress(5, 6))
     assert status_words(store.run(run_id), records, spans) == (
         "Catching up: round 5 of the 6 that are kept is played again; then the run goes on."
     )
     assert status_words(store.run(run_id), records, spans, frozenset({"stop"})).startswith("Stopping after the round")
-    store.beat(run_id, RunStatus.RUNNING)
+    store.set_status(run_id, RunStatus.RUNNING)
     assert status_words(store.run(run_id), records, spans).startswith("Round 7 of 16")
 
 

@@ -38,7 +38,7 @@ def run_id(store: Store) -> str:
     store.describe(found, [profile(client) for client in range(len(WEIGHTS))], ["a remark"], 12)
     for number, record in enumerate(whole_run(found)[:6], start=1):
         if number == STEERING.position:
-            store.take(found, 1, STEERING)
+            store.acknowledge(found, 1, STEERING)
         store.append(found, record)
     store.finish(found, RunStatus.STOPPED, "Stopped after 6 of 12 rounds.")
     return found

@@ -10,7 +10,7 @@ from pwff_core.config import RunConfig
 from pwff_core.errors import ConfigError, StoreError
 from pwff_core.knobs import with_changes
 from pwff_core.runs import scheduler
-from pwff_core.runs.checkpoints import STATE, folder_of, marks
+from pwff_core.runs.checkpoints import STATE, folder_of, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.checkpoints import marked
@@ -47,7 +47,7 @@ def test_resume_puts_a_run_into_the_queue_and_starts_it(store: Store, launched: 
     scheduler.resume(store, stopped, launched)
     scheduler.resume(store, failed, launched)
     assert launched == [stopped]
-    assert [row.id for row in store.waiting()] == [failed]
+    assert [row.id for row in store.queue()] == [failed]
     assert (store.run(stopped).status, store.run(stopped).rounds_done) == (RunStatus.QUEUED, 2)
     with pytest.raises(StoreError, match=stopped):  # a second press
         scheduler.resume(store, stopped, launched)
@@ -73,15 +73,15 @@ def test_a_fork_is_its_parent_up_to_a_round(store: Store, launched: Launched) ->
     assert {one.run for _, one in store.rounds(child)} == {child}
     (steering,) = store.steerings(child)
     assert (steering.position, steering.round, dict(steering.changes)) == (3, 3, {"channel.snr_db": -5.0})
-    assert [mark.position for mark in marks(store.path, child)] == [2]
+    assert [mark.position for mark in list_checkpoints(store.path, child)] == [2]
     assert launched == [child]
     assert store.run(parent).status is RunStatus.STOPPED
 
 
 def test_a_fork_that_the_caller_plays_is_not_launched(store: Store, launched: Launched) -> None:
-    child = scheduler.fork(store, interrupted(store, 2), 1, {}, waits=False, start=launched)
+    child = scheduler.fork(store, interrupted(store, 2), 1, {}, in_queue=False, start=launched)
     assert launched == []
-    assert store.waiting() == []
+    assert store.queue() == []
     store.claim(child)
 
 

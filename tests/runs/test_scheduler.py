@@ -32,7 +32,7 @@ def launched() -> Launched:
 
 
 def wait_for(store: Store, count: int) -> list[str]:
-    return [store.create_run(CONFIG, waits=True) for _ in range(count)]
+    return [store.create_run(CONFIG, in_queue=True) for _ in range(count)]
 
 
 def test_the_first_that_waits_is_launched_and_no_other(store: Store, launched: Launched) -> None:
@@ -115,7 +115,7 @@ from pwff_core.config import RunConfig
 from pwff_core.runs.store import Store
 store = Store(Path(sys.argv[1]))
 for name in sys.argv[2:]:
-    store.create_run(RunConfig(clients=2), name, waits=True)
+    store.create_run(RunConfig(clients=2), name, in_queue=True)
 started = scheduler.advance(store, lambda path, run_id: store.claim(run_id))  # the worker is this process, and ends
 print(*(store.run(run_id).name for run_id in started), flush=True)
 os._exit(9)
@@ -130,7 +130,7 @@ def test_the_queue_outlives_the_processes_that_made_and_advanced_it(store: Store
         return done.stdout.strip()
 
     assert [interface("a", "b", "c"), interface(), interface("d"), interface(), interface()] == [*"abcd", ""]
-    assert store.waiting() == []
+    assert store.queue() == []
 
 
 def test_a_run_that_cannot_be_launched_has_failed_and_the_next_one_starts(
@@ -148,7 +148,7 @@ def test_a_run_that_cannot_be_launched_has_failed_and_the_next_one_starts(
         RunStatus.FAILED,
         "The engine cannot be started (out of memory); check free memory.",
     )
-    assert [row.id for row in store.waiting()] == [later]
+    assert [row.id for row in store.queue()] == [later]
 
 
 def test_a_folder_for_logs_that_cannot_be_made_fails_each_run_with_the_reason(store: Store) -> None:
@@ -251,6 +251,6 @@ def test_a_worker_that_is_told_to_end_starts_nothing(store: Store) -> None:
     workers.wait_until(lambda: store.run(run_id).profiles)
     process.terminate()
     assert process.wait(timeout=30) == 0
-    assert store.run(waiting).waits  # a shutdown does not go through the whole queue; a page that looks starts it
+    assert store.run(waiting).in_queue  # a shutdown does not go through the whole queue; a page that looks starts it
     assert scheduler.advance(store, launch_scripted) == [waiting]
     workers.wait_until(lambda: has_ended(store, waiting))

@@ -100,7 +100,7 @@ def test_a_day_s_runs_are_counted_with_those_that_were_deleted(
 ) -> None:
     for _ in range(20):
         with session.within_limits(store, ME, RunConfig()):
-            run_id = store.create_run(RunConfig(), waits=True, owner=ME)
+            run_id = store.create_run(RunConfig(), in_queue=True, owner=ME)
         store.delete(run_id)
     with pytest.raises(ConfigError, match="this would be number 21"), session.within_limits(store, ME, RunConfig()):
         pass
@@ -114,7 +114,7 @@ def test_a_resume_is_no_run_more_of_the_day_but_one_more_at_a_time(
     page = shown(opened().button(key="start").click().run())
     (mine,) = store.runs()
     for _ in range(19):
-        store.delete(store.create_run(RunConfig(), waits=True, owner=mine.owner))
+        store.delete(store.create_run(RunConfig(), in_queue=True, owner=mine.owner))
     store.claim(mine.id)
     store.finish(mine.id, RunStatus.STOPPED)
     shown(shown(page.run()).button(key="start").click().run())
@@ -130,7 +130,7 @@ def test_a_resume_is_no_run_more_of_the_day_but_one_more_at_a_time(
 
 def test_the_queue_is_full_for_everybody(hosted: None, store: Store) -> None:
     for number in range(30):
-        store.create_run(RunConfig(), waits=True, owner=limits.owner_of(str(number)))
+        store.create_run(RunConfig(), in_queue=True, owner=limits.owner_of(str(number)))
     full = r"is full \(30 of 30 places\)"
     with pytest.raises(ConfigError, match=full), session.within_limits(store, ME, RunConfig()):
         pass
@@ -181,7 +181,7 @@ def test_another_visitor_s_run_is_watched_only(hosted: None, store: Store, launc
 def test_another_visitor_s_place_in_the_queue_is_not_to_be_taken(
     hosted: None, store: Store, launched: list[object]
 ) -> None:
-    waiting = [store.create_run(RunConfig(), waits=True, owner=OTHER) for _ in range(2)]
+    waiting = [store.create_run(RunConfig(), in_queue=True, owner=OTHER) for _ in range(2)]
     page = opened(waiting[0])
     assert not any(button(page, f"cancel:{run_id}") for run_id in waiting)
 

@@ -27,7 +27,7 @@ INTO_PATHS: dict[str, Callable[[str], object]] = {
     "talk": lambda run_id: RunFiles(STORE).chat_log(run_id),
     "log": lambda run_id: RunFiles(STORE).log(run_id),
     "checkpoints": lambda run_id: RunFiles(STORE).checkpoints(run_id),
-    "marks": lambda run_id: checkpoints.marks(STORE, run_id),
+    "marks": lambda run_id: checkpoints.list_checkpoints(STORE, run_id),
     "kept": lambda run_id: chat.kept_models(STORE, run_id),
     "delete": lambda run_id: chat.delete_models(STORE, run_id),
     "forget checkpoints": lambda run_id: checkpoints.forget(STORE, run_id),
@@ -69,7 +69,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @given(run_id=TEXTS)
 @settings(max_examples=40)
 def test_a_store_takes_any_text_for_the_id_of_no_run(empty: Store, run_id: str) -> None:
-    for ask in (empty.run, empty.delete, empty.cancel, empty.steerings, empty.posted, empty.request_stop):
+    for ask in (empty.run, empty.delete, empty.cancel, empty.steerings, empty.pending_commands, empty.request_stop):
         try:
             answer = ask(run_id)
         except PwffError as error:

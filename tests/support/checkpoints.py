@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from pwff_core.config import RunConfig
-from pwff_core.runs.checkpoints import HEAD, STATE, Mark, folder_of
+from pwff_core.runs.checkpoints import HEAD, STATE, CheckpointInfo, folder_of
 from pwff_core.runs.run_files import RunFiles
 
 
@@ -16,7 +16,7 @@ def marked(store_path: Path, run_id: str, position: int, config: RunConfig, stat
     folder.mkdir(parents=True)
     (folder / STATE).write_bytes(state)
     digest = hashlib.blake2b(state).hexdigest()
-    mark = Mark(
+    mark = CheckpointInfo(
         position=position, stage="instruction", round=position, stage_end="", config=config, size=len(state),
         digest=digest, snapshot_s=0.01, write_s=0.1, written_at=1.7e9, made_with={"threads": "1"},
     )  # fmt: skip

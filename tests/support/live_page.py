@@ -11,7 +11,7 @@ from streamlit.testing.v1.element_tree import Slider
 from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
 from pwff_core.records import ClientProfile, ClientRecord, RoundRecord, Stage
-from pwff_core.runs.checkpoints import HEAD, STATE, Mark, folder_of
+from pwff_core.runs.checkpoints import HEAD, STATE, CheckpointInfo, folder_of
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 from tests.support import scripted
@@ -123,7 +123,7 @@ def marked(store: Store, run_id: str, *positions: int) -> None:
     row, records = store.run(run_id), [record for _, record in store.rounds(run_id)]
     for position in positions:
         last = records[position - 1]
-        mark = Mark(
+        mark = CheckpointInfo(
             position=position, stage=last.stage, round=last.round, stage_end=last.stage_end, config=row.config,
             size=12_400_000, digest="", snapshot_s=0.01, write_s=0.1, written_at=1_800_000_000.0, made_with={},
         )  # fmt: skip

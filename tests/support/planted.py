@@ -41,7 +41,7 @@ def plant(store: Store) -> dict[str, str]:
                 store.append(run_id, record.model_copy(update={"stage_end": LONG if record.stage_end else ""}))
         if kind != "going":
             store.finish(run_id, RunStatus(kind), LONG)
-    found["waiting"] = store.create_run(CONFIG, NASTY, waits=True, comparison="abc")
+    found["waiting"] = store.create_run(CONFIG, NASTY, in_queue=True, comparison="abc")
     folder = RunFiles(store.path).models(found["finished"])
     folder.mkdir(parents=True)
     prompts = {"delicate": [LONG], "ordinary": [LONG]}

@@ -21,7 +21,7 @@ from pwff_core.engine.models.lm_head import LabelScores, label_scores
 from pwff_core.engine.stages.batches import Batch, collate, passes, training_rows
 from pwff_core.engine.stages.clients import Clients
 from pwff_core.engine.stages.state import State, load_optimisers, optimiser_state, prefixed, under
-from pwff_core.errors import TrainingError
+from pwff_core.errors import ROUNDS_KEPT, TrainingError
 from pwff_core.methods import Group, Method
 
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.95), 1e-8
@@ -144,9 +144,7 @@ def check_finite(losses: Tensor, members: Sequence[int], where: str) -> None:
 
 def diverged(what: str, where: str) -> TrainingError:
     """The error of a training that left the numbers."""
-    return TrainingError(
-        f"The {what} is no longer a number ({where}). The rounds before are kept. Try a smaller learning rate."
-    )
+    return TrainingError(f"The {what} is no longer a number ({where}). {ROUNDS_KEPT} Try a smaller learning rate.")
 
 
 def new_optimiser(cohort: Cohort, learning_rate: float, lora_ratio: float = 1.0) -> torch.optim.AdamW:

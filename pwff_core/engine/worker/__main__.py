@@ -66,7 +66,7 @@ def _opened(path: Path) -> Store:
         raise StoreError(f"There is no store {path}; name the one that holds the run with --store.")
     interruption = Interruption()
     with interruption.installed():
-        return Patience(interruption)(lambda: Store(path, patience_s=LOCK_S), within_s=CLAIM_WITHIN_S)
+        return Patience(interruption)(lambda: Store(path, timeout_s=LOCK_S), within_s=CLAIM_WITHIN_S)
 
 
 def _play_to_the_end(store: Store, run_id: str) -> int:

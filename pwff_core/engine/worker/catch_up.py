@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pwff_core.engine.worker.signals import Interruption
 from pwff_core.records import RoundRecord, Stage, Steering
-from pwff_core.runs.checkpoints import marks
+from pwff_core.runs.checkpoints import list_checkpoints
 from pwff_core.runs.processes import cores
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def caught_up(
 
 def take_threads_up(store_path: Path, run_id: str) -> None:
     """As many threads as the run had before, where there are the cores for them: they decide the last digits."""
-    known = marks(store_path, run_id)
+    known = list_checkpoints(store_path, run_id)
     threads = int(known[-1].made_with.get("threads", "0")) if known else 0
     if 0 < threads <= cores():
         import torch

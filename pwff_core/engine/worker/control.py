@@ -66,14 +66,14 @@ class Control:
                 position=len(records) + 1, stage=stage, round=number, before=past, changes=changes, at=time.time()
             )
         last = posted[-1].id
-        self._patient(lambda: self._store.take(self._run_id, last, steering))
+        self._patient(lambda: self._store.acknowledge(self._run_id, last, steering))
         return steering
 
     def _posted(self) -> list[Command]:
-        return self._patient(lambda: self._store.posted(self._run_id))
+        return self._patient(lambda: self._store.pending_commands(self._run_id))
 
     def _say(self, status: RunStatus) -> None:
-        self._patient(lambda: self._store.beat(self._run_id, status))
+        self._patient(lambda: self._store.set_status(self._run_id, status))
 
 
 def _wish(posted: Sequence[Command]) -> str:

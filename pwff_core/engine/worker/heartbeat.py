@@ -65,7 +65,7 @@ class Pulse:
 
     def _ours(self) -> bool:
         try:
-            return self._store.pulse(self._run_id)
+            return self._store.heartbeat(self._run_id)
         except StoreError:  # locked, full …: the next round's write tells of it, and waits
             return True
 

@@ -222,7 +222,7 @@ class Life:
     def _tell(self, words: str) -> None:
         """What the engine is at in place of a new round; "" once it is at that again."""
         self._told(words)
-        self._patient(lambda: self._store.beat(self._run_id, RunStatus.RUNNING, words))
+        self._patient(lambda: self._store.set_status(self._run_id, RunStatus.RUNNING, words))
 
     def _describe(self, running: Federation, profiles: Sequence[ClientProfile]) -> None:
         assert self._row  # it is prepared

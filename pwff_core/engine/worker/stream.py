@@ -33,7 +33,7 @@ def recorded(
         patient(lambda: store.claim(run_id), within_s=CLAIM_WITHIN_S)  # after that it is taken for one that never began
         pulse = Pulse(store, run_id, interruption)
         life = Life(store, run_id, interruption, patient, pulse, told)
-        with store.at_hand(), pulse.beating():
+        with store.keep_log_open(), pulse.beating():
             try:
                 yield from _failing_in_words(life, store, run_id, interruption, force)
             except TakenOverError as error:

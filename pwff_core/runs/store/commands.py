@@ -1,4 +1,4 @@
-"""The second file: what pages ask of a run's worker, and which of them steers it."""
+"""The second file: the commands of pages for a run's worker, and which viewer steers it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from pathlib import Path
 
 from pwff_core.errors import StoreError
 from pwff_core.records import Value
-from pwff_core.runs.store.connections import connected, transaction
+from pwff_core.runs.store.connections import connected, storable, transaction
 from pwff_core.runs.store.rows import Command, Lease
 from pwff_core.runs.store.schema import COMMANDS, missing, prepare
-from pwff_core.runs.store.texts import storable
 
-LEASE_S = 15.0  # a viewer that was not seen for so long does not steer any more
-_RENEW_S = 3.0  # a lease that was renewed so lately need not be again: a look at a page then writes nothing
+LEASE_S = 15.0  # a viewer that was not seen for so long loses the lease
+_RENEW_S = 3.0  # a younger lease is not renewed, so that most looks at a page write nothing
 
 
 class Commands:
-    """The commands file of a store; it is made when something is first written to it."""
+    """The commands file of a store; the first write makes it."""
 
-    def __init__(self, path: Path, patience_s: float) -> None:
+    def __init__(self, path: Path, timeout_s: float) -> None:
         self.path = path
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
 
     def post(self, run_id: str, kind: str, viewer: str, changes: Mapping[str, Value] | None = None) -> None:
-        """One more command. A viewer needs the lease and takes it where nobody has it; "" needs none.
+        """Adds a command. A viewer needs the lease, and takes it where nobody has it; the viewer "" needs none.
 
         StoreError if another viewer has it.
         """
@@ -42,17 +41,17 @@ class Commands:
             )
 
     def after(self, run_id: str, last: int) -> list[Command]:
-        """A run's commands with an id above `last`, in the order in which they were asked."""
+        """A run's commands with an id above `last`, in order."""
         if missing(self.path):
             return []
-        with connected(self.path, "ro", self._patience_s) as connection:
+        with connected(self.path, "ro", self._timeout_s) as connection:
             return _after(connection, run_id, last)
 
     def lease(self, run_id: str) -> Lease | None:
-        """Who steers a run; None if nobody does, or was not seen for LEASE_S."""
+        """The viewer that steers a run; None if there is none, or it was not seen for LEASE_S."""
         if missing(self.path):
             return None
-        with connected(self.path, "ro", self._patience_s) as connection:
+        with connected(self.path, "ro", self._timeout_s) as connection:
             row = _lease(connection, run_id)
         return Lease(row["viewer"], row["since"]) if row and _holds(row) else None
 
@@ -60,21 +59,21 @@ class Commands:
         """Renews a viewer's lease; False if it has none."""
         if missing(self.path):
             return False
-        with connected(self.path, "ro", self._patience_s) as connection:
+        with connected(self.path, "ro", self._timeout_s) as connection:
             row = _lease(connection, run_id)
-        return self._kept(run_id, viewer, row)
+        return self._renew(run_id, viewer, row)
 
-    def look(self, run_id: str, last: int, viewer: str) -> tuple[list[Command], Lease | None]:
+    def snapshot(self, run_id: str, last: int, viewer: str) -> tuple[list[Command], Lease | None]:
         """`after`, `keep` and `lease` at once."""
         if missing(self.path):
             return [], None
-        with connected(self.path, "ro", self._patience_s) as connection:
-            posted, row = _after(connection, run_id, last), _lease(connection, run_id)
-        held = row is not None and (self._kept(run_id, viewer, row) or _holds(row))
-        return posted, Lease(row["viewer"], row["since"]) if row and held else None
+        with connected(self.path, "ro", self._timeout_s) as connection:
+            commands, row = _after(connection, run_id, last), _lease(connection, run_id)
+        held = row is not None and (self._renew(run_id, viewer, row) or _holds(row))
+        return commands, Lease(row["viewer"], row["since"]) if row and held else None
 
-    def reopen(self, run_id: str, last: int) -> None:
-        """Forgets what was asked after the command `last` about pausing and stopping; changes of settings stay."""
+    def forget_pause_and_stop(self, run_id: str, last: int) -> None:
+        """Deletes a run's pause, resume and stop commands with an id above `last`; changes of settings stay."""
         if missing(self.path):
             return
         with self._writing() as connection:
@@ -82,19 +81,19 @@ class Commands:
             connection.execute(query, (run_id, last))
 
     def take_over(self, run_id: str, viewer: str) -> None:
-        """Gives the lease to a viewer, whoever has it."""
+        """Gives the lease to a viewer, whichever one has it."""
         with self._writing() as connection:
             _give(connection, run_id, storable(viewer))
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         if missing(self.path):
-            prepare(self.path, COMMANDS, self._patience_s)
-        with transaction(self.path, self._patience_s) as connection:
+            prepare(self.path, COMMANDS, self._timeout_s)
+        with transaction(self.path, self._timeout_s) as connection:
             yield connection
 
-    def _kept(self, run_id: str, viewer: str, row: sqlite3.Row | None) -> bool:
-        """Renews a lease if it is this viewer's, and is old or, after the clock was set back, of a time to come."""
+    def _renew(self, run_id: str, viewer: str, row: sqlite3.Row | None) -> bool:
+        """Renews a lease if it is this viewer's and is old, or of the future because the clock was set back."""
         if row is None or row["viewer"] != viewer or _age_s(row) >= LEASE_S:
             return False
         if 0 <= _age_s(row) < _RENEW_S:
@@ -104,17 +103,17 @@ class Commands:
             return bool(connection.execute(renewal, (time.time(), run_id, viewer)).rowcount)
 
 
-def asked_in(posted: Sequence[Command]) -> dict[str, Value]:
-    """The settings that commands ask for, the later over the earlier: dotted path → value."""
-    return {path: value for command in posted for path, value in command.changes.items()}
+def changes_in(commands: Sequence[Command]) -> dict[str, Value]:
+    """The settings that commands change, the later over the earlier: dotted path → value."""
+    return {path: value for command in commands for path, value in command.changes.items()}
 
 
-def pending_in(posted: Sequence[Command], *, paused: bool) -> frozenset[str]:
-    """Which of "pause", "resume" and "stop" commands ask of a run that is paused, or is not."""
-    kinds = [command.kind for command in posted]
-    wish = next((kind for kind in reversed(kinds) if kind in ("pause", "resume")), "")
-    waiting = {wish} if wish == ("resume" if paused else "pause") else set()
-    return frozenset(waiting | ({"stop"} & {*kinds}))
+def pending_in(commands: Sequence[Command], *, paused: bool) -> frozenset[str]:
+    """Which of "pause", "resume" and "stop" are still to be done, given whether the run is paused."""
+    kinds = [command.kind for command in commands]
+    last = next((kind for kind in reversed(kinds) if kind in ("pause", "resume")), "")
+    pending = {last} if last == ("resume" if paused else "pause") else set()
+    return frozenset(pending | ({"stop"} & {*kinds}))
 
 
 def _after(connection: sqlite3.Connection, run_id: str, last: int) -> list[Command]:
@@ -135,7 +134,7 @@ def _age_s(lease: sqlite3.Row) -> float:
 
 
 def _holds(lease: sqlite3.Row) -> bool:
-    """Whether it has not run out. One of a time to come has: otherwise a clock that was set back would hold it."""
+    """Whether a lease is young enough. One of the future is not: a clock that was set back would prolong it."""
     return abs(_age_s(lease)) < LEASE_S
 
 
@@ -156,6 +155,6 @@ def _give(connection: sqlite3.Connection, run_id: str, viewer: str) -> None:
 
 
 def _changes(text: str) -> dict[str, Value]:
-    """JSON has no tuples: a list of weights comes back as one."""
-    read: dict[str, Value] = json.loads(text)
-    return {path: tuple(value) if isinstance(value, list) else value for path, value in read.items()}
+    """A command's changes from JSON, which has lists in the place of tuples."""
+    changes: dict[str, Value] = json.loads(text)
+    return {path: tuple(value) if isinstance(value, list) else value for path, value in changes.items()}

@@ -1,4 +1,4 @@
-"""Runs that go on: an ended one from where it is, and a copy of one from an earlier round with other settings."""
+"""How a run goes on after it ended, and how a copy of it goes on from an earlier round with other settings."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pwff_core.errors import StoreError
 from pwff_core.knobs import knobs, steered
 from pwff_core.records import ClientProfile, RoundRecord, Steering, Value
 from pwff_core.runs.liveness import this_moment
-from pwff_core.runs.store.rows import RunRow, RunStatus
+from pwff_core.runs.store.endings import RunStatus
+from pwff_core.runs.store.rows import RunRow
 from pwff_core.runs.store.status import abandoned
 from pwff_core.runs.store.tables import Tables, steerings_of
 
 _ID_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # no 0 and o, no 1, i and l
 _WEIGHTS = "preferences.helpfulness_weights"
-_OVER = (RunStatus.STOPPED, RunStatus.FAILED)
+_RESUMABLE = (RunStatus.STOPPED, RunStatus.FAILED)
 
 
 def new_id() -> str:
@@ -27,25 +28,25 @@ def new_id() -> str:
     return "".join(secrets.choice(_ID_LETTERS) for _ in range(8))
 
 
-def queued(connection: sqlite3.Connection, run_id: str, *, waits: bool) -> None:
-    """Puts a run at the end of the queue, or says that the caller launches it now."""
-    launched = ("", None) if waits else this_moment()
+def enqueue(connection: sqlite3.Connection, run_id: str, *, in_queue: bool) -> None:
+    """Puts a run at the end of the queue, or records that the caller launches it now."""
+    launched = ("", None) if in_queue else this_moment()
     query = (
         "UPDATE runs SET waits = ?, launched_boot = ?, launched_uptime_s = ?, "
         "place = (SELECT max(place) + 1 FROM runs) WHERE id = ?"
     )
-    connection.execute(query, (waits, *launched, run_id))
+    connection.execute(query, (in_queue, *launched, run_id))
 
 
-def reopened(tables: Tables, connection: sqlite3.Connection, run_id: str, *, waits: bool) -> int:
-    """Queues a run again that was stopped, failed or abandoned; the id of the last command that its worker took."""
-    row = tables.found(connection, run_id)
+def requeue(tables: Tables, connection: sqlite3.Connection, run_id: str, *, in_queue: bool) -> int:
+    """Queues a stopped, failed or abandoned run again; returns the id of the last command that its worker has done."""
+    row = tables.raw_on(connection, run_id)
     if row["deleted"]:
         raise StoreError(f"Run {run_id} is deleted; restore it first, then resume it.")
     status = RunStatus(row["status"])
     if status is RunStatus.FINISHED:
         raise StoreError(f"Run {run_id} is finished; fork it to go on from one of its rounds with other settings.")
-    if status not in _OVER and not abandoned(row):
+    if status not in _RESUMABLE and not abandoned(row):
         state = "waits in the queue" if row["waits"] else f"is {status.value}"
         raise StoreError(f"Run {run_id} {state} already; there is nothing to resume.")
     query = (
@@ -53,7 +54,7 @@ def reopened(tables: Tables, connection: sqlite3.Connection, run_id: str, *, wai
         "heartbeat_at = NULL WHERE id = ?"
     )
     connection.execute(query, (RunStatus.QUEUED, run_id))
-    queued(connection, run_id, waits=waits)
+    enqueue(connection, run_id, in_queue=in_queue)
     return int(row["commands_taken"])
 
 
@@ -66,39 +67,40 @@ class _Point(NamedTuple):
     rounds_total: int
 
 
-def forked(
+def fork(
     tables: Tables, connection: sqlite3.Connection, run_id: str, position: int, changes: Mapping[str, Value]
 ) -> str:
-    """Adds a run with the first rounds of another and, from the next one on, other settings; its id. Queue it then."""
+    """Adds a run with another's first rounds and, from the next one on, other settings; returns its id."""
     point = _point(tables, connection, run_id, position)
     steering = _steering(point, changes)
     steerings = [*point.steerings, *([steering] if steering else [])]
-    child, people = new_id(), profiles_text(_people(point.row, steering))
+    child, profiles = new_id(), profiles_text(_profiles(point.row, steering))
     connection.execute(
         "INSERT INTO runs (id, name, created_at, status, config, profiles, notes, rounds_done, rounds_total, parent, "
         "forked_at) SELECT ?, '', ?, ?, config, ?, notes, ?, ?, id, ? FROM runs WHERE id = ?",
-        (child, time.time(), RunStatus.QUEUED, people, position, point.rounds_total, position, run_id),
+        (child, time.time(), RunStatus.QUEUED, profiles, position, point.rounds_total, position, run_id),
     )
     connection.executemany(
         "INSERT INTO rounds (run_id, record) VALUES (?, ?)",
         [(child, record.model_copy(update={"run": child}).model_dump_json()) for record in point.records],
     )
     connection.executemany(
-        "INSERT INTO steerings (run_id, steering) VALUES (?, ?)", [(child, one.model_dump_json()) for one in steerings]
+        "INSERT INTO steerings (run_id, steering) VALUES (?, ?)",
+        [(child, one.model_dump_json()) for one in steerings],
     )
     return child
 
 
 def profiles_text(profiles: Sequence[ClientProfile]) -> str:
-    """Clients as they are stored: JSON."""
+    """Client profiles as they are stored: JSON."""
     return "[" + ",".join(profile.model_dump_json() for profile in profiles) + "]"
 
 
 def _point(tables: Tables, connection: sqlite3.Connection, run_id: str, position: int) -> _Point:
-    row = tables.judged(tables.found(connection, run_id))
+    row = tables.parse(tables.raw_on(connection, run_id))
     query = "SELECT record FROM rounds WHERE run_id = ? ORDER BY id LIMIT ?"
-    found = connection.execute(query, (run_id, max(position, 0))).fetchall()
-    records = [RoundRecord.model_validate_json(line["record"]) for line in found]
+    rows = connection.execute(query, (run_id, max(position, 0))).fetchall()
+    records = [RoundRecord.model_validate_json(line["record"]) for line in rows]
     if not 1 <= position <= len(records):
         has = f"rounds 1 to {row.rounds_done}" if row.rounds_done else "no round yet"
         raise StoreError(f"Run {run_id} cannot be forked after round {position}: it has {has}.")
@@ -108,18 +110,20 @@ def _point(tables: Tables, connection: sqlite3.Connection, run_id: str, position
         raise StoreError(f"Run {run_id} ended with round {position}; fork it after an earlier one.")
     past = steerings_of(connection, run_id)
     weights = {client.client: client.helpfulness_weight for client in records[-1].clients}
-    return _Point(_weighted(row, weights), records, [one for one in past if one.position <= position], total)
+    return _Point(
+        _weighted(row, weights), records, [steering for steering in past if steering.position <= position], total
+    )
 
 
 def _steering(point: _Point, changes: Mapping[str, Value]) -> Steering | None:
-    """What the fork changes, as a steering that holds from its first own round on; None if nothing is otherwise."""
-    past = [one.changes for one in point.steerings]
+    """The fork's changes, as a steering that holds from its first own round on; None if nothing differs."""
+    past = [each.changes for each in point.steerings]
     config = steered(point.row.config, *past, changes)
-    held, wanted = knobs(steered(point.row.config, *past)), knobs(config)
-    before: dict[str, Value] = {path: held[path].value for path in changes}
+    old, new = knobs(steered(point.row.config, *past)), knobs(config)
+    before: dict[str, Value] = {path: old[path].value for path in changes}
     if before.get(_WEIGHTS, ()) is None:  # drawn from the seed
         before[_WEIGHTS] = tuple(profile.helpfulness_weight for profile in point.row.profiles)
-    after: dict[str, Value] = {path: wanted[path].value for path in changes if wanted[path].value != before[path]}
+    after: dict[str, Value] = {path: new[path].value for path in changes if new[path].value != before[path]}
     if not after:
         return None
     stage, number = next_round(config, point.records[-1])
@@ -128,15 +132,15 @@ def _steering(point: _Point, changes: Mapping[str, Value]) -> Steering | None:
     return Steering(position=position, stage=stage, round=number, before=past_values, changes=after, at=time.time())
 
 
-def _people(row: RunRow, steering: Steering | None) -> tuple[ClientProfile, ...]:
+def _profiles(row: RunRow, steering: Steering | None) -> tuple[ClientProfile, ...]:
     weights = steering.changes.get(_WEIGHTS) if steering else None
     return _weighted(row, dict(enumerate(weights))).profiles if isinstance(weights, tuple) else row.profiles
 
 
 def _weighted(row: RunRow, weights: Mapping[int, float]) -> RunRow:
     """The run with other weights on helpfulness, by client."""
-    people = (
-        one.model_copy(update={"helpfulness_weight": weights.get(one.client, one.helpfulness_weight)})
-        for one in row.profiles
+    profiles = (
+        profile.model_copy(update={"helpfulness_weight": weights.get(profile.client, profile.helpfulness_weight)})
+        for profile in row.profiles
     )
-    return row.model_copy(update={"profiles": tuple(people)})
+    return row.model_copy(update={"profiles": tuple(profiles)})

@@ -1,16 +1,22 @@
-"""The tables, version by version: a new file goes through all steps, an older one through those that it lacks."""
+"""The tables, version by version: a new file goes through all steps, an older one through those that it lacks.
+
+An older file is copied before it is upgraded.
+"""
 
 from __future__ import annotations
 
+import glob
+import itertools
 import os
 import sqlite3
+import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from pwff_core.errors import StoreError
-from pwff_core.paths import STORE_VARIABLE
+from pwff_core.paths import STORE_VARIABLE, sync
 from pwff_core.runs.store.connections import ELSEWHERE, connected, transaction, use_wal
-from pwff_core.runs.store.copies import copied
 
 APPLICATION_ID = 0x70776666  # "pwff": tells our files from other programs' SQLite files
 
@@ -70,10 +76,10 @@ COMMANDS = (
 SCHEMA_VERSION = len(RUNS)
 
 
-def prepare(path: Path, steps: Sequence[str], patience_s: float) -> Path | None:
-    """Makes folder, file and tables where they are missing or older, and finds out whether the file can be written.
+def prepare(path: Path, steps: Sequence[str], timeout_s: float) -> Path | None:
+    """Makes the folder, the file and its tables or upgrades them, and checks that the file can be written.
 
-    Returns where a copy of an older file is, if this call has renewed it.
+    Returns the copy of an older file, if this call has upgraded one.
     """
     if os.path.isdir(path):
         raise StoreError(f"{path} is a folder, not a store; name a file in it with --store or ${STORE_VARIABLE}.")
@@ -81,30 +87,68 @@ def prepare(path: Path, steps: Sequence[str], patience_s: float) -> Path | None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"The store's folder {path.parent} cannot be made ({error.strerror}); {ELSEWHERE}.") from None
-    with connected(path, "rwc", patience_s) as connection:
+    with connected(path, "rwc", timeout_s) as connection:
         if _has_tables(connection):
             _checked_version(connection, path, steps)  # before anything is written: it may be another program's
-        use_wal(connection, patience_s)
-    with transaction(path, patience_s) as connection:
+        use_wal(connection, timeout_s)
+    with transaction(path, timeout_s) as connection:
         done = _checked_version(connection, path, steps) if _has_tables(connection) else 0
-        copy = copied(path, done, patience_s) if 0 < done < len(steps) else None  # nobody else writes meanwhile
+        copy = back_up(path, done, timeout_s) if 0 < done < len(steps) else None  # no other process writes meanwhile
         for step in steps[done:]:
             for statement in step.split(";"):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(steps)}")  # a write each time: only that shows it can be
+        connection.execute(f"PRAGMA user_version = {len(steps)}")  # a write each time: only a write shows that it works
     return copy
 
 
 def missing(path: Path) -> bool:
-    """Whether there is no file yet, or one that somebody has just begun to make."""
+    """Whether there is no file yet, or an empty one that somebody is just making."""
     return not (os.path.isfile(path) and os.path.getsize(path))
 
 
-def outdated(path: Path, steps: Sequence[str], patience_s: float) -> bool:
+def outdated(path: Path, steps: Sequence[str], timeout_s: float) -> bool:
     """Whether a file lacks steps. StoreError for another program's file and for one of a newer version."""
-    with connected(path, "ro", patience_s) as connection:
+    with connected(path, "ro", timeout_s) as connection:
         return not _has_tables(connection) or _checked_version(connection, path, steps) < len(steps)
+
+
+def backups(path: Path) -> list[Path]:
+    """The copies of a file from before it was upgraded; they stay until somebody deletes them."""
+    return sorted(path.parent.glob(f"{glob.escape(path.stem)}.v[0-9]*-backup*{glob.escape(path.suffix)}"))
+
+
+def back_up(path: Path, version: int, timeout_s: float) -> Path:
+    """Copies a file with what its log holds, and syncs the copy. StoreError if it cannot be written.
+
+    The copy of runs.sqlite of version 2 is called runs.v2-backup.sqlite, or -backup-2 where there is one already.
+    """
+    backup = _free_name(path, version)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f"{backup.name}.", suffix=".new", dir=path.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            with connected(path, "ro", timeout_s) as source, closing(sqlite3.connect(partial)) as target:
+                source.backup(target)
+                target.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+            sync(partial)
+            partial.replace(backup)
+            sync(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"The store {path} is of an older pwff and was not renewed: a copy of it cannot be written to "
+            f"{path.parent} ({error.strerror}); make room there or allow writing.",
+            passing=True,
+        ) from None
+    return backup
+
+
+def _free_name(path: Path, version: int) -> Path:
+    names = (f"{path.stem}.v{version}-backup{'' if n == 1 else f'-{n}'}{path.suffix}" for n in itertools.count(1))
+    return next(copy for name in names if not (copy := path.with_name(name)).exists())
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pwff_core.runs.store import SCHEMA_VERSION, inspection
-from pwff_core.runs.store.copies import copies
 from pwff_core.runs.store.inspection import Condition, Health
+from pwff_core.runs.store.schema import backups
 from pwff_core.tools.doctor.findings import Finding, Level, counted
 from pwff_core.tools.doctor.snapshot import StoreSnapshot
 from pwff_core.units import with_prefix
@@ -84,7 +84,7 @@ def _damaged(snapshot: StoreSnapshot) -> Finding:
 
 def newest_copy(snapshot: StoreSnapshot) -> str:
     """The name of the newest copy from before a renewal, "" if there is none."""
-    files = copies(snapshot.path)
+    files = backups(snapshot.path)
     return max(files, key=lambda copy: copy.stat().st_mtime).name if files else ""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pwff_core.runs.checkpoints import HEAD, STATE, Mark, complete, folder_of, marks_in
+from pwff_core.runs.checkpoints import HEAD, STATE, CheckpointInfo, complete, folder_of, list_checkpoints_in
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.tools.doctor.findings import Finding, Level, counted
 from pwff_core.tools.doctor.snapshot import StoreSnapshot
@@ -101,7 +101,7 @@ def _damaged(path: Path, run_ids: Sequence[str]) -> Iterator[Leftover]:
     give_up_at = time.monotonic() + _BUDGET_S
     for run_id in run_ids:
         folder = RunFiles(path).checkpoints(run_id)
-        by_folder = {folder_of(folder, mark.position): mark for mark in marks_in(folder)}
+        by_folder = {folder_of(folder, mark.position): mark for mark in list_checkpoints_in(folder)}
         for place in sorted(complete(folder), reverse=True):
             mark = by_folder.get(place)
             hashed = mark is not None and mark.size < _LARGEST_HASHED and time.monotonic() < give_up_at
@@ -109,7 +109,7 @@ def _damaged(path: Path, run_ids: Sequence[str]) -> Iterator[Leftover]:
                 yield Leftover(place, "damaged", size_of(place))
 
 
-def _whole(file: Path, mark: Mark, *, hashed: bool) -> bool:
+def _whole(file: Path, mark: CheckpointInfo, *, hashed: bool) -> bool:
     try:
         if not hashed:
             return file.stat().st_size == mark.size

@@ -12,7 +12,7 @@ import psutil
 
 from pwff_core.runs.store import SCHEMA_VERSION, Store, inspection
 from pwff_core.runs.store.inspection import Condition
-from pwff_core.runs.store.recovery import salvage, set_aside
+from pwff_core.runs.store.recovery import recover, set_aside
 from pwff_core.runs.store.schema import RUNS
 from pwff_core.tools.doctor.files import LONG_LOG, newest_copy, unusable
 from pwff_core.tools.doctor.findings import counted
@@ -61,7 +61,7 @@ def _files(snapshot: StoreSnapshot) -> Iterator[str]:
 
 
 def _recover(path: Path) -> Iterator[str]:
-    recovered = salvage(path)
+    recovered = recover(path)
     contents = f"{counted(recovered.runs, 'run')} and {counted(recovered.rounds, 'round')}"
     yield f"A new store has all that could be read, {contents}; the damaged one is kept as {recovered.aside}."
     if recovered.from_copies:

@@ -51,7 +51,7 @@ def _stale(snapshot: StoreSnapshot) -> Iterator[Finding]:
 
 def _silent(snapshot: StoreSnapshot) -> Iterator[Finding]:
     for row in snapshot.rows:
-        if row.status is RunStatus.WAITING:
+        if row.status is RunStatus.STALLED:
             yield Finding(
                 "Runs", Level.PROBLEM, f"{row.id} does not go on: {row.message}",
                 f"Remove what holds it up; or end process {row.pid}, and `pwff resume {row.id}`.",
@@ -97,8 +97,8 @@ def orphans(snapshot: StoreSnapshot) -> list[Orphan]:
 
 
 def _queue(snapshot: StoreSnapshot) -> Iterator[Finding]:
-    waiting = [row.id for row in snapshot.rows if row.waits]
-    playing = [row for row in snapshot.rows if not row.waits and not row.status.ended]
+    waiting = [row.id for row in snapshot.rows if row.in_queue]
+    playing = [row for row in snapshot.rows if not row.in_queue and not row.status.ended]
     if waiting and not playing:
         text = f"{counted(len(waiting), 'run')} in it and none plays: nobody is there to start the next one."
         yield Finding(

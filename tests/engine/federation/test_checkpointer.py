@@ -21,7 +21,7 @@ from pwff_core.engine.setup import Federation, prepare
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord
-from pwff_core.runs.checkpoints import HEAD, STATE, folder_of, forget, hand_over, marks
+from pwff_core.runs.checkpoints import HEAD, STATE, folder_of, forget, hand_over, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from tests.support.encoders import family_folder
 
@@ -119,8 +119,8 @@ def test_after_any_round(whole: RunConfig, tmp_path: Path) -> None:
     config = with_changes(whole, {"channel.deadline_s": 3.0})  # some uploads are lost
     store = tmp_path / "runs.sqlite"
     check_every_resume(config, store, range(1, 7), None)
-    assert [mark.position for mark in marks(store, RUN)] == [1, 2, 3, 4, 5, 6]
-    assert [mark.stage_end != "" for mark in marks(store, RUN)] == [False, True] * 3
+    assert [mark.position for mark in list_checkpoints(store, RUN)] == [1, 2, 3, 4, 5, 6]
+    assert [mark.stage_end != "" for mark in list_checkpoints(store, RUN)] == [False, True] * 3
 
 
 # one model for all; nothing averaged; one reward model; LoRA averaged
@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(kept: Kept) -> None:
         assert f"after round {position}" in again.notes[-1]
     (folder_of(RunFiles(store).checkpoints(RUN), 1) / HEAD).write_text("{}", encoding="utf-8")
     assert restored(prepare(config, RUN), store, RUN, records) == 0  # from the start, then
-    assert marks(store, RUN) == []  # what is damaged was taken away: nobody is to fork from there
+    assert list_checkpoints(store, RUN) == []  # what is damaged was taken away: nobody is to fork from there
 
 
 def _flip_a_bit(path: Path) -> None:
@@ -210,22 +210,22 @@ def test_the_last_two_and_the_stages_ends_stay(whole: RunConfig, tmp_path: Path)
     for position, record in enumerate(rounds(federation), start=1):
         keeper.keep(federation, record, position)
         keeper.wait()
-        found.append([mark.position for mark in marks(store, RUN)])
+        found.append([mark.position for mark in list_checkpoints(store, RUN)])
     assert found == [[1], [1, 2], [2, 3], [3, 4], [3, 4, 5], [3, 5, 6], [3, 6, 7], [3, 6, 7, 8], [3, 6, 8, 9]]
-    sizes = {mark.position: mark.size for mark in marks(store, RUN)}
+    sizes = {mark.position: mark.size for mark in list_checkpoints(store, RUN)}
     assert all((folder_of(RunFiles(store).checkpoints(RUN), at) / STATE).stat().st_size == sizes[at] for at in sizes)
     assert sizes[3] < sizes[8] / 2  # no moments
     keeper.finish(finished=True)
-    assert [mark.position for mark in marks(store, RUN)] == [3, 6]
+    assert [mark.position for mark in list_checkpoints(store, RUN)] == [3, 6]
 
 
 def test_every_so_many_rounds_and_at_the_end_of_a_stage(config: RunConfig, tmp_path: Path) -> None:
     config = with_changes(config, {"instruction.rounds": 5, "checkpoint_every": 2})
     broken_off(config, tmp_path / "runs.sqlite")
-    assert [mark.position for mark in marks(tmp_path / "runs.sqlite", RUN)] == [2, 4, 5]
+    assert [mark.position for mark in list_checkpoints(tmp_path / "runs.sqlite", RUN)] == [2, 4, 5]
     forget(tmp_path / "runs.sqlite", RUN)
     broken_off(with_changes(config, {"checkpoint_every": 0}), tmp_path / "runs.sqlite")
-    assert marks(tmp_path / "runs.sqlite", RUN) == []
+    assert list_checkpoints(tmp_path / "runs.sqlite", RUN) == []
 
 
 def test_within_a_stage_they_take_a_25th_of_the_time_however_short_rounds_are(
@@ -244,8 +244,8 @@ def test_within_a_stage_they_take_a_25th_of_the_time_however_short_rounds_are(
         keeper.keep(federation, record, position)
         keeper.wait()
     # one of a second at 5 s, the next at 30 s, and the stage's end
-    assert [mark.position for mark in marks(store, RUN)] == [1, 6, 11, 13]
-    assert {mark.write_s for mark in marks(store, RUN)} == {1.0}
+    assert [mark.position for mark in list_checkpoints(store, RUN)] == [1, 6, 11, 13]
+    assert {mark.write_s for mark in list_checkpoints(store, RUN)} == {1.0}
     again = prepare(config, RUN)
     assert restored(again, store, RUN, records[:9]) == 6  # rounds 7 to 9 are played again
     assert [*rounds(again, records[:6])] == records[6:]
@@ -273,7 +273,7 @@ def test_training_does_not_wait_for_a_slow_disk_within_a_stage(
     keep(4, 2499.0)
     keep(5, 2500.0)  # 25 times 100 s after the first began
     keeper.wait()
-    assert [mark.position for mark in marks(store, RUN)] == [1, 5]
+    assert [mark.position for mark in list_checkpoints(store, RUN)] == [1, 5]
 
 
 def test_a_full_disk_ends_no_run(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +302,7 @@ def test_what_a_killed_writer_left_is_no_checkpoint(kept: Kept) -> None:
     config, store, records = kept
     folder = RunFiles(store).checkpoints(RUN)
     folder_of(folder, 4).rename(folder / "00004.new")
-    assert [mark.position for mark in marks(store, RUN)] == [1, 2, 3]
+    assert [mark.position for mark in list_checkpoints(store, RUN)] == [1, 2, 3]
     assert restored(prepare(config, RUN), store, RUN, records) == 3
     Keeper(folder, 1)
     assert not (folder / "00004.new").exists()
@@ -312,7 +312,7 @@ def test_a_fork_has_its_parents_checkpoint(kept: Kept) -> None:
     config, store, records = kept
     hand_over(store, RUN, 2, "child234")
     forget(store, RUN)
-    assert marks(store, RUN) == []
+    assert list_checkpoints(store, RUN) == []
     again = prepare(config, "child234")
     assert restored(again, store, "child234", records[:2]) == 2
     mine = [record.model_copy(update={"run": "child234"}) for record in records]

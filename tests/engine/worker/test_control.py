@@ -46,16 +46,19 @@ def test_a_change_holds_from_the_round_after_the_one_it_was_asked_in(
     store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = time.time()
-    still_asked: list[dict[str, Value]] = []
+    changes: list[dict[str, Value]] = []
     module = federation(
-        acting(in_3=lambda: steer(store, run_id, {SNR: 10.0}), in_4=lambda: still_asked.append(store.asked(run_id)))
+        acting(
+            in_3=lambda: steer(store, run_id, {SNR: 10.0}),
+            in_4=lambda: changes.append(store.pending_changes(run_id)),
+        )
     )
     row = play(store, module, monkeypatch, run_id)
     (steering,) = store.steerings(run_id)
     assert (steering.position, steering.stage, steering.round) == (4, "instruction", 4)
     assert (steering.before, steering.changes) == ({SNR: 5.0}, {SNR: 10.0})
     assert begun <= steering.at <= time.time()
-    assert still_asked == [{}]
+    assert changes == [{}]
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
     assert row.config.channel.snr_db == 5.0  # as it started
     assert load(RunFiles(store.path).models(run_id)).config.channel.snr_db == 10.0  # as it ended
@@ -80,7 +83,7 @@ def test_there_and_back_is_no_change(store: Store, run_id: str, monkeypatch: pyt
 
     play(store, federation(acting(in_2=dither)), monkeypatch, run_id)
     assert store.steerings(run_id) == []
-    assert store.posted(run_id) == []
+    assert store.pending_commands(run_id) == []
 
 
 def test_what_is_asked_before_the_start_holds_from_the_first_round(
@@ -99,7 +102,7 @@ def test_what_is_asked_in_the_last_round_comes_too_late(
         store.pause(run_id, "me")
 
     assert play(store, federation(acting(in_5=late)), monkeypatch, run_id).status is RunStatus.FINISHED
-    assert (store.steerings(run_id), store.asked(run_id), store.pending(run_id)) == ([], {}, frozenset())
+    assert (store.steerings(run_id), store.pending_changes(run_id), store.pending(run_id)) == ([], {}, frozenset())
 
 
 def test_steered_preferences_are_the_profiles_(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +134,7 @@ def test_a_change_that_is_not_allowed_is_left_out_and_the_run_goes_on(
         steer(store, run_id, {SNR: 10.0})
 
     # nothing but the worker's own check stands between it and the settings
-    monkeypatch.setattr(Store, "asked", lambda self, run_id: {})
+    monkeypatch.setattr(Store, "pending_changes", lambda self, run_id: {})
     row = play(store, federation(acting(in_2=past_the_check)), monkeypatch, run_id)
     assert (row.status, row.rounds_done) == (RunStatus.FINISHED, 5)
     assert [found.changes for found in store.steerings(run_id)] == [{SNR: 10.0}]
@@ -155,7 +158,9 @@ def test_a_paused_run_waits_and_goes_on_with_what_was_changed_meanwhile(
         page.steer(run_id, "me", {SNR: 11.0})
         wait_until(lambda: page.run(run_id).heartbeat_at != begun)  # it still says that it is there
         row = page.run(run_id)
-        seen.extend([row.status, row.rounds_done, page.asked(run_id), page.steerings(run_id), page.pending(run_id)])
+        seen.extend(
+            [row.status, row.rounds_done, page.pending_changes(run_id), page.steerings(run_id), page.pending(run_id)]
+        )
         page.resume(run_id, "me")
 
     thread = threading.Thread(target=person)
@@ -186,7 +191,7 @@ def test_a_pause_taken_back_at_once_holds_nothing_up(
         store.resume(run_id, "me")
 
     beats: list[RunStatus] = []
-    monkeypatch.setattr(Store, "beat", lambda self, run_id, status: beats.append(status))
+    monkeypatch.setattr(Store, "set_status", lambda self, run_id, status: beats.append(status))
     assert play(store, federation(acting(in_2=hesitate)), monkeypatch, run_id).status is RunStatus.FINISHED
     assert beats == []
 

@@ -82,6 +82,6 @@ def test_a_report_that_cannot_be_written_is_said_on_stderr_and_makes_no_folder(
 
 def test_a_run_that_failed_goes_on_once_the_reason_has_gone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     _, row = failed(store, raising(MemoryError(), at=3), monkeypatch)
-    store.reopen(row.id, waits=False)
+    store.requeue(row.id, in_queue=False)
     again = play(store, federation(), monkeypatch, row.id)
     assert (again.status, again.message, kept(store, row.id)) == (RunStatus.FINISHED, "", [1, 2, 3, 4, 5])

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("hasty", "temporary")
 @pytest.fixture
 def store(store: Store) -> Store:
     """It gives up on a lock at once: the worker has the patience."""
-    return Store(store.path, patience_s=0.05)
+    return Store(store.path, timeout_s=0.05)
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_a_resumed_worker_goes_on_where_a_killed_one_was(store: Store) -> None:
     killed.kill()
     killed.wait()
     done = store.run(run_id).rounds_done
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     resumed = launch(store.path, run_id, 0.0)
     assert resumed.wait(timeout=60) == 0
     row = store.run(run_id)

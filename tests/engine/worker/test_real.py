@@ -16,7 +16,7 @@ import pytest
 from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
 from pwff_core.runs import processes
-from pwff_core.runs.checkpoints import marks
+from pwff_core.runs.checkpoints import list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.workers import wait_until
@@ -65,9 +65,9 @@ def test_a_killed_run_plays_the_rounds_that_it_would_have_played(store: Store, c
     if checkpoints == "removed":
         shutil.rmtree(RunFiles(store.path).checkpoints(row.id))
     else:
-        assert marks(store.path, row.id)
+        assert list_checkpoints(store.path, row.id)
     assert store.run(row.id).status is RunStatus.FAILED
-    store.reopen(row.id, waits=False)
+    store.requeue(row.id, in_queue=False)
     assert start(store, "-m", "pwff_core.engine.worker", row.id).wait(timeout=300) == 0
     again = store.run(row.id)
     assert (again.status, again.rounds_done, again.message) == (RunStatus.FINISHED, 3, "")
@@ -92,5 +92,5 @@ def test_a_worker_that_is_told_to_end_while_it_loads_does_so_at_once(store: Stor
     assert row.message == f"Stopped after {row.rounds_done} of {row.rounds_total} rounds."
     assert not RunFiles(store.path).models(run_id).exists()
     print(f"told to end {seconds} s after its claim, it ended after {ended_s:.2f} s")
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     assert store.run(run_id).status is RunStatus.QUEUED

@@ -32,7 +32,7 @@ def play_to(store: Store, run_id: str, rounds: int, module: ModuleType, monkeypa
     for _ in range(rounds):
         next(stream)
     stream.close()
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
 
 
 def forget_after(store: Store, run_id: str, position: int) -> None:
@@ -68,7 +68,7 @@ def test_a_run_that_never_played_a_round_is_not_said_to_be_resumed(
 ) -> None:
     store.request_stop(run_id)
     play(store, federation(), monkeypatch, run_id)
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     row = play(store, federation(), monkeypatch, run_id)
     assert (row.status, row.notes) == (RunStatus.FINISHED, ("A remark — with a dash.",))
 
@@ -91,7 +91,7 @@ def test_a_run_that_was_resumed_twice_at_one_place_says_so_once(
     for _ in range(2):
         with pytest.raises(TrainingError):
             play(store, federation(failing), monkeypatch, run_id)
-        store.reopen(run_id, waits=False)
+        store.requeue(run_id, in_queue=False)
     assert store.run(run_id).notes == ("A remark — with a dash.", "Resumed after round 2.")
 
 
@@ -156,7 +156,7 @@ def test_of_an_engine_that_died_while_it_caught_up_nothing_is_left(
     row = store.run(run_id)
     assert row.status is RunStatus.FAILED
     assert row.message.startswith("The engine stopped without a word") and "Catching up" not in row.message
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     assert store.run(run_id).message == ""
     assert play(store, federation(), monkeypatch, run_id).status is RunStatus.FINISHED
 
@@ -320,7 +320,7 @@ def test_a_change_that_was_taken_just_before_the_end_holds_from_the_next_round(
     with pytest.raises(TrainingError):
         next(stream)
     assert [found.position for found in store.steerings(run_id)] == [3]
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     seen: dict[int, float] = {}
     row = play(store, settings_by_round(seen), monkeypatch, run_id)
     assert seen == {3: 10.0, 4: 10.0, 5: 10.0}
@@ -347,7 +347,7 @@ def test_a_stop_is_heard_while_rounds_are_played_again(
     assert (played, row.status, row.message) == ([1, 2], RunStatus.STOPPED, "Stopped after 4 of 5 rounds.")
     assert kept(store, run_id) == [1, 2, 3, 4]
     assert not RunFiles(store.path).models(run_id).exists()  # those of round 2 are not the run's
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     assert play(store, federation(), monkeypatch, run_id).status is RunStatus.FINISHED
 
 
@@ -369,7 +369,7 @@ def test_a_run_that_was_stopped_while_paused_goes_on_and_can_be_paused_again(
         ends.append(play(store, federation(pausing), monkeypatch, run_id))
         thread.join()
         if then == "stop":
-            store.reopen(run_id, waits=False)
+            store.requeue(run_id, in_queue=False)
     assert [(row.status, row.rounds_done) for row in ends] == [(RunStatus.STOPPED, 2), (RunStatus.FINISHED, 5)]
 
 

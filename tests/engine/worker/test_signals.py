@@ -103,7 +103,7 @@ def test_a_signal_is_heard_at_once_and_the_run_goes_on_later(
     assert row.status is RunStatus.STOPPED
     assert row.message.startswith(f"Stopped after {done} of ")
     assert kept(store, run_id) == [*range(1, done + 1)]
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     again = play(store, federation(), monkeypatch, run_id)
     assert (again.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
 

@@ -14,7 +14,7 @@ import torch
 from pwff_core.config import RunConfig
 from pwff_core.engine.worker import catch_up
 from pwff_core.runs import processes, scheduler
-from pwff_core.runs.checkpoints import HEAD, Mark, folder_of
+from pwff_core.runs.checkpoints import HEAD, CheckpointInfo, folder_of
 from pwff_core.runs.run_files import RunFiles
 
 
@@ -69,7 +69,7 @@ def test_a_resumed_run_has_as_many_threads_as_before_where_there_are_the_cores(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, expected: int
 ) -> None:
     path = tmp_path / "runs.sqlite"
-    mark = Mark(
+    mark = CheckpointInfo(
         position=4, stage="instruction", round=4, stage_end="", config=RunConfig(), size=1, digest="", snapshot_s=0.0,
         write_s=0.0, written_at=0.0, made_with={"torch": "2", "threads": "3"},
     )  # fmt: skip

@@ -72,18 +72,18 @@ class AnyOrder(RuleBasedStateMachine):
         assert may
         return True
 
-    @rule(target=runs, waits=st.booleans())
-    def create(self, waits: bool) -> str:
-        run_id = self.store.create_run(CONFIG, waits=waits)
-        self.known[run_id] = Known("waiting" if waits else "launched", [])
-        self.queue += [run_id] if waits else []
+    @rule(target=runs, in_queue=st.booleans())
+    def create(self, in_queue: bool) -> str:
+        run_id = self.store.create_run(CONFIG, in_queue=in_queue)
+        self.known[run_id] = Known("waiting" if in_queue else "launched", [])
+        self.queue += [run_id] if in_queue else []
         return run_id
 
     @rule(parallel=st.integers(1, 3))
     def launch(self, parallel: int) -> None:
         busy = sum(known.status in ("launched", "running") and not known.deleted for known in self.known.values())
         expected = self.queue[0] if self.queue and busy < parallel else None
-        assert self.store.next_waiting(parallel) == expected
+        assert self.store.next_in_queue(parallel) == expected
         if expected:
             self.known[self.queue.pop(0)].status = "launched"
 
@@ -114,28 +114,28 @@ class AnyOrder(RuleBasedStateMachine):
             sql(self.store.path, f"UPDATE runs SET pid = 4194305 WHERE id = '{run_id}'")
             self.known[run_id].status = "abandoned"
 
-    @rule(run_id=runs, waits=st.booleans())
-    def reopen(self, run_id: str, waits: bool) -> None:
+    @rule(run_id=runs, in_queue=st.booleans())
+    def requeue(self, run_id: str, in_queue: bool) -> None:
         known = self.known[run_id]
         may = known.status in ("stopped", "failed", "abandoned") and not known.deleted
-        if self.allowed(may, self.store.reopen, run_id, waits=waits):
-            known.status = "waiting" if waits else "launched"
-            self.queue += [run_id] if waits else []
+        if self.allowed(may, self.store.requeue, run_id, in_queue=in_queue):
+            known.status = "waiting" if in_queue else "launched"
+            self.queue += [run_id] if in_queue else []
 
     @precondition(lambda self: len(self.known) < 12)
-    @rule(target=runs, run_id=runs, position=st.integers(0, MOST), waits=st.booleans())
-    def fork(self, run_id: str, position: int, waits: bool) -> str:
+    @rule(target=runs, run_id=runs, position=st.integers(0, MOST), in_queue=st.booleans())
+    def fork(self, run_id: str, position: int, in_queue: bool) -> str:
         known = self.known[run_id]
         may = 1 <= position <= len(known.rounds) and position < MOST
-        if not self.allowed(may, self.fork_of, run_id, position, waits):
+        if not self.allowed(may, self.fork_of, run_id, position, in_queue):
             return run_id
-        return self.queue[-1] if waits else list(self.known)[-1]
+        return self.queue[-1] if in_queue else list(self.known)[-1]
 
-    def fork_of(self, run_id: str, position: int, waits: bool) -> None:
-        child = self.store.fork(run_id, position, {"channel.snr_db": float(position)}, waits=waits)
+    def fork_of(self, run_id: str, position: int, in_queue: bool) -> None:
+        child = self.store.fork(run_id, position, {"channel.snr_db": float(position)}, in_queue=in_queue)
         copies = [one.model_copy(update={"run": child}) for one in self.known[run_id].rounds[:position]]
-        self.known[child] = Known("waiting" if waits else "launched", copies)
-        self.queue += [child] if waits else []
+        self.known[child] = Known("waiting" if in_queue else "launched", copies)
+        self.queue += [child] if in_queue else []
 
     @rule(run_id=runs)
     def cancel(self, run_id: str) -> None:
@@ -175,8 +175,8 @@ class AnyOrder(RuleBasedStateMachine):
             if not known.deleted
         }
         assert {row.id: (row.status.value, row.rounds_done) for row in rows} == expected
-        assert [row.id for row in self.store.waiting()] == self.queue
-        assert Counter(row.waits for row in rows)[True] == len(self.queue)
+        assert [row.id for row in self.store.queue()] == self.queue
+        assert Counter(row.in_queue for row in rows)[True] == len(self.queue)
 
 
 def play(examples: int, steps: int) -> None:

@@ -63,14 +63,14 @@ def run_id(store: Store) -> str:
 
 @pytest.mark.parametrize("jump_s", JUMPS)
 def test_a_launch_takes_a_minute_whatever_the_clock_does(store: Store, clock: Clock, jump_s: float) -> None:
-    launched, waits = store.create_run(CONFIG), store.create_run(CONFIG, waits=True)
+    launched, waits = store.create_run(CONFIG), store.create_run(CONFIG, in_queue=True)
     clock.jump(jump_s)
     clock.go(59.0)
     assert store.run(launched).status is RunStatus.QUEUED
-    assert store.next_waiting() is None
+    assert store.next_in_queue() is None
     clock.go(2.0)
     assert store.run(launched).status is RunStatus.FAILED
-    assert store.next_waiting() == waits  # its slot is free
+    assert store.next_in_queue() == waits  # its slot is free
 
 
 def test_a_run_that_was_launched_before_the_computer_started_anew_has_failed(store: Store, clock: Clock) -> None:
@@ -80,10 +80,10 @@ def test_a_run_that_was_launched_before_the_computer_started_anew_has_failed(sto
 
 
 def test_a_run_that_waits_waits_on_after_the_computer_started_anew(store: Store) -> None:
-    waits = store.create_run(CONFIG, waits=True)
+    waits = store.create_run(CONFIG, in_queue=True)
     sql(store.path, "UPDATE runs SET launched_boot = 'another boot', launched_uptime_s = 5")
     assert store.run(waits).status is RunStatus.QUEUED
-    assert Store(store.path).next_waiting() == waits
+    assert Store(store.path).next_in_queue() == waits
 
 
 # leases
@@ -98,7 +98,7 @@ def test_a_lease_of_somebody_who_has_left_runs_out_whatever_the_clock_does(
     clock.go(LEASE_S)
     assert store.lease(run_id) is None
     store.pause(run_id, "bob")
-    lease = store.look(run_id, 0, "bob").lease
+    lease = store.snapshot(run_id, 0, "bob").lease
     assert lease is not None and lease.viewer == "bob"
 
 
@@ -111,8 +111,8 @@ def test_a_viewer_who_is_there_steers_on_after_the_clock_was_set_back(
     clock.go(1.0)
     clock.jump(-3600.0)
     if look:
-        assert store.look(run_id, 0, "bob").lease is None  # nobody's, until she looks
-        assert store.look(run_id, 0, "ada").lease == since
+        assert store.snapshot(run_id, 0, "bob").lease is None  # nobody's, until she looks
+        assert store.snapshot(run_id, 0, "ada").lease == since
     else:
         assert store.keep_lease(run_id, "ada")
     assert store.lease(run_id) == since
@@ -135,22 +135,22 @@ def test_a_viewer_who_is_there_steers_on_after_the_clock_was_set_back(
 def test_an_engine_without_a_sign_of_life_is_waited_for(
     store: Store, run_id: str, clock: Clock, status: RunStatus, jump_s: float, silence: str
 ) -> None:
-    store.beat(run_id, status)
+    store.set_status(run_id, status)
     pid = store.run(run_id).pid
     clock.jump((STALE_S - 0.1) * (1 if jump_s > 0 else -1))
     assert store.run(run_id).status is status
-    store.pulse(run_id)
+    store.heartbeat(run_id)
     clock.jump(jump_s)
     row = store.run(run_id)
-    assert row.status is RunStatus.WAITING and not row.status.ended
+    assert row.status is RunStatus.STALLED and not row.status.ended
     assert row.message == f"No sign of life {silence}, but the engine is there (process {pid})."
-    assert [found.status for found in store.runs()] == [RunStatus.WAITING]
-    assert store.look(run_id).row == row
-    assert store.next_waiting() is None  # it has its slot still
+    assert [found.status for found in store.runs()] == [RunStatus.STALLED]
+    assert store.snapshot(run_id).row == row
+    assert store.next_in_queue() is None  # it has its slot still
     RunFiles(store.path).log(run_id).parent.mkdir()
     RunFiles(store.path).log(run_id).write_text("The store is locked\n")
     assert store.run(run_id).message == f"{row.message} Its last words: The store is locked."
-    store.pulse(run_id)
+    store.heartbeat(run_id)
     assert (store.run(run_id).status, store.run(run_id).message) == (status, "")
 
 
@@ -158,7 +158,7 @@ def test_what_was_asked_of_an_engine_that_is_waited_for_is_told(store: Store, ru
     clock.go(40.0)
     store.steer(run_id, "ada", {"channel.snr_db": 1.0})
     store.pause(run_id, "ada")
-    assert (store.asked(run_id), store.pending(run_id)) == ({"channel.snr_db": 1.0}, {"pause"})
+    assert (store.pending_changes(run_id), store.pending(run_id)) == ({"channel.snr_db": 1.0}, {"pause"})
 
 
 def test_an_engine_that_is_gone_is_not_waited_for(store: Store, run_id: str, clock: Clock) -> None:
@@ -198,7 +198,7 @@ def test_a_suspended_engine_is_told_as_the_reason(
     assert store.run(run_id).status is RunStatus.RUNNING  # for the first ten seconds nobody need know
     clock.go(40.0)
     row = store.run(run_id)
-    assert row.status is RunStatus.WAITING
+    assert row.status is RunStatus.STALLED
     assert row.message == (
         f"The engine is suspended (process {engine.pid}); it goes on where it was once it is continued."
     )

@@ -14,7 +14,6 @@ from pwff_core.errors import ConfigError, StoreError
 from pwff_core.knobs import knobs
 from pwff_core.records import Steering
 from pwff_core.runs.store import LEASE_S, Command, RunStatus, Store
-from pwff_core.runs.store import status as status_module
 
 CONFIG = RunConfig(clients=2)
 
@@ -60,41 +59,41 @@ def test_changes_are_asked_for_and_taken_once(store: Store, run_id: str) -> None
     page = Store(store.path, readonly=True)
     page.steer(run_id, "me", {"channel.snr_db": 10.0, "channel.fading": "awgn"})
     page.steer(run_id, "me", {"preferences.helpfulness_weights": (0.25, 1.0)})
-    assert page.asked(run_id) == {
+    assert page.pending_changes(run_id) == {
         "channel.snr_db": 10.0, "channel.fading": "awgn", "preferences.helpfulness_weights": (0.25, 1.0),
     }  # fmt: skip
-    first, second = store.posted(run_id)
+    first, second = store.pending_commands(run_id)
     assert (first.kind, first.changes) == ("steer", {"channel.snr_db": 10.0, "channel.fading": "awgn"})
     steering = Steering(
         position=4, stage="instruction", round=4, before={"channel.snr_db": 5.0}, changes=first.changes, at=2.0
     )
-    store.take(run_id, first.id, steering)
-    assert page.asked(run_id) == {"preferences.helpfulness_weights": (0.25, 1.0)}
+    store.acknowledge(run_id, first.id, steering)
+    assert page.pending_changes(run_id) == {"preferences.helpfulness_weights": (0.25, 1.0)}
     assert page.steerings(run_id) == [steering]
-    store.take(run_id, second.id, None)
-    assert page.asked(run_id) == {}
+    store.acknowledge(run_id, second.id, None)
+    assert page.pending_changes(run_id) == {}
     assert page.steerings(run_id) == [steering]
 
 
 def test_what_holds_already_is_not_asked_for(store: Store, run_id: str) -> None:
     store.steer(run_id, "me", {"channel.snr_db": 5, "channel.bandwidth_hz": 2e6})
-    assert store.asked(run_id) == {"channel.bandwidth_hz": 2e6}
-    (command,) = store.posted(run_id)
-    store.take(
+    assert store.pending_changes(run_id) == {"channel.bandwidth_hz": 2e6}
+    (command,) = store.pending_commands(run_id)
+    store.acknowledge(
         run_id,
         command.id,
         Steering(position=1, stage="instruction", round=1, before={}, changes=command.changes, at=2.0),
     )
     store.steer(run_id, "me", {"channel.bandwidth_hz": 2e6})
-    assert store.posted(run_id) == []
+    assert store.pending_commands(run_id) == []
     store.steer(run_id, "me", {"channel.bandwidth_hz": 1e6})  # as the run began, which no longer holds
-    assert store.asked(run_id) == {"channel.bandwidth_hz": 1e6}
+    assert store.pending_changes(run_id) == {"channel.bandwidth_hz": 1e6}
 
 
 def test_weights_that_were_given_the_other_way_round_can_be_steered(store: Store) -> None:
     run_id = store.create_run(RunConfig(clients=2, preferences=PreferencesConfig(harmlessness_weights=(0.0, 0.5))))
     store.steer(run_id, "me", {"preferences.helpfulness_weights": (0.5, 0.5)})
-    assert store.asked(run_id) == {"preferences.helpfulness_weights": (0.5, 0.5)}
+    assert store.pending_changes(run_id) == {"preferences.helpfulness_weights": (0.5, 0.5)}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,7 @@ def test_what_is_not_allowed_is_not_asked_for(
     with pytest.raises(ConfigError) as caught:
         store.steer(run_id, "me", changes)  # type: ignore[arg-type]
     assert sentence in str(caught.value)
-    assert store.posted(run_id) == []
+    assert store.pending_commands(run_id) == []
 
 
 def test_a_change_must_fit_what_else_was_asked_for(store: Store) -> None:
@@ -149,7 +148,7 @@ def test_nothing_can_be_asked_of_a_run_that_has_ended(
     with pytest.raises(StoreError) as caught:
         ask(store, run_id)
     assert str(caught.value).startswith(ENDED.format(run_id) + advice)
-    assert store.asked(run_id) == {}
+    assert store.pending_changes(run_id) == {}
     store.request_stop(run_id)  # pressed just as it ended: it is as wished
     assert store.pending(run_id) == frozenset()
 
@@ -161,7 +160,7 @@ def test_what_is_pending_until_the_worker_has_done_it(store: Store, run_id: str)
     assert store.pending(run_id) == frozenset()
     store.pause(run_id, "me")
     assert store.pending(run_id) == {"pause"}
-    store.beat(run_id, RunStatus.PAUSED)
+    store.set_status(run_id, RunStatus.PAUSED)
     assert (store.pending(run_id), store.run(run_id).status) == (frozenset(), RunStatus.PAUSED)
     store.resume(run_id, "me")
     assert store.pending(run_id) == {"resume"}
@@ -169,24 +168,22 @@ def test_what_is_pending_until_the_worker_has_done_it(store: Store, run_id: str)
     assert store.pending(run_id) == frozenset()
     store.request_stop(run_id, "me")
     assert store.pending(run_id) == {"stop"}
-    assert [command.kind for command in store.posted(run_id)] == ["pause", "resume", "pause", "stop"]
+    assert [command.kind for command in store.pending_commands(run_id)] == ["pause", "resume", "pause", "stop"]
     store.finish(run_id, RunStatus.STOPPED)
     assert store.pending(run_id) == frozenset()
 
 
-def test_of_a_run_that_is_held_up_the_last_wish_counts(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(status_module, "STALE_S", -1.0)
-    asked = []
+def test_for_a_stalled_run_the_last_command_counts(store: Store, run_id: str) -> None:
+    page = Store(store.path, readonly=True, stale_s=-1.0)
+    pending = []
     for status in (RunStatus.RUNNING, RunStatus.PAUSED):
-        store.beat(run_id, status)
-        assert store.run(run_id).status is RunStatus.WAITING
-        for ask in (store.pause, store.resume):
-            ask(run_id, "me")
-            asked.append(store.pending(run_id))
-            assert store.look(run_id).pending == asked[-1]
-    assert asked == [{"pause"}, frozenset()] * 2
+        store.set_status(run_id, status)
+        assert page.run(run_id).status is RunStatus.STALLED
+        for post in (page.pause, page.resume):
+            post(run_id, "me")
+            pending.append(page.pending(run_id))
+            assert page.snapshot(run_id).pending == pending[-1]
+    assert pending == [{"pause"}, frozenset()] * 2
 
 
 def test_a_paused_run_has_not_ended() -> None:
@@ -221,7 +218,7 @@ def test_the_first_to_steer_holds_the_lease(store: Store, run_id: str) -> None:
     ):
         with pytest.raises(StoreError, match=f"^Another browser steers run {run_id} at the moment; press Take over"):
             ask()
-    assert [command.kind for command in store.posted(run_id)] == ["pause"]
+    assert [command.kind for command in store.pending_commands(run_id)] == ["pause"]
     store.request_stop(run_id)  # the terminal asks nobody
     assert store.pending(run_id) == {"pause", "stop"}
 
@@ -278,7 +275,7 @@ def test_a_look_writes_nothing_while_the_lease_is_young(store: Store, run_id: st
     store.take_over(run_id, "ada")
     blocker = sqlite3.connect(store.commands_path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    assert Store(store.path, readonly=True, patience_s=0.0).keep_lease(run_id, "ada")
+    assert Store(store.path, readonly=True, timeout_s=0.0).keep_lease(run_id, "ada")
     blocker.execute("ROLLBACK")
     blocker.close()
 
@@ -286,5 +283,5 @@ def test_a_look_writes_nothing_while_the_lease_is_young(store: Store, run_id: st
 def test_commands_of_another_run_are_not_for_this_one(store: Store, run_id: str) -> None:
     other = store.create_run(CONFIG)
     store.pause(other, "ada")
-    assert store.posted(run_id) == []
-    assert [command._replace(id=0) for command in store.posted(other)] == [Command(0, "pause", {})]
+    assert store.pending_commands(run_id) == []
+    assert [command._replace(id=0) for command in store.pending_commands(other)] == [Command(0, "pause", {})]

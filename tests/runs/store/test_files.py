@@ -16,7 +16,6 @@ import pytest
 from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
 from pwff_core.runs.store import Store, schema
-from pwff_core.runs.store import store as store_module
 from pwff_core.runs.store.connections import connected
 from tests.support.older_stores import older
 from tests.support.store_tables import sql
@@ -26,7 +25,7 @@ CONFIG = RunConfig(clients=2)
 
 def refusal(path: Path, *, readonly: bool = False) -> str:
     with pytest.raises(StoreError) as caught:
-        Store(path, readonly=readonly, patience_s=0.05)
+        Store(path, readonly=readonly, timeout_s=0.05)
     sentence = str(caught.value)
     assert str(path) in sentence or str(path.parent) in sentence
     assert "\n" not in sentence and sentence.endswith(".") and "$PWFF_STORE" in sentence and "--store" in sentence
@@ -56,13 +55,11 @@ def test_only_the_file_that_is_older_is_renewed(path: Path) -> None:
     assert Store(path, readonly=True).lease("finished") is None
 
 
-def test_a_renewal_that_fails_leaves_the_store_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_that_fails_leaves_the_store_as_it_was(path: Path) -> None:
     older(path, 1)
-    monkeypatch.setattr(store_module, "RUNS", (*schema.RUNS[:2], f"{schema.RUNS[2]}; CREATE TABLE runs (name)"))
     with pytest.raises(StoreError, match="table runs already exists"):
-        Store(path)
-    monkeypatch.undo()
-    assert len(Store(path).runs()) == 3  # a second renewal finds nothing half done
+        schema.prepare(path, (*schema.RUNS[:2], f"{schema.RUNS[2]}; CREATE TABLE runs (name)"), 5.0)
+    assert len(Store(path).runs()) == 3  # a second upgrade finds nothing half done
 
 
 def test_a_run_of_another_version_is_left_out_of_the_list(path: Path) -> None:
@@ -181,7 +178,7 @@ def test_a_store_that_nobody_has_open_is_read_from_a_read_only_folder(unprivileg
     assert sorted(file.name for file in unprivileged.iterdir()) == ["runs.commands.sqlite", "runs.sqlite"]
     unprivileged.chmod(0o555)
     page = Store(path, readonly=True)
-    assert page.look(run_id).row.id == page.run(run_id).id == run_id
+    assert page.snapshot(run_id).row.id == page.run(run_id).id == run_id
     with pytest.raises(StoreError, match="allow") as caught:
         page.pause(run_id, "me")
     assert caught.value.passing
@@ -217,7 +214,7 @@ def test_a_read_only_folder(unprivileged: Path) -> None:
 def test_who_writes_often_keeps_the_log(path: Path) -> None:
     store = Store(path)
     log = path.with_name(f"{path.name}-wal")
-    with store.at_hand():
+    with store.keep_log_open():
         run_id = store.create_run(RunConfig())
         kept = log.stat().st_ino
         Store(path, readonly=True).run(run_id)
@@ -231,5 +228,5 @@ def test_who_writes_often_keeps_the_log(path: Path) -> None:
 def test_without_a_store_no_log_is_kept_and_what_happens_meanwhile_goes_on(path: Path) -> None:
     store = Store(path)
     path.unlink()
-    with pytest.raises(ValueError, match="meanwhile"), store.at_hand():
+    with pytest.raises(ValueError, match="meanwhile"), store.keep_log_open():
         raise ValueError("meanwhile")

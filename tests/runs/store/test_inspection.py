@@ -74,7 +74,7 @@ def test_a_locked_file_is_not_a_damaged_one(path: Path) -> None:
     sql(path, "PRAGMA journal_mode = DELETE")
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN EXCLUSIVE")
-    assert health(path, RUNS, patience_s=0.01).condition is Condition.UNREACHABLE
+    assert health(path, RUNS, timeout_s=0.01).condition is Condition.UNREACHABLE
     blocker.close()
 
 
@@ -133,7 +133,7 @@ def lost(path: Path, rounds: int) -> str:
 def test_a_run_without_its_engine_is_written_down_as_failed_and_no_other(path: Path) -> None:
     store = Store(path)
     gone, finished, playing = lost(path, 2), played(store, CONFIG), store.create_run(CONFIG)
-    waiting = store.create_run(CONFIG, waits=True)
+    waiting = store.create_run(CONFIG, in_queue=True)
     store.claim(playing)
     untouched = [store.run(run_id) for run_id in (finished, playing, waiting)]
     assert list(inspection.disorder(path).stale) == [gone]
@@ -145,7 +145,7 @@ def test_a_run_without_its_engine_is_written_down_as_failed_and_no_other(path: P
     assert "its 2 rounds are kept" in found.stale[gone]
     assert [store.run(run_id) for run_id in (finished, playing, waiting)] == untouched
     assert inspection.disorder(path) == inspection.Disorder({}, {})
-    store.reopen(gone, waits=False)
+    store.requeue(gone, in_queue=False)
 
 
 def test_rounds_are_counted_anew(path: Path) -> None:
@@ -194,10 +194,10 @@ def test_after_a_new_file_of_commands_runs_hear_again(path: Path) -> None:
     store.claim(run_id)
     for _ in range(5):
         store.pause(run_id, "me")
-    store.take(run_id, store.posted(run_id)[-1].id, None)
+    store.acknowledge(run_id, store.pending_commands(run_id)[-1].id, None)
     store.commands_path.unlink()
     for end in ("-wal", "-shm"):
         store.commands_path.with_name(store.commands_path.name + end).unlink(missing_ok=True)
     inspection.forget_commands(path)
     store.request_stop(run_id)
-    assert [command.kind for command in store.posted(run_id)] == ["stop"]
+    assert [command.kind for command in store.pending_commands(run_id)] == ["stop"]

@@ -14,7 +14,7 @@ from pwff_core.errors import StoreError
 from pwff_core.records import Steering
 from pwff_core.runs.store import RunStatus, Store, inspection
 from pwff_core.runs.store.inspection import Condition
-from pwff_core.runs.store.recovery import salvage
+from pwff_core.runs.store.recovery import recover
 from pwff_core.runs.store.schema import RUNS
 from tests.support.scripted import record
 from tests.support.store_tables import sql
@@ -74,7 +74,7 @@ def test_whichever_page_is_garbage_all_that_stands_on_the_others_is_kept(whole: 
         content = whole.content[:start] + b"\xa5" * PAGE + whole.content[start + PAGE :]
         path = tmp_path / f"{page}.sqlite"
         path.write_bytes(content)
-        done = salvage(path)
+        done = recover(path)
         found = kept(path)
         assert done.aside.read_bytes() == content  # nothing is thrown away
         assert (done.runs, done.rounds) == (len(found), sum(found.values()))
@@ -90,7 +90,7 @@ def test_a_garbage_first_page_loses_nothing(whole: Whole, tmp_path: Path) -> Non
     path = tmp_path / "runs.sqlite"
     path.write_bytes(b"\xa5" * PAGE + whole.content[PAGE:])
     assert inspection.health(path, RUNS).condition is Condition.UNREADABLE
-    assert salvage(path)[1:] == (3, 3 * ROUNDS, 0, (), 0)
+    assert recover(path)[1:] == (3, 3 * ROUNDS, 0, (), 0)
     assert kept(path) == dict.fromkeys(whole.ids, ROUNDS)
     assert inspection.health(path, RUNS).condition is Condition.SOUND
 
@@ -100,7 +100,7 @@ def test_a_file_without_its_end_keeps_its_beginning(whole: Whole, tmp_path: Path
     content = whole.content[: len(whole.content) - 3 * PAGE - 100]
     path.write_bytes(content)
     assert inspection.health(path, RUNS).condition is Condition.DAMAGED
-    done = salvage(path)
+    done = recover(path)
     found = kept(path)
     assert found == {run_id: whole.prefix(content, run_id) for run_id in whole.ids}
     assert 0 < done.rounds < 3 * ROUNDS
@@ -110,14 +110,14 @@ def test_a_file_without_its_end_keeps_its_beginning(whole: Whole, tmp_path: Path
 def test_a_finished_run_that_lost_rounds_can_be_resumed(whole: Whole, tmp_path: Path) -> None:
     path = tmp_path / "runs.sqlite"
     path.write_bytes(whole.content[: len(whole.content) - 3 * PAGE])
-    (run_id, *_) = salvage(path).incomplete
+    (run_id, *_) = recover(path).incomplete
     store = Store(path)
     row = store.run(run_id)
     assert (row.status, row.message) == (
         RunStatus.FAILED,
         f"The store was damaged; {row.rounds_done} of {row.rounds_total} rounds are left. Resume to play the others.",
     )
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     assert store.run(run_id).status is RunStatus.QUEUED
 
 
@@ -132,7 +132,7 @@ def test_rounds_behind_a_gap_are_played_again(whole: Whole, tmp_path: Path) -> N
     path.write_bytes(whole.content)
     first, second, third = whole.ids
     forget(path, [4], first)
-    assert salvage(path).incomplete == (first,)
+    assert recover(path).incomplete == (first,)
     assert kept(path) == {first: 3, second: ROUNDS, third: ROUNDS}
 
 
@@ -143,7 +143,7 @@ def test_a_copy_fills_what_the_damaged_file_lacks(whole: Whole, tmp_path: Path) 
     first, second, third = whole.ids
     forget(path, [4], first)
     sql(path, f"UPDATE runs SET config = 'unreadable' WHERE id = '{second}'")
-    done = salvage(path)
+    done = recover(path)
     assert (done.runs, done.rounds, done.from_copies, done.incomplete) == (3, 3 * ROUNDS, 1, ())
     assert kept(path) == dict.fromkeys(whole.ids, ROUNDS)
 
@@ -155,7 +155,7 @@ def test_a_copy_does_not_bring_back_what_was_removed_for_good(whole: Whole, tmp_
     gone = whole.ids[0]
     Store(path).delete(gone)
     assert inspection.purge(path, gone)
-    assert salvage(path).from_copies == 0
+    assert recover(path).from_copies == 0
     assert set(kept(path)) == set(whole.ids[1:])
 
 
@@ -163,7 +163,7 @@ def test_rounds_of_a_run_whose_row_is_lost_are_counted(whole: Whole, tmp_path: P
     path = tmp_path / "runs.sqlite"
     path.write_bytes(whole.content)
     sql(path, f"UPDATE runs SET status = 'x' WHERE id = '{whole.ids[0]}'")
-    done = salvage(path)
+    done = recover(path)
     assert (done.runs, done.unknown) == (2, ROUNDS)
 
 
@@ -180,7 +180,7 @@ def test_what_was_steered_stays(whole: Whole, tmp_path: Path) -> None:
     )
     sql(path, f"INSERT INTO steerings (run_id, steering) VALUES ('{whole.ids[0]}', '{steering.model_dump_json()}')")
     sql(path, f"INSERT INTO steerings (run_id, steering) VALUES ('{whole.ids[0]}', 'garbage')")
-    salvage(path)
+    recover(path)
     assert Store(path).steerings(whole.ids[0]) == [steering]
 
 
@@ -191,7 +191,7 @@ def test_what_the_write_ahead_log_holds_is_kept(whole: Whole, tmp_path: Path) ->
     run_id = whole.ids[0]
     store = Store(work)
     sql(work, f"UPDATE runs SET status = 'failed' WHERE id = '{run_id}'")
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     store.claim(run_id)
     reader = sqlite3.connect(work)  # while it reads, the log stays
     reader.execute("SELECT count(*) FROM runs").fetchone()
@@ -201,7 +201,7 @@ def test_what_the_write_ahead_log_holds_is_kept(whole: Whole, tmp_path: Path) ->
             shutil.copyfile(file, path.with_name(file.name.replace("work", "runs")))
     reader.close()
     path.write_bytes(b"\xa5" * PAGE + path.read_bytes()[PAGE:])
-    salvage(path)
+    recover(path)
     assert kept(path)[run_id] == ROUNDS + 1
 
 
@@ -215,7 +215,7 @@ def test_a_folder_without_room_is_a_sentence_and_the_file_stays(
     path.write_bytes(b"\xa5" * PAGE + whole.content[PAGE:])
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(StoreError, match=r"\(No space left on device\); make room on its disk or allow"):
-        salvage(path)
+        recover(path)
     assert [file.name for file in tmp_path.iterdir()] == ["runs.sqlite"]
     assert path.read_bytes()[PAGE:] == whole.content[PAGE:]
 
@@ -225,5 +225,5 @@ def test_records_that_are_none_are_left_out(whole: Whole, tmp_path: Path) -> Non
     path.write_bytes(whole.content)
     first = whole.ids[0]
     sql(path, f"UPDATE rounds SET record = replace(record, 'accuracy', 'acc') WHERE run_id = '{first}'")
-    assert salvage(path).incomplete == (first,)
+    assert recover(path).incomplete == (first,)
     assert kept(path)[first] == 0

@@ -15,7 +15,7 @@ import pytest
 
 from pwff_core.errors import StoreError
 from pwff_core.runs import processes
-from pwff_core.runs.store import RunStatus, Store, connections, copies, schema
+from pwff_core.runs.store import RunStatus, Store, connections, schema
 from tests.support.older_stores import CONFIG, STEERING, contents, older
 from tests.support.scripted import record
 from tests.support.store_tables import sql
@@ -47,7 +47,7 @@ def test_an_older_store_keeps_all_it_has(path: Path, version: int, readonly: boo
     assert store.pending("forgotten") == {"stop"}
     waiting = store.run("forgotten")
     assert waiting.status is (RunStatus.QUEUED if version > 1 else RunStatus.FAILED)
-    assert [row.id for row in store.waiting()] == (["forgotten"] if version > 1 else [])
+    assert [row.id for row in store.queue()] == (["forgotten"] if version > 1 else [])
     assert store.run("deleted").deleted
 
 
@@ -55,13 +55,13 @@ def test_an_older_store_keeps_all_it_has(path: Path, version: int, readonly: boo
 def test_an_older_store_can_be_worked_with(path: Path, version: int) -> None:
     older(path, version)
     store = Store(path)
-    store.reopen("stopped", waits=False)
+    store.requeue("stopped", in_queue=False)
     store.claim("stopped")
     store.append("stopped", record(3, "stopped"))
-    child = store.fork("finished", 2, {"channel.snr_db": 0.0}, waits=True)
+    child = store.fork("finished", 2, {"channel.snr_db": 0.0}, in_queue=True)
     assert [found.round for _, found in store.rounds("stopped")] == [1, 2, 3]
     assert [found.round for _, found in store.rounds(child)] == [1, 2]
-    assert store.waiting()[-1].id == child  # behind those that waited before
+    assert store.queue()[-1].id == child  # behind those that waited before
     store.restore("deleted")
     assert "deleted" in [row.id for row in store.runs()]
 
@@ -80,7 +80,7 @@ def test_a_copy_of_an_older_store_is_kept(path: Path, version: int) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (version,)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert Store(path).renewed == []  # told once
-    assert (copies.copies(path), copies.copies(commands_of(path))) == ([copy], asked)
+    assert (schema.backups(path), schema.backups(commands_of(path))) == ([copy], asked)
     names = {one.name for one in path.parent.iterdir()} - {f"{path.name}-wal", f"{path.name}-shm"}
     assert names == {path.name, commands_of(path).name, copy.name, *(one.name for one in asked)}
 
@@ -102,13 +102,13 @@ def test_a_copy_never_takes_the_place_of_another(path: Path) -> None:
     commands_of(path).unlink()
     older(path, 2)  # put back, or played on with the older pwff
     assert [one.name for one in Store(path).renewed] == ["runs.v2-backup-2.sqlite"]
-    assert [one.name for one in copies.copies(path)] == ["runs.v2-backup-2.sqlite", "runs.v2-backup.sqlite"]
+    assert [one.name for one in schema.backups(path)] == ["runs.v2-backup-2.sqlite", "runs.v2-backup.sqlite"]
 
 
 def test_of_many_that_open_an_older_store_one_renews_it(path: Path) -> None:
     older(path, 2)
     with ThreadPoolExecutor(8) as pool:
-        stores = list(pool.map(lambda _: Store(path, readonly=True, patience_s=60.0), range(8)))
+        stores = list(pool.map(lambda _: Store(path, readonly=True, timeout_s=60.0), range(8)))
     assert sum(len(store.renewed) for store in stores) == 1
     assert [len(store.runs()) for store in stores] == [3] * 8
 
@@ -120,21 +120,21 @@ def test_no_copy_no_renewal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     def full(source: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(copies, "sync", full)
+    monkeypatch.setattr(schema, "sync", full)
     with pytest.raises(StoreError, match="was not renewed: a copy of it cannot be written .*No space left") as caught:
         Store(path)
     assert caught.value.passing
     assert contents(path) == before
-    assert copies.copies(path) == [] and not list(path.parent.glob("*.new"))
+    assert schema.backups(path) == [] and not list(path.parent.glob("*.new"))
 
 
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from pwff_core.runs.store import Store, copies, schema
+from pwff_core.runs.store import Store, schema
 moment = sys.argv[2]
 if moment == "copying":
-    copies.sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+    schema.sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
 else:
     class Step(str):
         def split(self, separator):
@@ -182,7 +182,7 @@ def test_either_file_of_a_newer_version_is_refused_and_left_alone(
 
 
 def test_the_errors_of_a_store_say_whether_they_pass(path: Path) -> None:
-    store = Store(path, patience_s=0.0)
+    store = Store(path, timeout_s=0.0)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="is locked by another program") as locked:

@@ -39,12 +39,12 @@ def test_an_ended_run_is_queued_again_with_its_rounds(store: Store, end: str, wa
         store.finish(run_id, RunStatus(end), "Out of memory.")
     assert store.run(run_id).status.ended
     rounds = store.rounds(run_id)
-    store.reopen(run_id, waits=waits)
+    store.requeue(run_id, in_queue=waits)
     row = store.run(run_id)
-    assert (row.status, row.message, row.waits, row.pid) == (RunStatus.QUEUED, "", waits, None)
+    assert (row.status, row.message, row.in_queue, row.pid) == (RunStatus.QUEUED, "", waits, None)
     assert row.heartbeat_at is None and row.rounds_done == len(rounds)
     if waits:
-        assert store.next_waiting() == run_id
+        assert store.next_in_queue() == run_id
     store.claim(run_id)
     assert store.run(run_id).status is RunStatus.RUNNING and store.rounds(run_id) == rounds
     number = len(rounds)
@@ -55,24 +55,24 @@ def test_an_ended_run_is_queued_again_with_its_rounds(store: Store, end: str, wa
 def test_a_reopened_run_stands_behind_those_that_wait(store: Store) -> None:
     stopped = played(store, 1)
     store.finish(stopped, RunStatus.STOPPED)
-    waiting = store.create_run(CONFIG, waits=True)
+    waiting = store.create_run(CONFIG, in_queue=True)
     sql(store.path, f"UPDATE runs SET created_at = created_at + 9999 WHERE id = '{waiting}'")  # the clock was set back
-    store.reopen(stopped, waits=True)
-    last = store.create_run(CONFIG, waits=True)
-    assert [row.id for row in store.waiting()] == [waiting, stopped, last]
+    store.requeue(stopped, in_queue=True)
+    last = store.create_run(CONFIG, in_queue=True)
+    assert [row.id for row in store.queue()] == [waiting, stopped, last]
 
 
 def test_what_was_asked_before_the_end_is_done_with_but_for_settings(store: Store) -> None:
     run_id = played(store, 2)
     store.steer(run_id, "me", {"channel.snr_db": 1.0})
-    store.take(run_id, store.posted(run_id)[-1].id, steered_at(3, {"channel.snr_db": 1.0}))
+    store.acknowledge(run_id, store.pending_commands(run_id)[-1].id, steered_at(3, {"channel.snr_db": 1.0}))
     store.pause(run_id, "me")
     store.steer(run_id, "me", {"channel.bandwidth_hz": 2e6})
     store.request_stop(run_id)
     store.finish(run_id, RunStatus.STOPPED)
-    store.reopen(run_id, waits=True)
+    store.requeue(run_id, in_queue=True)
     assert store.pending(run_id) == frozenset()
-    assert store.asked(run_id) == {"channel.bandwidth_hz": 2e6}
+    assert store.pending_changes(run_id) == {"channel.bandwidth_hz": 2e6}
     assert len(store.steerings(run_id)) == 1
     store.request_stop(run_id)  # a new wish counts
     assert store.pending(run_id) == {"stop"}
@@ -84,7 +84,7 @@ def running(store: Store) -> str:
 
 def paused(store: Store) -> str:
     run_id = played(store, 1)
-    store.beat(run_id, RunStatus.PAUSED)
+    store.set_status(run_id, RunStatus.PAUSED)
     return run_id
 
 
@@ -95,7 +95,7 @@ def silent(store: Store) -> str:
 
 
 def waiting(store: Store) -> str:
-    return store.create_run(CONFIG, waits=True)
+    return store.create_run(CONFIG, in_queue=True)
 
 
 def finished(store: Store) -> str:
@@ -128,7 +128,7 @@ def test_what_is_not_over_or_is_complete_is_not_reopened(
     run_id = made(store)
     before = store.run(run_id)
     with pytest.raises(StoreError, match=f"^Run {run_id} {reason}"):
-        store.reopen(run_id, waits=True)
+        store.requeue(run_id, in_queue=True)
     assert store.run(run_id).model_copy(update={"message": ""}) == before.model_copy(update={"message": ""})
 
 
@@ -137,9 +137,9 @@ def test_what_is_not_over_or_is_complete_is_not_reopened(
 
 WRITES: list[Callable[[Store, str], object]] = [
     lambda store, run_id: store.append(run_id, whole_run(run_id)[1]),
-    lambda store, run_id: store.take(run_id, 5, steered_at(2, {"channel.snr_db": 1.0})),
+    lambda store, run_id: store.acknowledge(run_id, 5, steered_at(2, {"channel.snr_db": 1.0})),
     lambda store, run_id: store.describe(run_id, [], [], 1),
-    lambda store, run_id: store.beat(run_id, RunStatus.PAUSED),
+    lambda store, run_id: store.set_status(run_id, RunStatus.PAUSED),
     lambda store, run_id: store.finish(run_id, RunStatus.FAILED, "Mine."),
 ]
 
@@ -158,12 +158,12 @@ def test_a_run_that_was_taken_over_is_not_written_to(
     store: Store, write: Callable[[Store, str], object], change: str, reason: str
 ) -> None:
     run_id = played(store, 1)
-    assert store.pulse(run_id)
+    assert store.heartbeat(run_id)
     sql(store.path, f"UPDATE runs SET {change}")
     before = (store.run(run_id), store.rounds(run_id), store.steerings(run_id))
     with pytest.raises(TakenOverError, match=reason.format(run_id)):
         write(store, run_id)
-    assert not store.pulse(run_id)
+    assert not store.heartbeat(run_id)
     assert (store.run(run_id), store.rounds(run_id), store.steerings(run_id)) == before
 
 
@@ -171,17 +171,17 @@ def test_a_run_that_was_taken_over_is_not_written_to(
 def test_a_run_that_is_gone_is_not_written_to(store: Store, write: Callable[[Store, str], object]) -> None:
     with pytest.raises(TakenOverError, match="Run nosuchid is not in the store any more; its worker ends."):
         write(store, "nosuchid")
-    assert not store.pulse("nosuchid")
+    assert not store.heartbeat("nosuchid")
     assert store.rounds("nosuchid") == []
 
 
 def test_a_pulse_is_a_sign_of_life_until_the_run_is_deleted(store: Store) -> None:
     run_id = silent(store)
-    assert store.run(run_id).status is RunStatus.WAITING
-    assert store.pulse(run_id)
+    assert store.run(run_id).status is RunStatus.STALLED
+    assert store.heartbeat(run_id)
     assert store.run(run_id).status is RunStatus.RUNNING
     sql(store.path, "UPDATE runs SET deleted = 1")
-    assert not store.pulse(run_id)
+    assert not store.heartbeat(run_id)
 
 
 CLAIM = """
@@ -189,7 +189,7 @@ import sys
 from pathlib import Path
 from pwff_core.errors import StoreError
 from pwff_core.runs.store import Store
-store = Store(Path(sys.argv[1]), patience_s=60.0)
+store = Store(Path(sys.argv[1]), timeout_s=60.0)
 print("ready", flush=True)
 input()
 try:
@@ -204,7 +204,7 @@ input()
 def test_of_several_processes_one_gets_a_reopened_run_and_loses_it_when_it_ends(store: Store) -> None:
     run_id = played(store, 2)
     store.finish(run_id, RunStatus.STOPPED)
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     started = [
         subprocess.Popen(
             [sys.executable, "-c", CLAIM, str(store.path), run_id],
@@ -227,12 +227,12 @@ def test_of_several_processes_one_gets_a_reopened_run_and_loses_it_when_it_ends(
     with pytest.raises(TakenOverError, match=rf"\(process {winner.pid}\)"):
         store.append(run_id, whole_run(run_id)[2])
     with pytest.raises(StoreError, match="is running already; there is nothing to resume"):
-        store.reopen(run_id, waits=True)
+        store.requeue(run_id, in_queue=True)
     for process in started:
         process.kill()
         process.communicate()
     assert store.run(run_id).status is RunStatus.FAILED
-    store.reopen(run_id, waits=False)
+    store.requeue(run_id, in_queue=False)
     store.claim(run_id)
     store.append(run_id, whole_run(run_id)[2])
     assert store.run(run_id).rounds_done == 3

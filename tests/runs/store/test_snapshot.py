@@ -4,53 +4,54 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pwff_core.config import RunConfig
 from pwff_core.errors import StoreError
 from pwff_core.records import Steering
-from pwff_core.runs.store import Look, RunStatus, Store, commands, status, tables
+from pwff_core.runs.store import RunSnapshot, RunStatus, Store, status, tables
 from tests.support.scripted import record
 from tests.support.store_tables import sql
 
 CONFIG = RunConfig(clients=2)
 
 
-def one_by_one(store: Store, run_id: str, after: int, viewer: str) -> Look:
+def one_by_one(store: Store, run_id: str, after: int, viewer: str) -> RunSnapshot:
     store.keep_lease(run_id, viewer)
-    return Look(
-        store.run(run_id), store.rounds(run_id, after), store.steerings(run_id), store.asked(run_id),
-        store.pending(run_id), store.lease(run_id), store.waiting(),
+    return RunSnapshot(
+        store.run(run_id), store.rounds(run_id, after), store.steerings(run_id), store.pending_changes(run_id),
+        store.pending(run_id), store.lease(run_id), store.queue(),
     )  # fmt: skip
 
 
 def test_a_look_is_what_the_calls_say_one_by_one(path: Path) -> None:
     store, page = Store(path), Store(path, readonly=True)
     run_id = store.create_run(CONFIG)
-    assert page.look(run_id, 0, "ada") == one_by_one(page, run_id, 0, "ada")
+    assert page.snapshot(run_id, 0, "ada") == one_by_one(page, run_id, 0, "ada")
     store.claim(run_id)
     store.append(run_id, record(1, run_id))
     page.steer(run_id, "ada", {"channel.snr_db": 1.0})
     steering = Steering(position=2, stage="instruction", round=2, before={}, changes={"channel.snr_db": 1.0}, at=1.0)
-    store.take(run_id, store.posted(run_id)[-1].id, steering)
+    store.acknowledge(run_id, store.pending_commands(run_id)[-1].id, steering)
     page.steer(run_id, "ada", {"channel.bandwidth_hz": 2e6})
     page.pause(run_id, "ada")
-    waiting = [store.create_run(CONFIG, waits=True) for _ in range(2)]
-    first = page.look(run_id, 0, "ada")
+    waiting = [store.create_run(CONFIG, in_queue=True) for _ in range(2)]
+    first = page.snapshot(run_id, 0, "ada")
     assert first == one_by_one(page, run_id, 0, "ada")
     assert [found for _, found in first.rounds] == [record(1, run_id)] and first.steerings == [steering]
-    assert (first.asked, first.pending) == ({"channel.bandwidth_hz": 2e6}, {"pause"})
+    assert (first.pending_changes, first.pending) == ({"channel.bandwidth_hz": 2e6}, {"pause"})
     assert first.lease is not None and first.lease.viewer == "ada"
-    assert [row.id for row in first.waiting] == waiting
+    assert [row.id for row in first.queue] == waiting
     store.append(run_id, record(2, run_id))
-    store.beat(run_id, RunStatus.PAUSED)
-    second = page.look(run_id, first.rounds[-1][0], "bob")
+    store.set_status(run_id, RunStatus.PAUSED)
+    second = page.snapshot(run_id, first.rounds[-1][0], "bob")
     assert second == one_by_one(page, run_id, first.rounds[-1][0], "bob")
     assert [found.round for _, found in second.rounds] == [2] and second.row.rounds_done == 2
     store.finish(run_id, RunStatus.STOPPED)
-    third = page.look(run_id, second.rounds[-1][0])
-    assert (third.rounds, third.asked, third.pending, third.lease) == ([], {}, frozenset(), None)
+    third = page.snapshot(run_id, second.rounds[-1][0])
+    assert (third.rounds, third.pending_changes, third.pending, third.lease) == ([], {}, frozenset(), None)
 
 
 def test_a_look_opens_each_file_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,18 +59,16 @@ def test_a_look_opens_each_file_once(path: Path, monkeypatch: pytest.MonkeyPatch
     run_id = store.create_run(CONFIG)
     store.claim(run_id)
     store.take_over(run_id, "ada")
-    opened: list[str] = []
-    connected = tables.connected
+    page, connect = Store(path, readonly=True), sqlite3.connect
+    uris: list[str] = []
 
-    def counted(path: Path, mode: str, patience_s: float) -> object:
-        opened.append(f"{path.name} {mode}")
-        return connected(path, mode, patience_s)
+    def counted(address: str, **options: Any) -> sqlite3.Connection:
+        uris.append(address.rpartition("/")[2])
+        return connect(address, **options)
 
-    monkeypatch.setattr(tables, "connected", counted)
-    monkeypatch.setattr(commands, "connected", counted)
-    page = Store(path, readonly=True)
-    assert page.look(run_id, 0, "ada").lease is not None
-    assert opened == ["runs.sqlite ro", "runs.commands.sqlite ro"]
+    monkeypatch.setattr(sqlite3, "connect", counted)
+    assert page.snapshot(run_id, 0, "ada").lease is not None
+    assert uris == ["runs.sqlite?mode=ro", "runs.commands.sqlite?mode=ro"]
 
 
 def test_rounds_and_their_number_are_of_one_moment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +82,7 @@ def test_rounds_and_their_number_are_of_one_moment(path: Path, monkeypatch: pyte
         return rounds_of(connection, asked, after)
 
     monkeypatch.setattr("pwff_core.runs.store.store.rounds_of", meanwhile)
-    look = page.look(run_id)
+    look = page.snapshot(run_id)
     assert (look.row.rounds_done, look.rounds) == (0, [])
 
 
@@ -91,7 +90,7 @@ def test_a_look_needs_a_run(path: Path) -> None:
     page = Store(path, readonly=True)
     for run_id in ("nosuchid", "", "x' OR '1'='1"):
         with pytest.raises(StoreError, match="^There is no run"):
-            page.look(run_id)
+            page.snapshot(run_id)
 
 
 @pytest.mark.parametrize(

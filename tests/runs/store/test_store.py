@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from pwff_core.config import ChannelConfig, RunConfig, preset_config
 from pwff_core.errors import StoreError
 from pwff_core.records import RoundRecord, Steering
-from pwff_core.runs.store import RunStatus, Store, work
+from pwff_core.runs.store import RunStatus, Store
 from tests.support.scripted import profile, record
 
 CONFIG = RunConfig(clients=2)
@@ -116,26 +117,27 @@ def test_text_that_utf8_cannot_hold_is_replaced(path: Path) -> None:
 
 
 def test_what_a_run_did_is_on_the_disk_before_the_call_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Store(path)
-    levels: list[int] = []
-    write, pulse = work.write, work.pulse
-
-    def watched(call: Callable[..., object]) -> Callable[..., object]:
-        def noted(connection: sqlite3.Connection, *arguments: object) -> object:
-            levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
-            return call(connection, *arguments)
-
-        return noted
-
-    monkeypatch.setattr(work, "write", watched(write))
-    monkeypatch.setattr(work, "pulse", watched(pulse))
+    engine, connect = Store(path), sqlite3.connect
     run_id = going(engine)
+    statements: list[str] = []
+
+    def traced(address: str, **options: Any) -> sqlite3.Connection:
+        connection = connect(address, **options)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    def is_full(call: Callable[[], object]) -> bool:
+        """Whether a call's transaction waits for the disk."""
+        statements.clear()
+        call()
+        return "PRAGMA synchronous = FULL" in statements[: statements.index("BEGIN IMMEDIATE")]
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
     steering = Steering(position=1, stage="instruction", round=1, before={}, changes={}, at=1.0)
-    engine.append(run_id, record(1))
-    engine.take(run_id, 1, steering)
-    engine.pulse(run_id)  # which says nothing that must outlive the computer
-    engine.finish(run_id, RunStatus.FINISHED)
-    assert levels == [2, 2, 1, 2]  # FULL, FULL, NORMAL, FULL
+    assert is_full(lambda: engine.append(run_id, record(1)))
+    assert is_full(lambda: engine.acknowledge(run_id, 1, steering))
+    assert not is_full(lambda: engine.heartbeat(run_id))  # nothing that must outlive the computer
+    assert is_full(lambda: engine.finish(run_id, RunStatus.FINISHED))
 
 
 # who may do what
@@ -209,7 +211,7 @@ def test_a_run_that_plays_or_pauses_is_not_deleted(path: Path, status: RunStatus
     engine = Store(path)
     run_id = engine.create_run(CONFIG)
     engine.claim(run_id)
-    engine.beat(run_id, status)
+    engine.set_status(run_id, status)
     with pytest.raises(StoreError, match=f"^Run {run_id} is {status.value}; stop it first, then delete it.$"):
         engine.delete(run_id)
     engine.finish(run_id, RunStatus.STOPPED)

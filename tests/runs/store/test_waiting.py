@@ -31,43 +31,43 @@ def dead_process() -> Process:
 
 
 def test_runs_wait_in_the_order_in_which_they_came(store: Store) -> None:
-    ids = [store.create_run(CONFIG, name, waits=True) for name in "abc"]
-    assert [row.id for row in store.waiting()] == ids
-    assert all(row.waits and row.status is RunStatus.QUEUED for row in store.runs())
+    ids = [store.create_run(CONFIG, name, in_queue=True) for name in "abc"]
+    assert [row.id for row in store.queue()] == ids
+    assert all(row.in_queue and row.status is RunStatus.QUEUED for row in store.runs())
 
 
 def test_one_plays_and_the_rest_wait(store: Store) -> None:
-    first, second = (store.create_run(CONFIG, waits=True) for _ in range(2))
-    assert store.next_waiting() == first
-    assert not store.run(first).waits
-    assert store.next_waiting() is None  # handed out, and about to be claimed
+    first, second = (store.create_run(CONFIG, in_queue=True) for _ in range(2))
+    assert store.next_in_queue() == first
+    assert not store.run(first).in_queue
+    assert store.next_in_queue() is None  # handed out, and about to be claimed
     store.claim(first)
-    assert store.next_waiting() is None
-    store.beat(first, RunStatus.PAUSED)
-    assert store.next_waiting() is None
+    assert store.next_in_queue() is None
+    store.set_status(first, RunStatus.PAUSED)
+    assert store.next_in_queue() is None
     store.finish(first, RunStatus.FINISHED)
-    assert store.next_waiting() == second
-    assert store.waiting() == []
+    assert store.next_in_queue() == second
+    assert store.queue() == []
 
 
 def test_two_may_play_where_two_are_allowed(store: Store) -> None:
-    ids = [store.create_run(CONFIG, waits=True) for _ in range(3)]
-    assert [store.next_waiting(parallel=2) for _ in range(3)] == [*ids[:2], None]
+    ids = [store.create_run(CONFIG, in_queue=True) for _ in range(3)]
+    assert [store.next_in_queue(parallel=2) for _ in range(3)] == [*ids[:2], None]
 
 
 def test_a_run_that_was_just_made_to_start_at_once_comes_first(store: Store) -> None:
-    waiting, at_once = store.create_run(CONFIG, waits=True), store.create_run(CONFIG)
-    assert store.next_waiting() is None
+    waiting, at_once = store.create_run(CONFIG, in_queue=True), store.create_run(CONFIG)
+    assert store.next_in_queue() is None
     earlier = "launched_uptime_s = launched_uptime_s - 61"  # its launch came to naught
     sql(store.path, f"UPDATE runs SET {earlier} WHERE id = '{at_once}'")
-    assert store.next_waiting() == waiting
+    assert store.next_in_queue() == waiting
 
 
 def test_waiting_takes_as_long_as_it_takes_but_a_launch_does_not(store: Store) -> None:
-    run_id = store.create_run(CONFIG, waits=True)
+    run_id = store.create_run(CONFIG, in_queue=True)
     sql(store.path, "UPDATE runs SET created_at = created_at - 86400")
     assert store.run(run_id).status is RunStatus.QUEUED
-    assert store.next_waiting() == run_id
+    assert store.next_in_queue() == run_id
     assert store.run(run_id).status is RunStatus.QUEUED
     sql(store.path, "UPDATE runs SET launched_uptime_s = launched_uptime_s - 61")
     assert store.run(run_id).status is RunStatus.FAILED
@@ -75,27 +75,27 @@ def test_waiting_takes_as_long_as_it_takes_but_a_launch_does_not(store: Store) -
 
 @pytest.mark.parametrize("status", [RunStatus.RUNNING, RunStatus.PAUSED])
 def test_a_run_whose_worker_died_holds_nobody_up(store: Store, status: RunStatus) -> None:
-    died, waiting = store.create_run(CONFIG), store.create_run(CONFIG, waits=True)
+    died, waiting = store.create_run(CONFIG), store.create_run(CONFIG, in_queue=True)
     store.claim(died)
-    store.beat(died, status)
+    store.set_status(died, status)
     gone = dead_process()
     sql(
         store.path,
         f"UPDATE runs SET pid = {gone.pid}, process_birth = '' WHERE id = '{died}'",
     )
     assert store.run(died).status is RunStatus.FAILED
-    assert store.next_waiting() == waiting
+    assert store.next_in_queue() == waiting
 
 
 def test_a_run_is_handed_out_once_however_many_ask(store: Store) -> None:
-    run_id = store.create_run(CONFIG, waits=True)
-    store.create_run(CONFIG, waits=True)
+    run_id = store.create_run(CONFIG, in_queue=True)
+    store.create_run(CONFIG, in_queue=True)
     handed: list[str | None] = []
     together = threading.Barrier(8)
 
     def ask() -> None:
         together.wait()
-        handed.append(store.next_waiting())
+        handed.append(store.next_in_queue())
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -107,46 +107,46 @@ def test_a_run_is_handed_out_once_however_many_ask(store: Store) -> None:
 
 def test_asking_writes_nothing_while_nothing_is_due(store: Store) -> None:
     page = Store(store.path, readonly=True)
-    assert page.next_waiting() is None
+    assert page.next_in_queue() is None
     playing = store.create_run(CONFIG)
-    store.create_run(CONFIG, waits=True)
-    assert page.next_waiting() is None
+    store.create_run(CONFIG, in_queue=True)
+    assert page.next_in_queue() is None
     assert store.cancel(playing) is False
     store.not_launched(playing, "No memory.")
     with pytest.raises(StoreError, match="opened for reading only"):
-        page.next_waiting()
+        page.next_in_queue()
 
 
 def test_a_run_that_waits_is_cancelled_and_one_that_started_is_not(store: Store) -> None:
-    first, second = (store.create_run(CONFIG, waits=True) for _ in range(2))
-    assert store.next_waiting() == first
+    first, second = (store.create_run(CONFIG, in_queue=True) for _ in range(2))
+    assert store.next_in_queue() == first
     assert not store.cancel(first)
     assert store.cancel(second)
     row = store.run(second)
-    assert (row.status, row.message, row.waits) == (RunStatus.STOPPED, "Cancelled before it started.", False)
+    assert (row.status, row.message, row.in_queue) == (RunStatus.STOPPED, "Cancelled before it started.", False)
     assert not store.cancel(second)
-    assert store.waiting() == []
+    assert store.queue() == []
     with pytest.raises(StoreError, match="There is no run"):
         store.cancel("nosuchid")
 
 
 def test_deleting_a_run_that_waits_cancels_it(store: Store) -> None:
-    run_id = store.create_run(CONFIG, waits=True)
+    run_id = store.create_run(CONFIG, in_queue=True)
     store.delete(run_id)
-    assert (store.waiting(), store.next_waiting()) == ([], None)
+    assert (store.queue(), store.next_in_queue()) == ([], None)
     store.restore(run_id)
     assert store.run(run_id).message == "Cancelled before it started."
-    assert store.next_waiting() is None
+    assert store.next_in_queue() is None
 
 
 def test_a_run_taken_from_the_queue_by_hand_does_not_wait(store: Store) -> None:
-    run_id = store.create_run(CONFIG, waits=True)
+    run_id = store.create_run(CONFIG, in_queue=True)
     store.claim(run_id)
-    assert (store.waiting(), store.next_waiting()) == ([], None)
+    assert (store.queue(), store.next_in_queue()) == ([], None)
 
 
 def test_a_comparison_s_runs_are_found_together(store: Store) -> None:
-    one, _, other = (store.create_run(CONFIG, waits=True, comparison=name) for name in ("fig4", "", "fig4"))
+    one, _, other = (store.create_run(CONFIG, in_queue=True, comparison=name) for name in ("fig4", "", "fig4"))
     assert [row.id for row in store.runs("fig4")] == [other, one]
     assert [row.comparison for row in store.runs()] == ["fig4", "", "fig4"]
     assert store.runs("fig5") == []

@@ -119,7 +119,7 @@ def test_an_older_store_is_renewed_only_by_mending(path: Path, capsys: pytest.Ca
 
 def test_a_damaged_file_of_commands_is_set_aside(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(path)
-    run_id = store.create_run(CONFIG, waits=True)
+    run_id = store.create_run(CONFIG, in_queue=True)
     store.commands_path.write_bytes(b"\xa5" * 8192)
     report = doctor(capsys)
     assert (report.code, len(report.problems())) == (1, 1)

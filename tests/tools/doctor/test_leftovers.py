@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core.runs.checkpoints import HEAD, STATE, marks
+from pwff_core.runs.checkpoints import HEAD, STATE, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 from tests.support.checkpoints import marked
@@ -155,7 +155,7 @@ def test_a_damaged_checkpoint_is_removed_and_a_whole_one_stays(
     assert report.code == 1 and report.problems()[0].endswith(": damaged.")
     report = doctor(capsys, "--mend")
     assert report.code == 0 and report.mended[0].startswith(f"checkpoints/{run_id}/00002 (damaged) was removed")
-    assert [mark.position for mark in marks(path, run_id)] == [1]
+    assert [mark.position for mark in list_checkpoints(path, run_id)] == [1]
 
 
 def test_a_checkpoint_of_a_newer_version_stays(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

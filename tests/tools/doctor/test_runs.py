@@ -64,12 +64,12 @@ def test_a_run_whose_engine_does_not_answer_is_reported_and_left_alone(
     store.claim(run_id)
     sql(path, "UPDATE runs SET heartbeat_at = heartbeat_at - 60")
     before = store.run(run_id)
-    assert before.status is RunStatus.WAITING
+    assert before.status is RunStatus.STALLED
     report = doctor(capsys, "--mend")
     assert (report.code, report.mended) == (1, [])
     assert report.problems()[0].startswith(f"{run_id} does not go on: No sign of life")
     assert f"end process {before.pid}, and `pwff resume {run_id}`" in report.advice
-    assert Store(path).run(run_id).status is RunStatus.WAITING
+    assert Store(path).run(run_id).status is RunStatus.STALLED
 
 
 def test_rounds_that_are_miscounted(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,11 +149,11 @@ def test_an_engine_that_outlives_its_run_or_was_replaced_is_an_orphan(
 
 def test_a_queue_without_an_engine_is_a_note(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(path)
-    ids = [store.create_run(CONFIG, waits=True) for _ in range(2)]
+    ids = [store.create_run(CONFIG, in_queue=True) for _ in range(2)]
     report = doctor(capsys, "--mend")
     assert report.code == 0  # it is nobody's fault
     assert report.texts["note Queue"] == ["2 runs in it and none plays: nobody is there to start the next one."]
-    assert [row.id for row in store.waiting()] == ids  # it was not started either
+    assert [row.id for row in store.queue()] == ids  # it was not started either
     store.claim(store.create_run(CONFIG))
     assert doctor(capsys).texts["ok Queue"] == ["2 runs in it."]
 
