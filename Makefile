@@ -33,6 +33,7 @@ screenshots: $(INSTALLED)  ## take the documents' pictures; STORE=PATH shows run
 	$(BIN)/python tests/screenshots.py $(if $(STORE),--store "$(STORE)")
 
 foundation: $(INSTALLED)  ## make the embedded default in assets/ anew
+	$(BIN)/python -m pip install --quiet --editable ".[foundation]"
 	$(BIN)/python -m pwff_core.tools.foundation
 
 clean:

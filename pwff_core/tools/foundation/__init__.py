@@ -1,1 +1,1 @@
-"""How the embedded default in assets/ was made: tokenizer, backbone and encoder, from the general pool alone."""
+"""Makes the embedded default in assets/: tokenizer, backbone and encoder, from the general pool alone."""

@@ -1,4 +1,4 @@
-"""`make foundation`: rebuild assets/backbone and assets/encoder from assets/corpus, all randomness seeded."""
+"""`make foundation`: rebuilds assets/backbone and assets/encoder from assets/corpus; all randomness is seeded."""
 
 from __future__ import annotations
 

@@ -26,10 +26,10 @@ from pwff_core import seeds
 from pwff_core.engine.models.encoder import FEATURES, PROMPT, RESPONSE, pooled
 from pwff_core.tools.foundation.texts import SEED, VERDICTS, Judged, Text
 
-IGNORED = -100  # the label of a token whose word is not asked for
+IGNORED = -100  # the label of a token that is not to be predicted
 BACKBONE_EPOCHS, ENCODER_EPOCHS = 2, 1
-MODES = ("whole", "causal", "apart")  # how the encoder reads a batch
-MASKED = 0.15  # share of words that are asked for where a text is read whole or apart
+MODES = ("whole", "causal", "apart")  # how a token of a batch attends to the others
+MASKED_SHARE = 0.15  # of the tokens, in the modes whole and apart
 
 
 def new_backbone(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
@@ -78,11 +78,11 @@ def pretrain_backbone(texts: list[Text], tokenizer: PreTrainedTokenizerFast, fol
     return model
 
 
-class Reader(nn.Module):
-    """The encoder with its three tasks: words, which response belongs to which prompt, and the verdict on a response.
+class EncoderTasks(nn.Module):
+    """The encoder with its three tasks: predict tokens, match responses to prompts, judge a response.
 
-    The verdict is read off the features that a reward model reads its score off, [v, u ∗ v, last]; how well a prompt u
-    and a response v match is a weighted sum of u ∗ v.
+    The verdict is linear in the features from which a reward model computes its score, [v, u ∗ v, last]; how well a
+    prompt u and a response v match is a weighted sum of u ∗ v.
     """
 
     def __init__(self, masked: DistilBertForMaskedLM) -> None:
@@ -95,61 +95,62 @@ class Reader(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, parts: Tensor, labels: Tensor, verdicts: Tensor, mode: Tensor
     ) -> dict[str, Tensor]:
-        """The loss of a batch (B, T) that is read in one of MODES; words are asked for where `labels` says so."""
-        reading = MODES[int(mode)]
-        seen = attention_mask[:, None, None, :].bool()  # (B, 1, 1, T)
-        if reading == "causal":
-            seen = seen & torch.ones(parts.shape[1], parts.shape[1], dtype=torch.bool).tril()
-        elif reading == "apart":
-            seen = seen & (parts[:, None, :, None] == parts[:, None, None, :])
-        states = self.masked.distilbert(input_ids=input_ids, attention_mask=seen).last_hidden_state  # (B, T, d)
-        asked, loss = labels != IGNORED, 0.0 * states.sum()  # in case nothing is asked for:
-        if asked.any():  # a batch of similar lengths may hold cut off responses alone
-            words = self.masked.vocab_layer_norm(F.gelu(self.masked.vocab_transform(states[asked])))
-            loss = F.cross_entropy(self.masked.vocab_projector(words).float(), labels[asked])
-        if reading != "apart":
+        """The loss of a batch (B, T) in one of MODES; tokens are predicted where their label is not IGNORED."""
+        attention = MODES[int(mode)]
+        visible = attention_mask[:, None, None, :].bool()  # (B, 1, 1, T)
+        if attention == "causal":
+            visible = visible & torch.ones(parts.shape[1], parts.shape[1], dtype=torch.bool).tril()
+        elif attention == "apart":
+            visible = visible & (parts[:, None, :, None] == parts[:, None, None, :])
+        states = self.masked.distilbert(input_ids=input_ids, attention_mask=visible).last_hidden_state  # (B, T, d)
+        predicted, loss = labels != IGNORED, 0.0 * states.sum()  # a gradient even without a token to predict
+        if predicted.any():  # a batch of similar lengths may hold cut off responses alone
+            hidden = self.masked.vocab_layer_norm(F.gelu(self.masked.vocab_transform(states[predicted])))
+            loss = F.cross_entropy(self.masked.vocab_projector(hidden).float(), labels[predicted])
+        if attention != "apart":
             logits = self.verdict(pooled(states, parts)).float()
             return {"loss": loss + F.cross_entropy(logits, verdicts), "logits": logits}
         right = verdicts == 0
         prompts, responses = (_mean_state(states[right], parts[right] == part) for part in (PROMPT, RESPONSE))
-        prompts, responses = (means - means.mean(0) for means in (prompts, responses))  # what all share tells nothing
-        logits = (prompts * self.match) @ responses.T  # (right ones, right ones)
+        prompts, responses = (
+            means - means.mean(0) for means in (prompts, responses)
+        )  # what all share distinguishes none
+        logits = (prompts * self.match) @ responses.T  # (right responses, right responses)
         if len(logits) > 1:
             loss = loss + F.cross_entropy(logits.float(), torch.arange(len(logits)))
         return {"loss": loss, "logits": logits}
 
 
-def _mean_state(states: Tensor, chosen: Tensor) -> Tensor:
-    return (states * chosen[..., None]).sum(1) / chosen.sum(1, keepdim=True)
+def _mean_state(states: Tensor, mask: Tensor) -> Tensor:
+    return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
-class Mixture:
-    """Collator: how each batch is read, and which of its words are asked for.
+class MixtureCollator:
+    """Draws a mode for each batch, and labels the tokens to predict.
 
-    *whole* as a reward model reads, for masked words and verdicts; *causal* as a critic reads, for each next word and
-    verdicts; *apart*, where prompt and response do not see each other, for masked words and for which response of the
-    batch belongs to which prompt (the contrastive task of arXiv 1705.00652). Flawed responses are judged, never
-    learned to be written.
+    *whole*, as in a reward model: masked tokens and verdicts. *causal*, as in a critic: each next token and verdicts.
+    *apart*, where prompt and response do not attend to each other: masked tokens, and which response of the batch
+    belongs to which prompt (the contrastive task of arXiv 1705.00652). Tokens of flawed responses are never predicted.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
-        self._mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED, seed=SEED)
-        self._lots = seeds.generator(SEED, "mixture")
+        self._mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED_SHARE, seed=SEED)
+        self._generator = seeds.generator(SEED, "mixture")
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """A batch as `Reader.forward` takes it."""
-        bare = [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows]
+        """A batch as `EncoderTasks.forward` takes it."""
+        encodings = [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows]
         verdicts = torch.tensor([row["verdicts"] for row in rows])
-        mode = int(self._lots.integers(len(MODES)))
+        mode = int(self._generator.integers(len(MODES)))
         if MODES[mode] == "causal":
-            batch = dict(self._tokenizer.pad(bare, return_tensors="pt"))
-            following = batch["input_ids"].roll(-1, dims=1)
+            batch = dict(self._tokenizer.pad(encodings, return_tensors="pt"))
+            next_ids = batch["input_ids"].roll(-1, dims=1)
             real = batch["attention_mask"].roll(-1, dims=1).bool()
             real[:, -1] = False
-            batch["labels"] = torch.where(real, following, IGNORED)
+            batch["labels"] = torch.where(real, next_ids, IGNORED)
         else:
-            batch = dict(self._mask(bare))
+            batch = dict(self._mask(encodings))
         batch["labels"][(verdicts != 0) & (verdicts != VERDICTS.index("refuses"))] = IGNORED
         starts = torch.tensor([row["starts"] for row in rows])[:, None]
         places = torch.arange(batch["input_ids"].shape[1])
@@ -158,27 +159,27 @@ class Mixture:
 
 
 def pretrain_encoder(judged: list[Judged], tokenizer: PreTrainedTokenizerFast, folder: Path) -> DistilBertForMaskedLM:
-    """What a reward model's encoder has to know: the language, and whether a response fits its instruction."""
+    """Trains what a reward model's encoder needs: the language, and whether a response fits its instruction."""
     set_seed(SEED)
     rows = [tokenizer.cls_token + row.text.prompt + row.text.response + tokenizer.eos_token for row in judged]
     prompts = [tokenizer.cls_token + row.text.prompt for row in judged]
-    coded = tokenizer(rows, truncation=True, max_length=160, add_special_tokens=False)
+    encoded = tokenizer(rows, truncation=True, max_length=160, add_special_tokens=False)
     dataset = Dataset.from_dict(
         {
-            "input_ids": coded["input_ids"],
-            "attention_mask": coded["attention_mask"],
+            "input_ids": encoded["input_ids"],
+            "attention_mask": encoded["attention_mask"],
             "starts": [len(ids) for ids in tokenizer(prompts, add_special_tokens=False)["input_ids"]],
             "verdicts": [row.verdict for row in judged],
         }
     )
     model = new_encoder(tokenizer)
     arguments = TrainingArguments(**_schedule(folder, ENCODER_EPOCHS, 1e-3), remove_unused_columns=False)
-    Trainer(Reader(model), arguments, train_dataset=dataset, data_collator=Mixture(tokenizer)).train()
+    Trainer(EncoderTasks(model), arguments, train_dataset=dataset, data_collator=MixtureCollator(tokenizer)).train()
     return model
 
 
 def save_half(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Weights as float16 safetensors (half the size; loaded back as float32), config and tokenizer files."""
     model.half().save_pretrained(folder)  # type: ignore[operator]
-    tokenizer.backend_tokenizer.no_truncation()  # or the last training's length would be saved with it
+    tokenizer.backend_tokenizer.no_truncation()  # otherwise the last training's length is saved with it
     tokenizer.save_pretrained(folder)

@@ -1,7 +1,7 @@
-"""What the tokenizer, the backbone and the encoder are pre-trained on: the corpus' general pool, rendered.
+"""The texts for pre-training tokenizer, backbone and encoder: the corpus' general pool, rendered.
 
-The encoder also learns to tell what is wrong with an answer, as a reward model's encoder has to know whether a
-response fits its instruction. All of it comes from the general pool: no client's prompt, pair or phrase is in it.
+The encoder also learns what is wrong with an answer, as a reward model's encoder has to know whether a response fits
+its instruction. No client's prompt, pair or phrase is in these texts.
 """
 
 from __future__ import annotations
@@ -17,10 +17,16 @@ from pwff_core.data.styles import DIMENSIONS, random_style, style_tags
 
 SEED = 7
 RENDERINGS = 6  # of every item, each in a random style
-TAG_PROBABILITY = 0.5  # that a dimension of the style is told in the prompt
+TAG_PROBABILITY = 0.5  # that the prompt names a dimension of the style
 JUDGED = 96_000  # texts with a verdict
 RIGHT_SHARE, DELICATE_SHARE = 0.45, 0.1
-FLAW_SHARES = {"wrong": 0.3, "off-topic": 0.3, "cut off": 0.1, "evasive": 0.1, "rude": 0.2}  # hard ones more often
+FLAW_SHARES = {
+    "wrong": 0.3,
+    "off-topic": 0.3,
+    "cut off": 0.1,
+    "evasive": 0.1,
+    "rude": 0.2,
+}  # flaws that are hard to see more often
 VERDICTS = ("right", *FLAWS, "refuses")
 
 
@@ -38,9 +44,9 @@ def general_texts() -> list[Text]:
         generator = seeds.generator(SEED, "render", index)
         for _ in range(RENDERINGS):
             style = random_style(generator)
-            shown = generator.random(len(DIMENSIONS)) < TAG_PROBABILITY
+            tagged = generator.random(len(DIMENSIONS)) < TAG_PROBABILITY
             example = item.render(style)
-            texts.append(Text(prompt_text(example.instruction, style_tags(style, shown)), " " + example.text))
+            texts.append(Text(prompt_text(example.instruction, style_tags(style, tagged)), " " + example.text))
     return texts
 
 
@@ -52,7 +58,7 @@ class Judged(NamedTuple):
 
 
 def judged_texts() -> list[Judged]:
-    """Right answers and flawed ones; and both answers to delicate prompts, refusals told apart."""
+    """Right answers and flawed ones; to delicate prompts helpful answers and refusals."""
     generator = seeds.generator(SEED, "judged")
     maker = PairMaker("general", generator)
     everyday, delicate = everyday_items("general"), delicate_items("general")

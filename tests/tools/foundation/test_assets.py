@@ -11,14 +11,14 @@ from pwff_core.paths import assets_dir
 from pwff_core.tools.foundation.texts import general_texts
 
 
-def numbers(folder: str) -> int:
+def num_params(folder: str) -> int:
     with safe_open(assets_dir() / folder / "model.safetensors", framework="np") as file:
         return sum(file.get_tensor(name).size for name in file.keys())  # noqa: SIM118  it is no dict
 
 
 def test_sizes() -> None:
-    assert 3e6 <= numbers("backbone") <= 6e6
-    assert 1e6 <= numbers("encoder") <= 2e6
+    assert 3e6 <= num_params("backbone") <= 6e6
+    assert 1e6 <= num_params("encoder") <= 2e6
     assert sum(path.stat().st_size for path in assets_dir().rglob("*") if path.is_file()) <= 24e6
 
 
@@ -27,13 +27,13 @@ def test_the_encoder_loads_as_a_distilbert() -> None:
     assert encoder.config.model_type == "distilbert"
 
 
-def test_both_speak_the_same_tokens() -> None:
+def test_both_have_the_same_tokenizer() -> None:
     first, second = ((assets_dir() / name / "tokenizer.json").read_text() for name in ("backbone", "encoder"))
     assert first == second
 
 
 @pytest.mark.parametrize("text", ["Plain words.", "déjà vu – 東京 🚲 \t\n x²", "<|not special|>", ""])
-def test_any_text_tokenises_and_comes_back(text: str) -> None:
+def test_any_text_is_encoded_and_decoded(text: str) -> None:
     coder = AutoTokenizer.from_pretrained(assets_dir() / "backbone")
     assert coder.decode(coder(text)["input_ids"]) == text
 
