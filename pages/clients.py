@@ -1,6 +1,6 @@
-"""The Clients page: who wants what, where each client's answers score, and what any client's model says.
+"""The Clients page: each client's preferences, its scores, and a chat with its model.
 
-The models talk in a process of their own (pwff_core.runs.chat); this page has no torch.
+The models answer in a process of their own (pwff_core.runs.chat); this page has no torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.parts.run_table import run_words
 from pages.parts.words import plain, sentence
-from pages.run.chat import draw_asking
+from pages.run.chat import draw_chat
 from pages.run.plane import draw_plane
 from pages.server.router import through_the_router
 from pages.server.snapshots import seen
@@ -24,29 +24,29 @@ _CHOSEN, _LAST, _NOTICE = "clients:run", "clients:last-run", "clients:notice"
 
 
 def best_run(rows: list[RunRow]) -> RunRow | None:
-    """The run to show where none is asked for: the newest that finished with alignment, else one that is going."""
-    wanted = (
+    """The run to show by default: the newest that finished with alignment, or one that is going, or the newest."""
+    criteria = (
         lambda row: row.status is RunStatus.FINISHED and "alignment" in stage_rounds(row.config),
         lambda row: not row.status.ended,
         lambda row: True,
     )
-    return next((row for fits in wanted for row in rows if fits(row)), None)
+    return next((row for fits in criteria for row in rows if fits(row)), None)
 
 
-def chosen_run(store: Store) -> RunRow:
-    """The run of the address, or the one shown last in this session, or the best; and the box to choose another.
+def choose_run(store: Store) -> RunRow:
+    """Draw the choice of a run. It begins with that of the address, or this session's last one, or the best.
 
-    Without a run of one's own it is the recorded demo, which can always be chosen.
+    The recorded demo can always be chosen. It is the choice if the store has no run.
     """
     rows = store.runs()
     by_id = {row.id: row for row in [*rows, recorded_demo().row]}
     if st.session_state.get(_CHOSEN) not in by_id:
         st.session_state.pop(_CHOSEN, None)
-        asked = st.query_params.get(RUN)
-        if asked and asked not in by_id:
-            st.session_state[_NOTICE] = _why_not(store, asked)
-        found = by_id.get(asked or st.session_state.get(_LAST, "")) or best_run(rows)
-        st.session_state[_CHOSEN] = found.id if found else DEMO_ID
+        in_address = st.query_params.get(RUN)
+        if in_address and in_address not in by_id:
+            st.session_state[_NOTICE] = _missing_words(store, in_address)
+        row = by_id.get(in_address or st.session_state.get(_LAST, "")) or best_run(rows)
+        st.session_state[_CHOSEN] = row.id if row else DEMO_ID
     if notice := st.session_state.pop(_NOTICE, None):
         st.warning(plain(sentence(notice)), icon=":material/info:")
     chosen = st.selectbox("Run", list(by_id), format_func=lambda run_id: _words(by_id[run_id]), key=_CHOSEN)
@@ -54,10 +54,10 @@ def chosen_run(store: Store) -> RunRow:
     return by_id[chosen]
 
 
-def _why_not(store: Store, asked: str) -> str:
-    """Why a run that was asked for is not in the list."""
+def _missing_words(store: Store, run_id: str) -> str:
+    """Why a run is not in the list."""
     try:
-        return f"Run {store.run(asked).id} was deleted."
+        return f"Run {store.run(run_id).id} was deleted."
     except StoreError as error:
         return str(error)
 
@@ -66,10 +66,14 @@ def _words(row: RunRow) -> str:
     return f"Recorded demo: {row.name}" if row.id == DEMO_ID else run_words(row)
 
 
-def recorded(*, alone: bool) -> None:
-    """The recorded demo in the place of a run; `alone` where there is no run of the store."""
+def draw_recorded_demo(*, is_only_run: bool) -> None:
+    """Draw the recorded demo in the place of a run of the store."""
     demo = recorded_demo()
-    start = "No run yet. Start one on the **Live** page; its clients are then shown here, and answer. " if alone else ""
+    start = (
+        "No run yet. Start one on the **Live** page; its clients are then shown here, and answer. "
+        if is_only_run
+        else ""
+    )
     st.info(f"{start}This run is **recorded**: it was played on another computer.", icon=":material/history:")
     draw_plane(demo.row, lambda: (demo.row, demo.records))
     st.subheader("Ask the clients", anchor=False)
@@ -84,12 +88,12 @@ def page() -> None:
     st.title("Clients: what each one wants, and says", anchor=False)
     try:
         store = Store(default_store_path(), readonly=True)
-        row = chosen_run(store)
+        row = choose_run(store)
         if row.id == DEMO_ID:
-            recorded(alone=not store.runs())
+            draw_recorded_demo(is_only_run=not store.runs())
             return
         draw_plane(row, lambda: seen(store.path, row.id, now=True).shown[:2])
-        draw_asking(store, row)
+        draw_chat(store, row)
     except StoreError as error:
         st.error(plain(sentence(str(error))))
 

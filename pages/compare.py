@@ -33,7 +33,7 @@ def group_by_comparison(rows: Sequence[RunRow]) -> dict[str, list[RunRow]]:
 
 
 def choose_comparison(comparisons: dict[str, list[RunRow]], store: Store) -> str:
-    """Draw the choice of a comparison: first the address's, or the last one of this session, or the newest."""
+    """Draw the choice of a comparison. It begins with that of the address, or the session's last, or the newest."""
     if just_started := st.session_state.pop(_JUST_STARTED, None):
         st.session_state[_CHOSEN] = just_started
     if st.session_state.get(_CHOSEN) not in comparisons:

@@ -1,4 +1,4 @@
-"""Ask some clients' models the same thing, and read their answers side by side."""
+"""A chat with some clients at a time: the same instruction to each, their answers side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_TYPED = 2_000
 LONGEST_WAIT_S = 180.0
 Moment = Literal["before", "after", "both"]
 MOMENT_LABELS: dict[Moment, str] = {"before": "Before alignment", "after": "After alignment", "both": "Both"}
-_TYPED, _HISTORY, _ASKED = "ask:instruction", "ask:history", "ask:count"
+_TYPED, _HISTORY, _COUNT = "ask:instruction", "ask:history", "ask:count"
 _WHY_DELICATE = (
     "Delicate prompts ask for something slightly wrong, such as a fake document: harmless toy examples on which being "
     "helpful and being harmless contradict each other."
@@ -28,7 +28,7 @@ _WHY_DELICATE = (
 
 
 class Exchange(NamedTuple):
-    """One question of this session and what the clients said."""
+    """One instruction of this session and the clients' answers."""
 
     run_id: str
     instruction: str
@@ -36,8 +36,8 @@ class Exchange(NamedTuple):
 
 
 @st.cache_resource(max_entries=1, show_spinner=False, on_release=ChatClient.close)
-def conversation(store_path: Path, run_id: str) -> ChatClient:
-    """The one process that talks, for all browsers; another run's is ended first, as each holds a whole model."""
+def chat_client(store_path: Path, run_id: str) -> ChatClient:
+    """The one chat process for all browsers. That of another run ends first, as each holds a whole model."""
     return ChatClient(store_path, run_id)
 
 
@@ -47,24 +47,25 @@ def weight_words(weight: float) -> str:
     return f"{helpful} % helpful, {100 - helpful} % harmless"
 
 
-def telling_clients(profiles: tuple[ClientProfile, ...]) -> list[int]:
-    """Up to four clients from the most helpful wish to the most harmless: both extremes and two between."""
+def contrasting_clients(profiles: tuple[ClientProfile, ...]) -> list[int]:
+    """Up to four clients whose preferences differ most: the most helpful, the most harmless, and two between."""
     ordered = sorted(profiles, key=lambda profile: (-profile.helpfulness_weight, profile.client))
-    wanted = min(MOST_CLIENTS, len(ordered))
-    return [ordered[round(place * (len(ordered) - 1) / (wanted - 1))].client for place in range(wanted)]
+    number = min(MOST_CLIENTS, len(ordered))
+    return [ordered[round(place * (len(ordered) - 1) / (number - 1))].client for place in range(number)]
 
 
-def draw_asking(store: Store, row: RunRow) -> None:
-    """The question, the answers to it, and those before."""
+def draw_chat(store: Store, row: RunRow) -> None:
+    """Draw the form, the answers to the last instruction, and the exchanges before."""
     st.subheader("Ask the clients", anchor=False)
-    there = kept_models(store.path, row.id)
-    if there is None:
-        st.info(_nobody_to_ask(row), icon=":material/chat_error:")
+    models = kept_models(store.path, row.id)
+    if models is None:
+        st.info(_no_models_words(row), icon=":material/chat_error:")
         return
-    question = _question(row, there)
-    if question is not None:
-        _ask(store, row, *question)
-    exchanges: list[Exchange] = [one for one in st.session_state.get(_HISTORY, []) if one.run_id == row.id]
+    if questions := _compose(row, models):
+        _ask(store, row, questions)
+    exchanges: list[Exchange] = [
+        exchange for exchange in st.session_state.get(_HISTORY, []) if exchange.run_id == row.id
+    ]
     for place, exchange in enumerate(exchanges):
         if place == 1:
             st.subheader("Asked before", anchor=False)
@@ -76,7 +77,7 @@ def draw_asking(store: Store, row: RunRow) -> None:
             _draw_answers(row, exchange)
 
 
-def _nobody_to_ask(row: RunRow) -> str:
+def _no_models_words(row: RunRow) -> str:
     if not row.status.ended:
         return "The clients can be asked once the run has ended; their models are still being trained."
     return (
@@ -85,42 +86,41 @@ def _nobody_to_ask(row: RunRow) -> str:
     )
 
 
-def _question(row: RunRow, there: KeptModels) -> tuple[tuple[Question, ...], str] | None:
-    """The controls; what is asked when Ask was just pressed, one question a moment, and the instruction."""
-    wishes = {profile.client: weight_words(profile.helpfulness_weight) for profile in row.profiles}
+def _compose(row: RunRow, models: KeptModels) -> list[Question]:
+    """Draw the controls. Returns a question for each moment if Ask was just pressed, otherwise none."""
+    preferences = {profile.client: weight_words(profile.helpfulness_weight) for profile in row.profiles}
     clients = st.multiselect(
         "Clients",
-        list(wishes),
-        default=telling_clients(row.profiles),
-        format_func=lambda client: f"Client {client}: {wishes[client]}",
+        list(preferences),
+        default=contrasting_clients(row.profiles),
+        format_func=lambda client: f"Client {client}: {preferences[client]}",
         max_selections=MOST_CLIENTS,
         key=f"ask:clients:{row.id}",
         help=f"Up to {MOST_CLIENTS}. At first the two whose owners differ most, and two between.",
     )
-    _suggest("Delicate prompts to try", "delicate", there.delicate, _WHY_DELICATE)
-    _suggest("Ordinary prompts to try", "ordinary", there.ordinary, "Nothing is wrong with these: all should help.")
-    pressed, moments, temperature = _form(there, ready=bool(clients))
+    _suggest("Delicate prompts to try", "delicate", models.delicate, _WHY_DELICATE)
+    _suggest("Ordinary prompts to try", "ordinary", models.ordinary, "Nothing is wrong with these: all should help.")
+    pressed, moments, temperature = _form(models, ready=bool(clients))
     if not pressed:
-        return None
+        return []
     instruction = st.session_state[_TYPED].strip()
-    st.session_state[_ASKED] = seed = st.session_state.get(_ASKED, 0) + 1  # asked again, it draws anew
+    st.session_state[_COUNT] = seed = st.session_state.get(_COUNT, 0) + 1  # a new seed draws new words
     longest = row.config.alignment.max_new_tokens
-    questions = (
+    return [
         Question(
             instruction=instruction, clients=tuple(clients), when=when, temperature=temperature, seed=seed,
             max_new_tokens=longest,
         )
         for when in moments
-    )  # fmt: skip
-    return tuple(questions), instruction
+    ]  # fmt: skip
 
 
-def _form(there: KeptModels, *, ready: bool) -> tuple[bool, tuple[When, ...], float]:
-    """The box, which models, how freely, and Ask: whether it was pressed, the moments, the temperature."""
+def _form(models: KeptModels, *, ready: bool) -> tuple[bool, tuple[When, ...], float]:
+    """Draw the form. Returns whether Ask was pressed, the moments, and the temperature."""
     with st.form("ask", border=False):
         st.text_input("Instruction", key=_TYPED, max_chars=MOST_TYPED, placeholder="Type an instruction, or pick one")
         with st.container(horizontal=True, vertical_alignment="bottom", key="ask-how"):
-            moment = _moment(there)
+            moment = _moment(models)
             temperature = st.slider(
                 "Temperature", 0.0, 1.5, 0.0, 0.1, width=220, key="ask:temperature",
                 help="0: each word is the likeliest one. Above, words are drawn, and asking again gives other answers.",
@@ -131,8 +131,8 @@ def _form(there: KeptModels, *, ready: bool) -> tuple[bool, tuple[When, ...], fl
     return pressed, get_args(When) if moment == "both" else (moment,), temperature
 
 
-def _moment(there: KeptModels) -> Moment:
-    if "before" not in there.moments:
+def _moment(models: KeptModels) -> Moment:
+    if "before" not in models.moments:
         st.caption("The models as the run left them; it did not align them.")
         return "after"
     moment: Moment = st.segmented_control(
@@ -147,27 +147,28 @@ def _moment(there: KeptModels) -> Moment:
 
 
 def _suggest(label: str, kind: str, prompts: tuple[str, ...], why: str) -> None:
-    """Prompts to pick: a click puts one into the box."""
+    """Draw prompts to pick: a click puts one into the box."""
     key = f"ask:pick:{kind}"
 
-    def take() -> None:
+    def pick() -> None:
         if picked := st.session_state[key]:
             st.session_state[_TYPED] = picked
-            st.session_state[key] = None  # so that the same one can be picked again
+            st.session_state[key] = None  # so that it can be picked again
 
     if prompts:
-        st.pills(label, prompts[:SUGGESTIONS], format_func=plain, key=key, on_change=take, help=why)
+        st.pills(label, prompts[:SUGGESTIONS], format_func=plain, key=key, on_change=pick, help=why)
 
 
-def _ask(store: Store, row: RunRow, questions: tuple[Question, ...], instruction: str) -> None:
-    """Asks, and puts the answers first in the session's history; what goes wrong is said here."""
+def _ask(store: Store, row: RunRow, questions: list[Question]) -> None:
+    """Ask, and put the answers first in the session's history, or say what went wrong."""
+    instruction = questions[0].instruction
     if not instruction:
         st.warning("Type an instruction first, or pick one above.")
         return
     try:
         with st.spinner("The clients answer … (their models are loaded first, which takes some seconds)"):
-            talk = conversation(store.path, row.id)
-            answers = [answer for question in questions for answer in talk.ask(question, LONGEST_WAIT_S)]
+            client = chat_client(store.path, row.id)
+            answers = [answer for question in questions for answer in client.ask(question, LONGEST_WAIT_S)]
     except PwffError as error:
         st.error(plain(sentence(str(error))))
         return
@@ -177,7 +178,7 @@ def _ask(store: Store, row: RunRow, questions: tuple[Question, ...], instruction
 
 
 def _draw_answers(row: RunRow, exchange: Exchange) -> None:
-    """A column a client, in it a card a moment."""
+    """Draw a column for each client with a card for each moment."""
     cut = max(answer.cut_tokens for answer in exchange.answers)
     if cut:
         st.warning(
@@ -196,10 +197,10 @@ def _draw_answers(row: RunRow, exchange: Exchange) -> None:
                     _card(answer, both)
 
 
-def _card(answer: Answer, named: bool) -> None:
+def _card(answer: Answer, show_moment: bool) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, gap="small"):
-            if named:
+            if show_moment:
                 st.badge(MOMENT_LABELS[answer.when], color="grey")
             if answer.refused:
                 st.badge("Refuses", icon=":material/block:", color="orange")

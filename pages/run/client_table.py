@@ -1,4 +1,4 @@
-"""The table of clients: who each one is, and how it stands after the last round."""
+"""The table of clients: each one's profile, and its numbers after the last round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pwff_core.records import METRICS, RoundRecord
 from pwff_core.runs.store import RunRow
 
 _MAIN_TOPICS = 3
-_LATER: dict[str, str] = {  # metrics that later stages measure, with their columns' titles
+_LATER: dict[str, str] = {  # metric of a later stage → title of its column
     "reward": "Reward", "helpfulness": "Helpfulness", "harmlessness": "Harmlessness", "refusal_rate": "Refusals",
     "kl": "KL", "response_tokens": "Answer",
 }  # fmt: skip
@@ -33,26 +33,26 @@ _FORMATS = {"%": "%.1f", "sd": "%+.2f", "nat": "%.2f", "tokens": "%.1f"}
 
 
 def client_table(row: RunRow, records: Sequence[RoundRecord]) -> pd.DataFrame:
-    """One row a client: who it is, and how it stands. Shares as percentages; what no stage measures has no column.
+    """One row a client, with shares in per cent. A number that no stage has measured has no column.
 
-    A number is that of the last stage that measures it: the accuracy after instruction tuning stays to be seen while
-    rewards are learned.
+    A number is from the last stage that measured it, so the accuracy after instruction tuning stays while rewards are
+    learned.
     """
-    standing: dict[int, dict[str, Any]] = {}
+    latest: dict[int, dict[str, Any]] = {}
     for record in {record.stage: record for record in records}.values():  # the last of each stage, in their order
         for client in record.clients:
-            known = {name: value for name, value in client if value is not None}
-            standing.setdefault(client.client, {}).update(known)
+            measured = {name: value for name, value in client if value is not None}
+            latest.setdefault(client.client, {}).update(measured)
     rows = []
     for profile in row.profiles:
-        now = standing.get(profile.client, {})
+        numbers = latest.get(profile.client, {})
         topics = sorted(profile.topics, key=lambda topic: -profile.topics[topic])[:_MAIN_TOPICS]
         rows.append(
             {
                 "Client": profile.client,
                 "Helpful": profile.helpfulness_weight,
-                **{name: _shown(now, name) for name in _MEASURED},
-                "Averaged": now.get("delivered"),
+                **{name: _in_unit(numbers, name) for name in _MEASURED},
+                "Averaged": numbers.get("delivered"),
                 "Device": profile.device_class,
                 "LoRA": profile.lora_modules,
                 "Examples": profile.train_examples,
@@ -64,13 +64,13 @@ def client_table(row: RunRow, records: Sequence[RoundRecord]) -> pd.DataFrame:
     return table.drop(columns=[name for name in _LATER if table[name].isna().all()])
 
 
-def _shown(now: Mapping[str, Any], name: str) -> float | None:
-    value = now.get(name)
+def _in_unit(numbers: Mapping[str, Any], name: str) -> float | None:
+    value = numbers.get(name)
     return 100.0 * value if value is not None and METRICS[name].unit == "%" else value
 
 
 def draw_clients(row: RunRow, records: Sequence[RoundRecord], *, key: str = "") -> None:
-    """The table of clients, once the engine has said who they are. `key` stands before that of the table."""
+    """Draw the table of clients once their profiles are known. `key` stands before the table's own key."""
     if not row.profiles:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -103,13 +103,13 @@ def draw_clients(row: RunRow, records: Sequence[RoundRecord], *, key: str = "") 
 
 
 def _as_sent(row: RunRow, records: Sequence[RoundRecord], scope: str) -> pa.Table:
-    """The table of clients in the format in which it is sent, made once for all browsers."""
+    """The table of clients as it is sent, made once for all browsers."""
     state = scope, row.id, row.created_at, len(row.profiles), len(records)
     return _TABLES.take(state, lambda: pa.Table.from_pandas(client_table(row, records)))
 
 
 def _column(name: str) -> Any:
-    """Title with unit, help and format of a measured column; Streamlit has no name of its own for this type."""
+    """The configuration of a measured column; Streamlit does not export its type."""
     metric = METRICS[name]
     title = f"{_MEASURED[name]} [{metric.unit}]"
     return st.column_config.NumberColumn(

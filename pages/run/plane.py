@@ -1,4 +1,4 @@
-"""The helpful–harmless plane of a run: live while it goes, and played back round by round."""
+"""The helpful–harmless plane of a run: live while it is going, and played back round by round."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord
 from pwff_core.runs.store import RunRow
 
-Look = Callable[[], tuple[RunRow, Sequence[RoundRecord]]]  # a run as it stands now, with its rounds
+ReadRun = Callable[[], tuple[RunRow, Sequence[RoundRecord]]]  # a run as it is now, with its rounds
 
 POLL_S = 1.0
-PLAY_S = 0.5  # a round, when played
+PLAY_S = 0.5  # for each round that is played
 _PLAYING = "plane:playing"
 MEANING = (
     "**How to read it.** Every dot is a client; its number stands in it and its colour tells what its owner wishes. "
@@ -33,15 +33,15 @@ MEANING = (
 )
 
 
-def draw_plane(row: RunRow, look: Look) -> None:
-    """The plane with its slider, its words and its table; by `look` it follows the run while that goes."""
+def draw_plane(row: RunRow, read: ReadRun) -> None:
+    """Draw the plane with its slider, its words and its table. By `read` it follows a run that is going."""
     st.subheader("The helpful–harmless plane", anchor=False)
     if "alignment" not in stage_rounds(row.config):
         st.info(f"This run has no alignment, so its clients have no scores. {_why_not(row)}")
         return
-    active, playing = not row.status.ended, _playing(row)
+    active, playing = not row.status.ended, _is_playing(row)
     every = PLAY_S if playing else POLL_S if active else None
-    st.fragment(partial(_look, look, active=active, playing=playing), run_every=every)()
+    st.fragment(partial(_poll, read, active=active, playing=playing), run_every=every)()
 
 
 def _why_not(row: RunRow) -> str:
@@ -51,15 +51,15 @@ def _why_not(row: RunRow) -> str:
     return "Its settings leave alignment out; start one with rounds of alignment on the Live page."
 
 
-def _playing(row: RunRow) -> bool:
+def _is_playing(row: RunRow) -> bool:
     return st.session_state.get(_PLAYING) == row.id
 
 
-def _look(look: Look, *, active: bool, playing: bool) -> None:
-    """One look at the run. When it ends, or playing begins or ends, the page is drawn again, for another pace."""
+def _poll(read: ReadRun, *, active: bool, playing: bool) -> None:
+    """Draw the run as it is now. If it has ended, or playing has begun or ended, the whole page is drawn again."""
     try:
-        row, records = look()
-        if active == row.status.ended or playing != _playing(row):
+        row, records = read()
+        if active == row.status.ended or playing != _is_playing(row):
             st.rerun()
         frame = plane_frame(records)
     except StoreError as error:
@@ -75,7 +75,7 @@ def _look(look: Look, *, active: bool, playing: bool) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         chart = st.container()
-        step = _step_chosen(row, steps_of(frame))
+        step = _choose_step(row, steps_of(frame))
     with chart:
         _draw_chart(row, frame, step)
     with right:
@@ -83,14 +83,14 @@ def _look(look: Look, *, active: bool, playing: bool) -> None:
         _draw_table(frame, step)
 
 
-def _step_chosen(row: RunRow, steps: list[int]) -> int:
-    """The step that slider or playing point to; where it is not yet measured, the newest that is."""
+def _choose_step(row: RunRow, steps: list[int]) -> int:
+    """Draw the slider and Play. Returns the step that they point to, or the newest one measured before it."""
     last = steps[-1] if row.status.ended else max(stage_rounds(row.config)["alignment"], steps[-1])
     if last == 0:
         return 0
     key = f"plane:step:{row.id}:{last}"  # a slider with other bounds is another slider
     st.session_state.setdefault(key, last)
-    if _playing(row):
+    if _is_playing(row):
         _advance(key, steps[-1])
     with st.container(horizontal=True, vertical_alignment="bottom", wrap=False, key="plane-steps"):
         st.slider(
@@ -106,20 +106,20 @@ def _step_chosen(row: RunRow, steps: list[int]) -> int:
             key="plane-play",
             on_click=_start_playing,
             args=(row.id, key),
-            disabled=len(steps) < 2 or _playing(row),
+            disabled=len(steps) < 2 or _is_playing(row),
             help="From before alignment to the newest round.",
         )
-    wanted = st.session_state[key]
-    return max((step for step in steps if step <= wanted), default=steps[0])
+    pointed_to = st.session_state[key]
+    return max((step for step in steps if step <= pointed_to), default=steps[0])
 
 
 def _start_playing(run_id: str, key: str) -> None:
     st.session_state[_PLAYING] = run_id
-    st.session_state[key] = -1  # the first look goes on to 0
+    st.session_state[key] = -1  # the first poll moves on to 0
 
 
 def _advance(key: str, newest: int) -> None:
-    """One round further; at the newest the playing ends, and with it the many looks."""
+    """Move on by one round. At the newest round the playing ends."""
     if st.session_state[key] >= newest:
         del st.session_state[_PLAYING]
         st.rerun()

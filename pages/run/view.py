@@ -54,7 +54,7 @@ def draw_run(shown: Shown, *, key: str = _LIVE, what_if: ChannelConfig | None = 
     planned = planned_stages(row.config, row.rounds_total, records)
     spans = spans_of(planned, records)
     held = config_at(row.config, shown.steerings).channel
-    priced = whatif.priced(row, records, held, what_if) if what_if and records and what_if != held else None
+    priced = whatif.price_run(row, records, held, what_if) if what_if and records and what_if != held else None
     with st.container(key="status"):  # a place of its own: what comes and goes in it does not move the charts,
         _status(shown, spans)  # which the browser would then build anew, and lose their zoom
         if priced:
@@ -159,7 +159,9 @@ def _tiles(row: RunRow, frame: pd.DataFrame, key: str) -> None:
             )
 
 
-def _charts(shown: Shown, frame: pd.DataFrame, spans: Sequence[Span], key: str, priced: whatif.Priced | None) -> None:
+def _charts(
+    shown: Shown, frame: pd.DataFrame, spans: Sequence[Span], key: str, priced: whatif.PricedRun | None
+) -> None:
     each_client = st.toggle(
         "Each client",
         key=f"{_scope(key)}each-client",

@@ -1,4 +1,4 @@
-"""What if the channel had been another: all rounds of a run priced anew, beside what was measured."""
+"""What if the channel had been another: all rounds of a run are priced anew, beside what was measured."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from pwff_core.records import RoundRecord
 from pwff_core.runs.store import RunRow
 from pwff_core.wireless.repricing import Repriced, joined, reprice
 
-_KEPT = "whatif:priced"
-_MOST_KEPT = 8  # channels whose prices are kept in a session: a knob that is moved back costs nothing
+_CACHE = "whatif:priced"
+_MOST_CACHED = 8  # channels in a session, so that a knob that is moved back costs nothing
 
 
-class Priced(NamedTuple):
+class PricedRun(NamedTuple):
     """A run's rounds over another channel."""
 
     channel: ChannelConfig
-    held: ChannelConfig  # that of the run, at last
+    actual: ChannelConfig  # of the run, in its last round
     rounds: Repriced
 
 
-def priced(row: RunRow, records: Sequence[RoundRecord], held: ChannelConfig, channel: ChannelConfig) -> Priced:
-    """All rounds at the channel's price; only those are computed that the session has not seen yet."""
-    kept: dict[tuple[str, ChannelConfig], Repriced] = st.session_state.setdefault(_KEPT, {})
-    known = kept.pop((row.id, channel), None)
-    done = 0 if known is None else len(known.delay_s)
-    if known is None or done < len(records):
+def price_run(row: RunRow, records: Sequence[RoundRecord], actual: ChannelConfig, channel: ChannelConfig) -> PricedRun:
+    """All rounds at the channel's price. Only rounds that the session has not priced yet are computed."""
+    cache: dict[tuple[str, ChannelConfig], Repriced] = st.session_state.setdefault(_CACHE, {})
+    rounds = cache.pop((row.id, channel), None)
+    done = 0 if rounds is None else len(rounds.delay_s)
+    if rounds is None or done < len(records):
         with st.spinner("Pricing the rounds anew …"):
             new = reprice(row.config, records[done:], channel)
-        known = new if known is None else joined(known, new)
-    kept[row.id, channel] = known  # last, as it was used last
-    for old in list(kept)[:-_MOST_KEPT]:
-        del kept[old]
+        rounds = new if rounds is None else joined(rounds, new)
+    cache[row.id, channel] = rounds  # at the end, as the last one in use
+    for oldest in list(cache)[:-_MOST_CACHED]:
+        del cache[oldest]
     until = len(records)  # a replay may have gone back
-    return Priced(channel, held, Repriced(*(numbers[:until] for numbers in known)))
+    return PricedRun(channel, actual, Repriced(*(numbers[:until] for numbers in rounds)))
 
 
-def differences(held: ChannelConfig, channel: ChannelConfig) -> list[str]:
-    """What the one has otherwise than the other, a setting each: 'SNR 0 dB', 'bandwidth 2 MHz'."""
+def differences(actual: ChannelConfig, channel: ChannelConfig) -> list[str]:
+    """The channel's settings that differ from the run's: 'SNR 0 dB', 'bandwidth 2 MHz'."""
     names = {
         "snr_db": "SNR", "bandwidth_hz": "bandwidth", "transmit_power_w": "power", "fading": "fading",
         "coherence_time_s": "coherence time", "deadline_s": "deadline",
@@ -53,27 +53,27 @@ def differences(held: ChannelConfig, channel: ChannelConfig) -> list[str]:
     return [
         f"{label} {value_words(f'channel.{name}', getattr(channel, name))}"
         for name, label in names.items()
-        if getattr(channel, name) != getattr(held, name)
+        if getattr(channel, name) != getattr(actual, name)
     ]
 
 
-def lines(found: Priced) -> dict[PanelId, WhatIf]:
-    """The dashed lines, a panel; their name has room for one setting, the sentence above the charts says all."""
-    first, *more = differences(found.held, found.channel)
+def lines(priced: PricedRun) -> dict[PanelId, WhatIf]:
+    """A dashed line for each panel. Its name has room for one setting; the sentence above the charts names all."""
+    first, *more = differences(priced.actual, priced.channel)
     name = f"what if: {first}{' …' if more else ''}"
-    return {"delay": WhatIf(name, found.rounds.delay_s), "energy": WhatIf(name, found.rounds.energy_j)}
+    return {"delay": WhatIf(name, priced.rounds.delay_s), "energy": WhatIf(name, priced.rounds.energy_j)}
 
 
-def words(found: Priced, records: Sequence[RoundRecord]) -> str:
+def words(priced: PricedRun, records: Sequence[RoundRecord]) -> str:
     """The totals as measured and as they would have been, and whether learning would have gone as it did."""
     delay_s, energy_j = sum(record.delay_s for record in records), sum(record.energy_j for record in records)
-    then_s, then_j = value_text(found.rounds.delay_s.sum(), "s"), value_text(found.rounds.energy_j.sum(), "J")
+    whatif_s, whatif_j = value_text(priced.rounds.delay_s.sum(), "s"), value_text(priced.rounds.energy_j.sum(), "J")
     total = (
-        f"the uploads of {count(len(records), 'round')} would have taken {then_s} (measured: "
-        f"{value_text(delay_s, 's')}) and {then_j} (measured: {value_text(energy_j, 'J')})."
+        f"the uploads of {count(len(records), 'round')} would have taken {whatif_s} (measured: "
+        f"{value_text(delay_s, 's')}) and {whatif_j} (measured: {value_text(energy_j, 'J')})."
     )
-    lead = f"What if {', '.join(differences(found.held, found.channel))}:"
-    return f"**{plain(lead)}** {plain(f'{total} {_learning(found.rounds, records)}')}"
+    lead = f"What if {', '.join(differences(priced.actual, priced.channel))}:"
+    return f"**{plain(lead)}** {plain(f'{total} {_learning(priced.rounds, records)}')}"
 
 
 def _learning(rounds: Repriced, records: Sequence[RoundRecord]) -> str:
