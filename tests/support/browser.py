@@ -86,17 +86,17 @@ def settle(page: Page) -> None:
 
 
 def current(page: Page) -> Locator:
-    """The elements in the page's body, without those that Streamlit is about to replace.
+    """The elements of the page and its sidebar, without those that Streamlit is about to replace.
 
     While a script runs, the page keeps what the last run drew, marked stale, until it is drawn again or removed. An
     element that has moved is then there twice. Expanders, tabs and popovers are containers and not among the elements.
     Not for what has to vanish: elements that are about to come back are stale, too.
     """
-    return page.locator(".stMain [data-testid='stElementContainer'][data-stale='false']")
+    return page.locator("[data-testid='stElementContainer'][data-stale='false']")
 
 
 def button(page: Page, name: str) -> Locator:
-    """A button in the page's body: while a page is busy, Streamlit has a "Stop" in the header."""
+    """A button of the app's own: while a page is busy, Streamlit has a "Stop" in the header."""
     return current(page).get_by_role("button", name=name, exact=True)
 
 
