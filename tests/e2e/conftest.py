@@ -84,9 +84,9 @@ def chromium() -> Path:
     return executable
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(chromium: Path) -> Iterator[Browser]:
-    # a module long: while playwright runs, no other test in this process may run an event loop
+    # no longer than this folder's tests: while playwright runs, no other test in this process may run an event loop
     with sync_playwright() as playwright:
         browser = launch_chromium(playwright, chromium)
         yield browser
