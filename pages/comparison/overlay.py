@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts.chart import live_chart
 from pages.parts.run_table import frame_of, short_names
 from pages.parts.words import plain, settings_words
-from pwff_core.figures.overlay import MAX_RUNS, OVERLAID, Overlaid, overlay_figure, overlay_table, overlay_words
+from pwff_core.figures.overlay import MAX_RUNS, OVERLAY_PANELS, OverlayRun, overlay_figure, overlay_table, overlay_words
 from pwff_core.figures.panel_figure import figure_json
 from pwff_core.figures.panels import PANELS
 from pwff_core.runs.store import RunRow, Store
@@ -24,10 +24,10 @@ def draw_overlay(store: Store, selected: Sequence[RunRow]) -> None:
     names = short_names(rows)
     lines = (f"**{plain(name)}**: {plain(settings_words(row.config))}" for name, row in zip(names, rows, strict=True))
     st.caption("  \n".join(lines))
-    runs = [Overlaid(name, frame_of(store, row)) for name, row in zip(names, rows, strict=True)]
+    runs = [OverlayRun(name, frame_of(store, row)) for name, row in zip(names, rows, strict=True)]
     revision = "; ".join(f"{row.id} {row.rounds_done} {row.name}" for row in rows)
-    for left in range(0, len(OVERLAID), 2):
-        for column, panel_id in zip(st.columns(2), OVERLAID[left : left + 2], strict=True):
+    for left in range(0, len(OVERLAY_PANELS), 2):
+        for column, panel_id in zip(st.columns(2), OVERLAY_PANELS[left : left + 2], strict=True):
             with column:
                 live_chart(
                     f"overlay-{panel_id}",

@@ -13,7 +13,7 @@ import streamlit as st
 
 from pages.parts.words import count, settings_words
 from pwff_core.figures.frames import round_frame
-from pwff_core.figures.panel_figure import cell
+from pwff_core.figures.panel_figure import safe_cell
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.runs.store import RunRow, RunStatus, Store
 
@@ -101,7 +101,7 @@ def history_table(store: Store, rows: Sequence[RunRow], positions: Mapping[str, 
         last = frame[["accuracy", "reward"]].ffill().iloc[-1] if len(frame) else {}
         lines.append(
             {
-                "Run": cell(title_of(row)),
+                "Run": safe_cell(title_of(row)),
                 "Status": status_text(row, positions),
                 "Method": METHODS[row.config.method].label,
                 "Rounds": f"{row.rounds_done} of {row.rounds_total}",

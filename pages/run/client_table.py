@@ -10,7 +10,7 @@ import pyarrow as pa
 import streamlit as st
 
 from pages.server.cache import Shelf
-from pwff_core.figures.panel_figure import cell
+from pwff_core.figures.panel_figure import safe_cell
 from pwff_core.records import METRICS, RoundRecord
 from pwff_core.runs.store import RunRow
 
@@ -56,8 +56,8 @@ def client_table(row: RunRow, records: Sequence[RoundRecord]) -> pd.DataFrame:
                 "Device": profile.device_class,
                 "LoRA": profile.lora_modules,
                 "Examples": profile.train_examples,
-                "Main topics": cell(", ".join(topics)),
-                "House style": cell(", ".join(profile.style.values()) or "–"),
+                "Main topics": safe_cell(", ".join(topics)),
+                "House style": safe_cell(", ".join(profile.style.values()) or "–"),
             }
         )
     table = pd.DataFrame(rows)

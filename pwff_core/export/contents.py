@@ -19,7 +19,7 @@ from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.export.options import TableFormat
 from pwff_core.figures.changes import steering_words
 from pwff_core.figures.frames import setting_text
-from pwff_core.figures.panel_figure import cell
+from pwff_core.figures.panel_figure import safe_cell
 from pwff_core.figures.printing import PRESETS, SizeId
 from pwff_core.knobs import knobs
 from pwff_core.methods import METHODS
@@ -178,7 +178,7 @@ def table_bytes(table: pd.DataFrame, table_format: TableFormat) -> bytes:
         return parquet
     if table_format == "csv":
         texts = table.select_dtypes("str").columns  # people wrote some of them: no spreadsheet may compute them
-        text: str = table.assign(**{name: table[name].map(cell, "ignore") for name in texts}).to_csv(
+        text: str = table.assign(**{name: table[name].map(safe_cell, "ignore") for name in texts}).to_csv(
             index=False, lineterminator="\n"
         )
         return text.encode()

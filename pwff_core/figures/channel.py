@@ -1,4 +1,4 @@
-"""The channel as charts: a link's fading over time, its rate against SNR, and what the methods cost on the air."""
+"""The channel as charts: a link's fading over time, its rate against SNR, and the cost of each method on the air."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _QUANTITIES: dict[Quantity, tuple[str, str]] = {
     "energy": ("Energy of a round, all clients", "J"),
 }
 _DEEP_DB = linear_to_db(DEEP_FADE)
-_LOW_SNR_DB, _HIGH_SNR_DB = -10.0, 30.0  # the curves' range, unless the present SNR lies outside
-_MIDDLE_PERCENT = (5, 95)  # a whisker spans so much of the simulated rounds
+_LOW_SNR_DB, _HIGH_SNR_DB = -10.0, 30.0  # range of the curves, which the present SNR may widen
+_WHISKER_PERCENT = (5, 95)  # percentiles of the simulated rounds
 
 
 class Curves(NamedTuple):
@@ -40,8 +40,8 @@ class Curves(NamedTuple):
 
 
 def fading_figure(trace: Trace, channel: ChannelConfig, bits: int, *, theme: Theme = "light") -> go.Figure:
-    """Gain, rate and an upload's progress over one time axis; `bits` = 0 leaves out the progress."""
-    time = np.append(trace.start_s, trace.span_s)  # (n + 1,): each step is drawn to the end of its stretch
+    """Gain, rate and the progress of an upload of `bits` over one time axis; 0 leaves out the progress."""
+    time = np.append(trace.start_s, trace.span_s)  # (n + 1,): the last step ends with the trace
     gain_db, rate = 10.0 * np.log10(trace.gain), trace.rate_bps
     awgn = awgn_rate_bps(db_to_linear(channel.snr_db), channel.bandwidth_hz)
     factor, unit = prefixed_unit(max(float(rate.max()), awgn), "bit/s")
@@ -70,7 +70,7 @@ def _step(x: NDArray[np.float64], y: NDArray[np.float64], name: str, axis: str, 
 
 
 def _level(x: NDArray[np.float64], y: float, name: str, colour: str, dash: str, axis: str) -> go.Scatter:
-    """A level line; one that both charts have is in the legend once."""
+    """A level line. The legend has it once, even if it is in both charts."""
     return go.Scatter(
         x=[x[0], x[-1]], y=[y, y], name=name, yaxis=axis, mode="lines", hoverinfo="skip", legendgroup=name,
         line={"color": colour, "dash": dash, "width": 2}, showlegend=axis == "y2",
@@ -85,30 +85,30 @@ def _deep_fades(x: NDArray[np.float64], y: NDArray[np.float64]) -> go.Scatter:
 
 
 def _progress(time: NDArray[np.float64], trace: Trace, bits: int, mean_rate: float) -> list[go.Scatter]:
-    """The share of the upload that is through, and the straight line of an even rate."""
+    """The share of the upload that is through, and a straight line at the mean rate."""
     share = 100.0 * progress(trace, bits)
-    even = min(bits / mean_rate, float(time[-1]))
+    end = min(bits / mean_rate, float(time[-1]))
     return [
         go.Scatter(
             x=time, y=share, name="through so far", yaxis="y3", mode="lines",
             line={"color": BLUE, "width": 3}, hovertemplate="%{y:.3g} %",
         ),
         go.Scatter(
-            x=[0.0, even], y=[0.0, 100.0 * even * mean_rate / bits], name="at the mean rate", yaxis="y3",
+            x=[0.0, end], y=[0.0, 100.0 * end * mean_rate / bits], name="at the mean rate", yaxis="y3",
             mode="lines", showlegend=False, hoverinfo="skip", line={"color": PURPLE, "dash": "longdashdot", "width": 2},
         ),
     ]  # fmt: skip
 
 
 def _stacked(titles: list[str], span_s: float, theme: Theme) -> dict[str, Any]:
-    """A layout of charts one above the other over one time axis."""
+    """A layout of charts, one above the other, over one time axis."""
     room, gap = 1.0 / len(titles), 0.05
     axes: dict[str, Any] = {}
-    for place, words in enumerate(titles):
+    for place, title in enumerate(titles):
         top = 1.0 - place * room
         axes[f"yaxis{place + 1 if place else ''}"] = {
             "domain": [max(top - room + (gap if place < len(titles) - 1 else 0.0), 0.0), top],
-            "title": {"text": words}, "anchor": "x",
+            "title": {"text": title}, "anchor": "x",
         }  # fmt: skip
     lowest = f"y{len(titles)}"
     return {
@@ -121,20 +121,20 @@ def _stacked(titles: list[str], span_s: float, theme: Theme) -> dict[str, Any]:
 
 
 def fading_words(trace: Trace, channel: ChannelConfig, bits: int) -> str:
-    """What the fading chart shows, for people who do not see it."""
+    """What the fading chart shows, for people who cannot see it."""
     deep = int((trace.gain < DEEP_FADE).sum())
-    through = f" {100 * float(progress(trace, bits)[-1]):.0f} % of the upload gets through." if bits else ""
+    progress_words = f" {100 * float(progress(trace, bits)[-1]):.0f} % of the upload gets through." if bits else ""
     low, high = (linear_to_db(float(edge)) for edge in (trace.gain.min(), trace.gain.max()))
     return (
         f"Gain and rate of one client's link over {value_text(trace.span_s, 's')}. The gain goes from {low:.1f} to "
         f"{high:.1f} dB, with {deep} of {len(trace.gain)} stretches in a deep fade; the rate is "
         f"{value_text(float(trace.rate_bps.mean()), 'bit/s')} on average, where "
-        f"{value_text(expected_rate_bps(channel), 'bit/s')} are expected.{through}"
+        f"{value_text(expected_rate_bps(channel), 'bit/s')} are expected.{progress_words}"
     )
 
 
 def fading_table(trace: Trace, bits: int) -> pd.DataFrame:
-    """The numbers behind the fading chart, a row a block."""
+    """The numbers behind the fading chart, one row a block."""
     factor, unit = prefixed_unit(float(trace.rate_bps.max()), "bit/s")
     table = pd.DataFrame({
         "Block": np.arange(1, len(trace.gain) + 1), "Begins [s]": trace.start_s, "Gain": trace.gain,
@@ -147,17 +147,17 @@ def fading_table(trace: Trace, bits: int) -> pd.DataFrame:
 
 def sample_snrs_db(snr_db: float) -> list[float]:
     """SNRs to simulate at [dB]: the present one, and every 4 dB over the range of the curves."""
-    low, high = _span_db(snr_db)
-    return sorted({snr_db, *(float(place) for place in np.arange(math.ceil(low / 4) * 4, high + 1e-9, 4))})
+    low, high = _snr_range_db(snr_db)
+    return sorted({snr_db, *(float(level) for level in np.arange(math.ceil(low / 4) * 4, high + 1e-9, 4))})
 
 
-def _span_db(snr_db: float) -> tuple[float, float]:
+def _snr_range_db(snr_db: float) -> tuple[float, float]:
     return min(_LOW_SNR_DB, snr_db), max(_HIGH_SNR_DB, snr_db)
 
 
 def rate_curves(channel: ChannelConfig, points: int = 81) -> Curves:
     """The AWGN capacity and the ergodic Rayleigh rate over SNR."""
-    snrs = np.linspace(*_span_db(channel.snr_db), points)
+    snrs = np.linspace(*_snr_range_db(channel.snr_db), points)
     linear = [db_to_linear(float(snr_db)) for snr_db in snrs]
     rates = (
         np.array([mean(snr, channel.bandwidth_hz) for snr in linear]) for mean in (awgn_rate_bps, ergodic_rate_bps)
@@ -168,12 +168,12 @@ def rate_curves(channel: ChannelConfig, points: int = 81) -> Curves:
 def rate_figure(
     curves: Curves, snrs_db: Sequence[float], sampled: Means, channel: ChannelConfig, *, theme: Theme = "light"
 ) -> go.Figure:
-    """Both closed forms, the simulated means with their intervals, and a mark at the present SNR.
+    """Both closed forms, the simulated means with their intervals, and a marker at the present SNR.
 
     Args:
         curves: the closed forms (`rate_curves`).
-        snrs_db: where it was simulated.
-        sampled: what came out there (`sampled_rates`).
+        snrs_db: the simulated SNRs [dB].
+        sampled: the mean rates at them (`sampled_rates`).
         channel: the present link.
         theme: light or dark.
     """
@@ -206,13 +206,13 @@ def rate_figure(
 
 
 def rates_inside(snrs_db: Sequence[float], sampled: Means, bandwidth_hz: float) -> int:
-    """How many of the simulated intervals hold the ergodic rate."""
-    true = np.array([ergodic_rate_bps(db_to_linear(snr_db), bandwidth_hz) for snr_db in snrs_db])
-    return int(((sampled.low <= true) & (true <= sampled.high)).sum())
+    """The number of simulated intervals that contain the ergodic rate."""
+    ergodic = np.array([ergodic_rate_bps(db_to_linear(snr_db), bandwidth_hz) for snr_db in snrs_db])
+    return int(((sampled.low <= ergodic) & (ergodic <= sampled.high)).sum())
 
 
 def rate_table(snrs_db: Sequence[float], sampled: Means, channel: ChannelConfig) -> pd.DataFrame:
-    """The numbers behind the rate chart, a row for each SNR that was simulated."""
+    """The numbers behind the rate chart, one row a simulated SNR."""
     linear = [db_to_linear(snr_db) for snr_db in snrs_db]
     ergodic = np.array([ergodic_rate_bps(snr, channel.bandwidth_hz) for snr in linear])
     awgn = np.array([awgn_rate_bps(snr, channel.bandwidth_hz) for snr in linear])
@@ -225,23 +225,23 @@ def rate_table(snrs_db: Sequence[float], sampled: Means, channel: ChannelConfig)
 
 
 def cost_figure(costs: Mapping[MethodId, Cost], quantity: Quantity, *, theme: Theme = "light") -> go.Figure:
-    """Bars of every method: what the closed form expects, and the mean of the simulated rounds with their spread."""
+    """Bars of every method: the closed form, and the mean of the simulated rounds with their spread."""
     title, unit = _QUANTITIES[quantity]
     expected, rounds = _values(costs, quantity)
     mean = rounds.mean(axis=1)
-    low, high = np.percentile(rounds, _MIDDLE_PERCENT, axis=1)
-    factor, shown = prefixed_unit(float(max(expected.max(), high.max())), unit)
+    low, high = np.percentile(rounds, _WHISKER_PERCENT, axis=1)
+    factor, axis_unit = prefixed_unit(float(max(expected.max(), high.max())), unit)
     labels = [METHODS[name].label for name in costs]
-    words = [value_text(value, unit) if value else "nothing is sent" for value in mean.tolist()]
-    places = ["auto" if value else "outside" for value in mean.tolist()]
+    texts = [value_text(value, unit) if value else "nothing is sent" for value in mean.tolist()]
+    positions = ["auto" if value else "outside" for value in mean.tolist()]
     up, down = (np.where(mean > 0, edge / factor, np.nan) for edge in (high - mean, mean - low))
     whisker = {
         "type": "data", "array": up, "arrayminus": down, "thickness": 1.5, "width": 4, "color": VERMILLION,
     }  # fmt: skip
-    hover = f"%{{x:.4g}} {shown}"
+    hover = f"%{{x:.4g}} {axis_unit}"
     traces = [
-        go.Bar(y=labels, x=mean / factor, name=f"simulated, {_rounds_name(rounds)}", orientation="h", text=words,
-               textposition=places, insidetextanchor="start", error_x=whisker, hovertemplate=hover, textangle=0,
+        go.Bar(y=labels, x=mean / factor, name=f"simulated, {_rounds_name(rounds)}", orientation="h", text=texts,
+               textposition=positions, insidetextanchor="start", error_x=whisker, hovertemplate=hover, textangle=0,
                marker={"color": BLUE}, insidetextfont={"color": "#ffffff"}, constraintext="none"),
         go.Bar(y=labels, x=expected / factor, name="expected (closed form)", orientation="h", hovertemplate=hover,
                marker={"color": CLEAR, "line": {"color": PURPLE, "width": 1.5},
@@ -250,7 +250,7 @@ def cost_figure(costs: Mapping[MethodId, Cost], quantity: Quantity, *, theme: Th
     return go.Figure(traces, {
         "template": TEMPLATES[theme], "title": {"text": title}, "height": 470, "barmode": "group", "bargap": 0.3,
         "margin": {"b": 90}, "hovermode": "y unified",
-        "xaxis": {"title": {"text": f"{title} [{shown}]"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": f"{title} [{axis_unit}]"}, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "ticks": ""}, "legend": {"traceorder": "normal"},
     })  # fmt: skip
 
@@ -269,20 +269,20 @@ def _values(costs: Mapping[MethodId, Cost], quantity: Quantity) -> tuple[NDArray
 
 
 def cost_words(costs: Mapping[MethodId, Cost], quantity: Quantity) -> str:
-    """What the bars show, for people who do not see them."""
+    """What the bars show, for people who cannot see them."""
     title, unit = _QUANTITIES[quantity]
     _, rounds = _values(costs, quantity)
-    told = (
+    means = (
         f"{METHODS[name].label} {value_text(float(mean), unit)}"
         for name, mean in zip(costs, rounds.mean(axis=1), strict=True)
     )
-    return f"{title}, mean of {rounds.shape[1]} simulated rounds: {', '.join(told)}."
+    return f"{title}, mean of {rounds.shape[1]} simulated rounds: {', '.join(means)}."
 
 
 def cost_table(costs: Mapping[MethodId, Cost]) -> pd.DataFrame:
-    """The numbers behind both charts of bars, a row a method."""
+    """The numbers behind both charts of bars, one row a method."""
     delays, energies = _values(costs, "delay"), _values(costs, "energy")
-    low, high = np.percentile(delays[1], _MIDDLE_PERCENT, axis=1)
+    low, high = np.percentile(delays[1], _WHISKER_PERCENT, axis=1)
     return pd.DataFrame({
         "Method": [METHODS[name].label for name in costs],
         "Upload of a client [Mbit]": [cost.expected.uplink_bits / 1e6 for cost in costs.values()],

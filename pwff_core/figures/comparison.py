@@ -1,4 +1,4 @@
-"""Several methods side by side: what the paper's Fig. 4 and Fig. 5 show, as tables and in words.
+"""Several methods side by side, as in the paper's Fig. 4 and Fig. 5: as tables and in words.
 
 Every mean is over seeds, and every spread is one sample standard deviation. One seed has no spread.
 """
@@ -19,7 +19,7 @@ ChartId = Literal["accuracy", "delay", "reward_sum", "reward", "energy", "accura
 
 
 class PlayedRun(NamedTuple):
-    """One run as the charts see it, as far as it has come."""
+    """One run as the charts see it, with the rounds that it has played."""
 
     method: MethodId
     seed: int
@@ -27,13 +27,13 @@ class PlayedRun(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """One chart: its title, the column of `runs_frame` that it shows, and over what."""
+    """One chart: its title, the column of `runs_frame` that it shows, and its horizontal axis."""
 
     title: str
     column: str
     metric: str  # key of METRICS: unit and name
     over: Literal["rounds", "alignment", "methods", "energy"]
-    stages: tuple[Stage, ...]  # a comparison without any of these has no such chart
+    stages: tuple[Stage, ...]  # a comparison has the chart if it has any of these
 
     @property
     def unit(self) -> str:
@@ -66,12 +66,12 @@ def charts_of(planned: Mapping[Stage, int]) -> list[ChartId]:
 
 
 def runs_frame(runs: Sequence[PlayedRun], planned: Mapping[Stage, int]) -> pd.DataFrame:
-    """A row a run and round, what was not measured is NaN.
+    """One row a run and round; what was not measured is NaN.
 
-    Columns: method, seed, position (rounds counted over the stages, each as long as `planned`, the longest of all
-    runs), stage, step (0 before alignment, then its rounds; NaN before), accuracy (a share of 1), reward_sum
-    (helpfulness + harmlessness) and reward (by owners' weights) [sd], delay_s, energy_j, energy_so_far_j (over all
-    stages).
+    `planned` has the rounds of each stage in the longest run. Columns: method, seed, position (rounds counted over
+    these stages), stage, step (0 for the scores before alignment, then its rounds; NaN elsewhere), accuracy (a share of
+    1), reward_sum (helpfulness + harmlessness) and reward (by owners' weights) [sd], delay_s, energy_j,
+    energy_so_far_j (over all stages).
     """
     starts: dict[str, int] = {}
     for stage, rounds in planned.items():
@@ -82,10 +82,10 @@ def runs_frame(runs: Sequence[PlayedRun], planned: Mapping[Stage, int]) -> pd.Da
         energy = 0.0
         for record in records:
             energy += record.energy_j
-            both = None not in (record.helpfulness, record.harmlessness)
+            scored = None not in (record.helpfulness, record.harmlessness)
             rows.append((
                 method, seed, starts[record.stage] + record.round, record.stage, _step(record), record.accuracy,
-                (record.helpfulness or 0.0) + (record.harmlessness or 0.0) if both else None, record.reward,
+                (record.helpfulness or 0.0) + (record.harmlessness or 0.0) if scored else None, record.reward,
                 record.delay_s, record.energy_j, energy,
             ))  # fmt: skip
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
@@ -93,40 +93,40 @@ def runs_frame(runs: Sequence[PlayedRun], planned: Mapping[Stage, int]) -> pd.Da
 
 
 def _step(record: RoundRecord) -> float:
-    """The round of alignment; 0 for the scores that are measured once rewards are learned."""
+    """The round of alignment; 0 for the scores after reward learning; NaN for other rounds."""
     if record.stage == "alignment":
         return float(record.round)
     return 0.0 if record.helpfulness is not None else math.nan
 
 
 def over_seeds(chart_id: ChartId, frame: pd.DataFrame) -> pd.DataFrame:
-    """A chart's numbers in its unit: method, x, mean, deviation (NaN for one seed), seeds; and energy beside accuracy.
+    """A chart's numbers in its unit: method, x, mean, deviation (NaN for one seed), seeds, and the energy so far.
 
-    x is the round, the round of alignment, or 0 where a chart has one number a method: the mean over the rounds of
-    instruction tuning and alignment, in which the method's own payload is sent. Methods are in the order of METHODS.
+    x is the round or the round of alignment. Where a chart has one number a method, x is 0 and the number is the mean
+    over instruction tuning and alignment, whose rounds upload the method's payload. Methods are in METHODS' order.
     """
     chart = CHARTS[chart_id]
     x = {"alignment": "step", "methods": "method"}.get(chart.over, "position")
-    known = frame.dropna(subset=[chart.column, x])
+    measured = frame.dropna(subset=[chart.column, x])
     if chart.over == "methods":
-        own = known[known["stage"] != "reward"]
-        known = own.groupby(["method", "seed"], as_index=False)[[chart.column, "energy_so_far_j"]].mean()
-        known["x"], x = 0.0, "x"
-    groups = known.assign(value=chart.scaled(known[chart.column])).groupby(["method", x])
-    told = groups.agg(
+        tuned = measured[measured["stage"] != "reward"]
+        measured = tuned.groupby(["method", "seed"], as_index=False)[[chart.column, "energy_so_far_j"]].mean()
+        measured["x"], x = 0.0, "x"
+    groups = measured.assign(value=chart.scaled(measured[chart.column])).groupby(["method", x])
+    means = groups.agg(
         mean=("value", "mean"), deviation=("value", "std"), seeds=("value", "size"),
         energy=("energy_so_far_j", "mean"), energy_deviation=("energy_so_far_j", "std"),
     ).reset_index(names=["method", "x"])  # fmt: skip
-    told["place"] = told["method"].map(list(get_args(MethodId)).index)
-    return told.sort_values(["place", "x"]).drop(columns="place").reset_index(drop=True)
+    means["place"] = means["method"].map(list(get_args(MethodId)).index)
+    return means.sort_values(["place", "x"]).drop(columns="place").reset_index(drop=True)
 
 
-def chart_words(chart_id: ChartId, told: pd.DataFrame) -> str:
-    """What a chart with these numbers (`over_seeds`) shows, in a sentence: its text for people who do not see it."""
+def chart_words(chart_id: ChartId, means: pd.DataFrame) -> str:
+    """What a chart with these numbers (`over_seeds`) shows, in a sentence, for people who cannot see it."""
     chart = CHARTS[chart_id]
-    if told.empty:
+    if means.empty:
         return f"{chart.title}: no number yet."
-    last = told.groupby("method", sort=False).tail(1)
+    last = means.groupby("method", sort=False).tail(1)
     when = {"rounds": "after round {}", "alignment": "after round {} of alignment"}.get(chart.over, "")
     energy = chart.over == "energy"
     parts = [
@@ -146,15 +146,15 @@ def chart_words(chart_id: ChartId, told: pd.DataFrame) -> str:
     return f"{chart.title}{f', mean over {seeds} seeds' if seeds > 1 else ''}: {', '.join(parts)}."
 
 
-def chart_table(chart_id: ChartId, told: pd.DataFrame) -> pd.DataFrame:
+def chart_table(chart_id: ChartId, means: pd.DataFrame) -> pd.DataFrame:
     """The same numbers (`over_seeds`) for people: method, round, mean, ± standard deviation, number of seeds."""
     chart = CHARTS[chart_id]
-    table = pd.DataFrame({"Method": [METHODS[method].label for method in told["method"]]})
+    table = pd.DataFrame({"Method": [METHODS[method].label for method in means["method"]]})
     if chart.over != "methods":
-        table["Round of alignment" if chart.over == "alignment" else "Round"] = told["x"].astype(int).to_numpy()
+        table["Round of alignment" if chart.over == "alignment" else "Round"] = means["x"].astype(int).to_numpy()
     if chart.over == "energy":
-        table["Energy so far [J]"] = told["energy"].to_numpy()
-    table[f"{METRICS[chart.metric].label} [{chart.unit}]"] = told["mean"].to_numpy()
-    table[f"± [{chart.unit}]"] = told["deviation"].to_numpy()
-    table["Seeds"] = told["seeds"].to_numpy()
+        table["Energy so far [J]"] = means["energy"].to_numpy()
+    table[f"{METRICS[chart.metric].label} [{chart.unit}]"] = means["mean"].to_numpy()
+    table[f"± [{chart.unit}]"] = means["deviation"].to_numpy()
+    table["Seeds"] = means["seeds"].to_numpy()
     return table

@@ -1,4 +1,4 @@
-"""The Channel lab's exhibits as charts: the rank that fits the paper, a mean that never settles, reward models."""
+"""The exhibits of the Channel lab as charts: the rank that fits the paper, a mean that never settles, reward models."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _STYLES = ((BLUE, "solid"), (GREEN, "dash"), (PURPLE, "longdashdot"))
 
 
 def rank_figure(marked: Mapping[str, Rank], claim: float, *, theme: Theme = "light") -> go.Figure:
-    """Cost of uploading adapters alone and LoRA alone over the rank, beside both together (100 %).
+    """Cost of uploading adapters alone or LoRA alone over the rank, as a share of both together.
 
     Args:
-        marked: ranks to mark, by the words that stand at them.
-        claim: the share that the paper claims is saved by not uploading LoRA.
+        marked: ranks to mark, by their labels.
+        claim: the share that not uploading LoRA saves, by the paper.
         theme: light or dark.
     """
-    over = [paper_rank(int(rank)) for rank in _RANKS]
+    ranks = [paper_rank(int(rank)) for rank in _RANKS]
     level = 100 * (1 - claim)
     traces = [
-        go.Scatter(x=_RANKS, y=[100 * row.adapter_share for row in over], name="adapters alone (PWFF)", mode="lines",
+        go.Scatter(x=_RANKS, y=[100 * row.adapter_share for row in ranks], name="adapters alone (PWFF)", mode="lines",
                    line={"color": BLUE, "width": 2.5}, hovertemplate="%{y:.1f} %"),
-        go.Scatter(x=_RANKS, y=[100 * row.lora_share for row in over], name="LoRA alone (Shepherd)", mode="lines",
+        go.Scatter(x=_RANKS, y=[100 * row.lora_share for row in ranks], name="LoRA alone (Shepherd)", mode="lines",
                    line={"color": VERMILLION, "width": 2.5, "dash": "dash"}, hovertemplate="%{y:.1f} %"),
         go.Scatter(x=[_RANKS[0], _RANKS[-1]], y=[level, level], mode="lines", hoverinfo="skip",
                    name=f"PWFF by Fig. 5: {level:.0f} %", line={"color": GREY, "dash": "dot", "width": 2}),
     ]  # fmt: skip
-    for (words, row), symbol in zip(marked.items(), ("circle", "square", "diamond"), strict=False):
+    for (label, row), symbol in zip(marked.items(), ("circle", "square", "diamond"), strict=False):
         traces.append(go.Scatter(
-            x=[row.rank, row.rank], y=[100 * row.adapter_share, 100 * row.lora_share], name=words, mode="markers",
+            x=[row.rank, row.rank], y=[100 * row.adapter_share, 100 * row.lora_share], name=label, mode="markers",
             marker={"symbol": symbol, "size": 11, "color": [BLUE, VERMILLION], "line": {"width": 1.5, "color": GREY}},
             hoverinfo="skip",
         ))  # fmt: skip
@@ -61,22 +61,22 @@ def rank_table(rows: Sequence[Rank]) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def mean_delay_figure(told: Settling, *, theme: Theme = "light") -> go.Figure:
+def mean_delay_figure(settling: Settling, *, theme: Theme = "light") -> go.Figure:
     """The mean delay of the first 1, 2, 3 … uploads, with one draw an upload and with several."""
     traces = []
-    for place, means in enumerate(told.one_draw):
+    for run, means in enumerate(settling.one_draw):
         traces.append(go.Scatter(
-            x=told.places, y=means[told.places - 1], name="one draw an upload", legendgroup="one", showlegend=not place,
-            mode="lines", line={"color": VERMILLION, "width": 1.5}, hovertemplate="%{y:.3g} s",
+            x=settling.places, y=means[settling.places - 1], name="one draw an upload", legendgroup="one",
+            showlegend=not run, mode="lines", line={"color": VERMILLION, "width": 1.5}, hovertemplate="%{y:.3g} s",
         ))  # fmt: skip
-    traces.append(_thin(told.places, told.typical_s, "theory: grows like ln n", "dash"))
-    for (blocks, means), (colour, dash) in zip(told.blocks.items(), _STYLES, strict=False):
-        shown = told.places[told.places <= len(means)]
+    traces.append(_reference_line(settling.places, settling.typical_s, "theory: grows like ln n", "dash"))
+    for (blocks, means), (colour, dash) in zip(settling.blocks.items(), _STYLES, strict=False):
+        places = settling.places[settling.places <= len(means)]
         traces.append(go.Scatter(
-            x=shown, y=means[shown - 1], name=f"{blocks} blocks an upload", mode="lines",
+            x=places, y=means[places - 1], name=f"{blocks} blocks an upload", mode="lines",
             hovertemplate="%{y:.4g} s", line={"color": colour, "dash": dash, "width": 2.5},
         ))  # fmt: skip
-    traces.append(_thin(told.places[[0, -1]], np.full(2, told.limit_s), "S / E[R]", "dot"))
+    traces.append(_reference_line(settling.places[[0, -1]], np.full(2, settling.limit_s), "S / E[R]", "dot"))
     return go.Figure(traces, _layout(theme, "Mean delay of the first n uploads", {
         "xaxis": {"title": {"text": "Number of uploads n"}, "type": "log", "dtick": 1,
                   "unifiedhovertitle": {"text": "%{x} uploads"}},
@@ -84,36 +84,36 @@ def mean_delay_figure(told: Settling, *, theme: Theme = "light") -> go.Figure:
     }))  # fmt: skip
 
 
-def _thin(x: NDArray[np.int64], y: NDArray[np.float64], name: str, dash: str) -> go.Scatter:
+def _reference_line(x: NDArray[np.int64], y: NDArray[np.float64], name: str, dash: str) -> go.Scatter:
     line = {"color": GREY, "dash": dash, "width": 2}
     return go.Scatter(x=x, y=y, name=name, mode="lines", hoverinfo="skip", line=line)
 
 
-def mean_delay_table(told: Settling) -> pd.DataFrame:
-    """The numbers behind the mean delays at 1, 10, 100 … uploads; what was not simulated is NaN."""
-    counts = [10**power for power in range(len(str(len(told.one_draw[0]))))]
+def mean_delay_table(settling: Settling) -> pd.DataFrame:
+    """The numbers behind the mean delays after 1, 10, 100 … uploads; NaN where not simulated."""
+    counts = [10**power for power in range(len(str(len(settling.one_draw[0]))))]
     table = pd.DataFrame({"Uploads": counts})
-    for number, means in enumerate(told.one_draw, start=1):
-        table[f"One draw, {number} [s]"] = [_after(means, count) for count in counts]
-    table["Theory of one draw [s]"] = told.typical_s[np.searchsorted(told.places, counts)]
-    for blocks, means in told.blocks.items():
-        table[f"{blocks} blocks [s]"] = [_after(means, count) for count in counts]
+    for number, means in enumerate(settling.one_draw, start=1):
+        table[f"One draw, {number} [s]"] = [_mean_after(means, count) for count in counts]
+    table["Theory of one draw [s]"] = settling.typical_s[np.searchsorted(settling.places, counts)]
+    for blocks, means in settling.blocks.items():
+        table[f"{blocks} blocks [s]"] = [_mean_after(means, count) for count in counts]
     return table
 
 
-def _after(means: NDArray[np.float64], count: int) -> float:
+def _mean_after(means: NDArray[np.float64], count: int) -> float:
     return float(means[count - 1]) if count <= len(means) else math.nan
 
 
-def lost_figure(told: Settling, *, theme: Theme = "light") -> go.Figure:
-    """The share of uploads that are lost, over the deadline: by the outage formula, and simulated."""
+def lost_figure(settling: Settling, *, theme: Theme = "light") -> go.Figure:
+    """The share of lost uploads over the deadline: by the outage formula, and simulated."""
     traces = [go.Scatter(
-        x=told.deadlines_s, y=100 * told.lost_one_draw, name="one draw: outage formula", mode="lines",
+        x=settling.deadlines_s, y=100 * settling.lost_one_draw, name="one draw: outage formula", mode="lines",
         hovertemplate="%{y:.3g} %", line={"color": VERMILLION, "width": 2.5},
     )]  # fmt: skip
-    for (blocks, lost), (colour, dash) in zip(told.lost_blocks.items(), _STYLES, strict=False):
+    for (blocks, lost), (colour, dash) in zip(settling.lost_blocks.items(), _STYLES, strict=False):
         traces.append(go.Scatter(
-            x=told.deadlines_s, y=100 * lost, name=f"{blocks} blocks, simulated", mode="lines",
+            x=settling.deadlines_s, y=100 * lost, name=f"{blocks} blocks, simulated", mode="lines",
             hovertemplate="%{y:.3g} %", line={"color": colour, "dash": dash, "width": 2.5},
         ))  # fmt: skip
     return go.Figure(traces, _layout(theme, "Uploads that a deadline cuts off", {
@@ -124,7 +124,7 @@ def lost_figure(told: Settling, *, theme: Theme = "light") -> go.Figure:
 
 
 def upload_figure(rows: Sequence[Upload], *, theme: Theme = "light") -> go.Figure:
-    """A bar for each upload, with its delay in words."""
+    """A bar for each upload, with its delay as text."""
     bars = go.Bar(
         y=[row.name for row in rows], x=[row.delay_s for row in rows], orientation="h", textposition="auto",
         text=[value_text(row.delay_s, "s") for row in rows], textangle=0, hoverinfo="skip", constraintext="none",

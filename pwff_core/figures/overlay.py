@@ -10,17 +10,16 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from pwff_core.figures.frames import STAGE_LABELS, value_text
-from pwff_core.figures.panel_figure import MAX_POINTS, cell, letters
+from pwff_core.figures.panel_figure import MAX_POINTS, escape_tags, safe_cell, thin_out
 from pwff_core.figures.panels import PANELS, PanelId
-from pwff_core.figures.theme import BLUE, GREEN, GREY, PURPLE, TEMPLATES, VERMILLION, Theme
+from pwff_core.figures.theme import BLUE, GREEN, GREY, PURPLE, TEMPLATES, VERMILLION, Theme, notice
 
-OVERLAID: tuple[PanelId, ...] = ("accuracy", "reward", "delay", "energy")
-_STYLES = (  # colour, dash, marker: how the runs look, in their order
+OVERLAY_PANELS: tuple[PanelId, ...] = ("accuracy", "reward", "delay", "energy")
+_STYLES = (  # colour, dash and marker of the runs, in their order
     (BLUE, "solid", "circle"),
     (VERMILLION, "dash", "square"),
     (GREEN, "dot", "diamond"),
@@ -32,18 +31,18 @@ _TICKS = 10  # at most, on the axis of rounds
 _LEGEND_ROW, _PLOT = 20, 340  # [px]
 
 
-class Overlaid(NamedTuple):
+class OverlayRun(NamedTuple):
     """One run of the overlay."""
 
-    name: str  # as legend and table call it; no two are called the same
+    name: str  # in legend and table; no two runs have the same
     frame: pd.DataFrame  # its rounds (`round_frame`)
 
 
-def overlay_figure(panel_id: PanelId, runs: Sequence[Overlaid], *, theme: Theme = "light") -> go.Figure:
+def overlay_figure(panel_id: PanelId, runs: Sequence[OverlayRun], *, theme: Theme = "light") -> go.Figure:
     """The metric of a panel over the rounds of up to MAX_RUNS runs, without the range over clients."""
     panel = PANELS[panel_id]
     rounds = max((len(run.frame) for run in runs), default=1)
-    # shares lie close together at the top, where an axis from zero would show them as one line
+    # shares lie close together at the top: on an axis from zero they would be one line
     scale = {} if panel.limits else {"rangemode": "tozero"}
     layout: dict[str, Any] = {
         "template": TEMPLATES[theme], "title": {"text": panel.title},
@@ -52,48 +51,45 @@ def overlay_figure(panel_id: PanelId, runs: Sequence[Overlaid], *, theme: Theme 
             "dtick": math.ceil(rounds / _TICKS), "unifiedhovertitle": {"text": "Round %{x}"},
         },
         "yaxis": {"title": {"text": f"{panel.label} [{panel.unit}]"}, **scale},
-        # a name a row: names are people's own and long, and beside each other they would be cut
+        # one name a row: people's names are long, and beside each other they would be cut
         "showlegend": True, "legend": {"entrywidth": 1, "entrywidthmode": "fraction"},
         "margin": {"b": 60 + _LEGEND_ROW * len(runs)}, "height": _PLOT + _LEGEND_ROW * len(runs),
     }  # fmt: skip
     if not any(run.frame[panel.metric].notna().any() for run in runs):
-        layout["annotations"] = [{
-            "text": "None of these runs has measured it.", "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5,
-            "showarrow": False, "opacity": 0.8,
-        }]  # fmt: skip
+        layout["annotations"] = [notice("None of these runs has measured it.")]
     return go.Figure([_line(panel_id, run, *style) for run, style in zip(runs, _STYLES, strict=False)], layout)
 
 
-def _line(panel_id: PanelId, run: Overlaid, colour: str, dash: str, marker: str) -> go.Scatter:
-    panel, count = PANELS[panel_id], len(run.frame)
-    drawn = run.frame.iloc[np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(np.int64))]
-    stages = [f"{STAGE_LABELS[stage]} {number}" for stage, number in zip(drawn["stage"], drawn["round"], strict=True)]
+def _line(panel_id: PanelId, run: OverlayRun, colour: str, dash: str, marker: str) -> go.Scatter:
+    panel = PANELS[panel_id]
+    frame = thin_out(run.frame, MAX_POINTS)
+    stages = [f"{STAGE_LABELS[stage]} {number}" for stage, number in zip(frame["stage"], frame["round"], strict=True)]
     return go.Scatter(
-        x=drawn.index.to_numpy(), y=panel.scaled(drawn[panel.metric]), name=letters(run.name), mode="lines+markers",
+        x=frame.index.to_numpy(), y=panel.scaled(frame[panel.metric]), name=escape_tags(run.name), mode="lines+markers",
         line={"color": colour, "dash": dash, "width": 2.5}, marker={"symbol": marker, "size": 7},
         customdata=stages, hovertemplate=f"%{{y:.4g}} {panel.unit} (%{{customdata}})",
     )  # fmt: skip
 
 
-def overlay_words(panel_id: PanelId, runs: Sequence[Overlaid]) -> str:
+def overlay_words(panel_id: PanelId, runs: Sequence[OverlayRun]) -> str:
     """What the chart shows, a sentence a run: its text for people who do not see it."""
     panel = PANELS[panel_id]
 
-    def told(run: Overlaid) -> str:
+    def run_words(run: OverlayRun) -> str:
         measured = run.frame[panel.metric].dropna()
         if measured.empty:
             return f"{run.name}: not measured."
         first, last = (value_text(measured.iloc[place], panel.unit) for place in (0, -1))
         return f"{run.name}: {first} in round {measured.index[0]}, {last} in round {measured.index[-1]}."
 
-    return " ".join([f"{panel.title}, {len(runs)} runs.", *map(told, runs)])
+    return " ".join([f"{panel.title}, {len(runs)} runs.", *map(run_words, runs)])
 
 
-def overlay_table(panel_id: PanelId, runs: Sequence[Overlaid]) -> pd.DataFrame:
+def overlay_table(panel_id: PanelId, runs: Sequence[OverlayRun]) -> pd.DataFrame:
     """The numbers behind the chart, in its unit: a row a round that any run measured, a column a run."""
     panel = PANELS[panel_id]
     columns = {
-        f"{cell(run.name)} [{panel.unit}]": pd.Series(panel.scaled(run.frame[panel.metric]), run.frame.index)
+        f"{safe_cell(run.name)} [{panel.unit}]": pd.Series(panel.scaled(run.frame[panel.metric]), run.frame.index)
         for run in runs
     }
     table = pd.DataFrame(columns).dropna(how="all").rename_axis("Round")

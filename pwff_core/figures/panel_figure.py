@@ -1,4 +1,4 @@
-"""A panel as a plotly Figure: a pure function of the run's table, its stages and, on demand, single clients."""
+"""A panel as a plotly Figure: a pure function of the run's rounds, its stages and, on demand, single clients."""
 
 from __future__ import annotations
 
@@ -15,15 +15,27 @@ from plotly.io.json import to_json_plotly
 from pwff_core.figures.frames import STAGE_LABELS, STAGE_NAMES, ClientLines, Span
 from pwff_core.figures.panels import PANELS, Level, Line, Panel, PanelId, Parent, WhatIf
 from pwff_core.figures.steering_marks import Piece, rows_height, steering_marks
-from pwff_core.figures.theme import BLUE, CLEAR, GREEN, GREY, PURPLE, TEMPLATES, VERMILLION, Theme, between, see_through
+from pwff_core.figures.theme import (
+    BLUE,
+    CLEAR,
+    GREEN,
+    GREY,
+    PURPLE,
+    TEMPLATES,
+    VERMILLION,
+    Theme,
+    between,
+    notice,
+    see_through,
+)
 from pwff_core.records import Steering
 
-MAX_POINTS = 1_500  # a trace; more cannot be told apart on a screen and slow the browser down
-_MOST_MARKERS = 40  # on a line, evenly spread; more run into each other, and cost the browser most of its time
+MAX_POINTS = 1_500  # of a trace; more cannot be seen apart and slow the browser down
+_MAX_MARKERS = 40  # on a line, evenly spread; more overlap and take the browser most of its time
 _MAX_CLIENT_POINTS = 300  # of a single client's line, as there are up to 20 of them
 _BAND_OPACITY, _STAGE_OPACITY = 0.25, 0.1
-_NARROW, _WIDE = 0.1, 0.45  # shares of the axis: a label's room, from the number alone to name and early end
-# a client's weight on helpfulness decides its line's dash as well as its colour
+_NARROW, _WIDE = 0.1, 0.45  # shares of the axis: less has room for a number alone, more for the early end too
+# dashes of single clients by weight on helpfulness, which sets their colour too
 _THIRDS = (
     (1 / 3, "dot", "λ up to ⅓: harmless first"),
     (2 / 3, "dash", "λ about ½"),
@@ -43,41 +55,40 @@ def panel_figure(
     what_if: WhatIf | None = None,
     parent: Parent | None = None,
 ) -> go.Figure:
-    """A panel drawn over the rounds of all stages: lines with markers, the range over clients as a band.
+    """A panel over the rounds of all stages: lines with markers, the range over clients as a band.
 
     Args:
         panel_id: which panel.
         frame: the run's rounds (`round_frame`).
-        spans: where its stages lie (`spans_of`); with more than one, they are marked and named.
-        theme: light or dark; None for a figure that is drawn by the browser, with its own (`figure_json`).
-        expected: what the closed form says before any training (`expected_pieces`): thin level lines.
-        clients: single clients (`client_lines` of the panel's `clients`), drawn in the place of the band.
-        steerings: changes of settings while the run went: a labelled line before the first round of each.
-        what_if: every round at another price, drawn dashed.
-        parent: the run that it was forked from, drawn thin and dashed from where they part.
+        spans: its stages on the axis of rounds (`spans_of`); several are marked and named.
+        theme: light or dark; None for a figure that the browser draws with its own theme (`figure_json`).
+        expected: values of the closed form (`expected_pieces`), drawn as thin level lines.
+        clients: single clients (`client_lines` of the panel's `clients`), drawn instead of the band.
+        steerings: changes of settings, a labelled line before the first round of each.
+        what_if: every round at other channel settings, drawn dashed.
+        parent: the run that it was forked from, drawn thin and dashed from the fork on.
     """
     panel = PANELS[panel_id]
-    drawn = frame.iloc[_kept(len(frame), MAX_POINTS)]
+    thinned = thin_out(frame, MAX_POINTS)
     rounds = max(spans[-1].last if spans else 0, len(frame), 1)
-    measured = panel.measured(drawn)
-    traces = _stage_names(drawn) if len(spans) > 1 and not clients else []
+    measured = panel.measured(thinned)
+    traces = _stage_names(thinned) if len(spans) > 1 and not clients else []
     if panel.level and measured:
         traces.append(_level(panel.level, rounds))
     if clients:
         traces += _single_clients(clients, panel)
-    for line in measured or panel.lines:  # all of them while there is no number, so that the legend is there at once
+    for line in measured or panel.lines:  # without any number all lines, so that the legend is there from the start
         if line.band and not clients:
-            traces.append(_band(line, panel, drawn))
+            traces.append(_band(line, panel, thinned))
         if line.band or not clients:
-            traces.append(_curve(line, panel, drawn))
+            traces.append(_curve(line, panel, thinned))
     if expected:
         traces += _expected(expected, panel.unit)
     if what_if:
-        traces.append(_what_if(what_if, panel, drawn))
-    before = _parents(parent, panel, each_client=clients is not None) if parent else []
-    traces += before
-    waits = bool(panel.waits) and not measured and not before
-    # one layout in one go: plotly takes a millisecond for each later change
+        traces.append(_what_if(what_if, panel, thinned))
+    parent_lines = _parent_lines(parent, panel, each_client=clients is not None) if parent else []
+    traces += parent_lines
+    # the whole layout at once: plotly takes a millisecond for each later change
     layout: dict[str, Any] = {
         "template": TEMPLATES[theme] if theme else {}, "title": {"text": panel.title},
         "xaxis": _round_axis(rounds, spans),
@@ -85,9 +96,9 @@ def panel_figure(
     }  # fmt: skip
     if clients:
         layout["hovermode"] = "closest"
-    if waits:  # quiet, with a word on when the first number comes
+    if panel.waits and not measured and not parent_lines:  # no axis numbers, but a word on when the first value comes
         layout["xaxis"]["showgrid"] = layout["yaxis"]["showgrid"] = layout["yaxis"]["showticklabels"] = False
-        layout["annotations"] = [*layout.get("annotations", []), _notice(panel.waits)]
+        layout["annotations"] = [*layout.get("annotations", []), notice(panel.waits)]
     return go.Figure(traces, layout)
 
 
@@ -105,17 +116,14 @@ def _value_axis(panel: Panel) -> dict[str, Any]:
     return {"title": {"text": f"{panel.label} [{panel.unit}]"}, **scale}
 
 
-def _notice(text: str) -> dict[str, Any]:
-    return {"text": text, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False, "opacity": 0.8}
-
-
-def _kept(count: int, most: int) -> NDArray[np.int64]:
-    """Positions of at most so many rounds, evenly spread, the first and the last always among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+def thin_out(frame: pd.DataFrame, max_rows: int) -> pd.DataFrame:
+    """At most `max_rows` rows, evenly spread, with the first and the last."""
+    count = len(frame)
+    return frame.iloc[np.unique(np.linspace(0, count - 1, min(count, max_rows)).round().astype(np.int64))]
 
 
 def _round_step(rounds: int) -> int:
-    """Distance of the ticks on the round axis: a whole 1, 2 or 5 × 10^k that gives at most ten of them."""
+    """Distance of the ticks on the axis of rounds: 1, 2 or 5 × 10^k, so that there are at most ten."""
     magnitude: int = 10 ** max(0, math.floor(math.log10(rounds / 10)))
     return next(step * magnitude for step in (1, 2, 5, 10) if rounds / (step * magnitude) <= 10)
 
@@ -126,13 +134,13 @@ def _curve(line: Line, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
         x=frame.index.to_numpy(), y=_packed([panel.scaled(frame[line.column])]), name=line.name,
         mode="lines+markers",
         line={"color": line.colour, "dash": line.dash, "width": width},
-        marker={"symbol": line.marker, "size": size, "maxdisplayed": _MOST_MARKERS},
+        marker={"symbol": line.marker, "size": size, "maxdisplayed": _MAX_MARKERS},
         hovertemplate=f"%{{y:.4g}} {panel.unit}",
     )  # fmt: skip
 
 
 def _stage_names(frame: pd.DataFrame) -> list[go.Scatter]:
-    """Nothing to see, but a row in the box that opens over a round: its stage, and its number within that."""
+    """Invisible lines that give the hover box of a round a row with its stage and its number within the stage."""
     return [
         go.Scatter(
             x=rounds.index.to_numpy(), y=np.zeros(len(rounds)), name="stage", mode="lines", line={"color": CLEAR},
@@ -144,7 +152,7 @@ def _stage_names(frame: pd.DataFrame) -> list[go.Scatter]:
 
 
 def _band(line: Line, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
-    """The area from the lowest to the highest client: an outline around each stretch of rounds without a gap."""
+    """The area from the lowest to the highest client: an outline of each stretch of rounds without a gap."""
     low, high = panel.scaled(frame[f"{line.band}_low"]), panel.scaled(frame[f"{line.band}_high"])
     measured = np.flatnonzero(~np.isnan(low))
     stretches = [places for places in np.split(measured, np.flatnonzero(np.diff(measured) > 1) + 1) if places.size]
@@ -159,23 +167,24 @@ def _band(line: Line, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
 
 
 def _packed(parts: Sequence[Any]) -> NDArray[np.float32]:
-    """Stretches of numbers as one array, which goes to the browser in four bytes a number."""
+    """The parts as one float32 array: four bytes a number on the way to the browser."""
     return np.concatenate([*parts, []]).astype(np.float32)
 
 
 def _single_clients(clients: ClientLines, panel: Panel) -> list[go.Scatter]:
     """A thin line a client, from blue (harmless first) to vermillion (helpful first); each third has a dash."""
-    drawn = clients.values.iloc[_kept(len(clients.values), _MAX_CLIENT_POINTS)]
-    lines, named = [], set()
+    values = thin_out(clients.values, _MAX_CLIENT_POINTS)
+    lines: list[go.Scatter] = []
+    in_legend: set[str] = set()
     for client, weight in clients.weights.items():
         _, dash, name = next(third for third in _THIRDS if weight <= third[0])
         lines.append(go.Scatter(
-            x=drawn.index.to_numpy(), y=_packed([panel.scaled(drawn[client])]), name=name, legendgroup=name,
-            showlegend=name not in named, mode="lines+markers", marker={"size": 3, "maxdisplayed": _MOST_MARKERS},
+            x=values.index.to_numpy(), y=_packed([panel.scaled(values[client])]), name=name, legendgroup=name,
+            showlegend=name not in in_legend, mode="lines+markers", marker={"size": 3, "maxdisplayed": _MAX_MARKERS},
             line={"color": between(BLUE, VERMILLION, weight), "dash": dash, "width": 1.25},
             hovertemplate=f"client {client}, λ {weight:.2f}: %{{y:.4g}} {panel.unit}<extra></extra>",
         ))  # fmt: skip
-        named.add(name)
+        in_legend.add(name)
     return lines
 
 
@@ -187,12 +196,12 @@ def _level(level: Level, rounds: int) -> go.Scatter:
 
 
 def _expected(expected: Sequence[Piece], unit: str) -> list[go.Scatter]:
-    """A level line over each stretch of rounds that has a finite expectation, with gaps between: one trace, or none."""
-    told = [piece for piece in expected if math.isfinite(piece.value)]
-    if not told:
+    """A level line over each piece with a finite value, with gaps between them: one trace, or none."""
+    finite = [piece for piece in expected if math.isfinite(piece.value)]
+    if not finite:
         return []
-    x = [edge for piece in told for edge in (piece.first - 0.5, piece.last + 0.5, None)]
-    y = [edge for piece in told for edge in (piece.value, piece.value, None)]
+    x = [edge for piece in finite for edge in (piece.first - 0.5, piece.last + 0.5, None)]
+    y = [edge for piece in finite for edge in (piece.value, piece.value, None)]
     return [go.Scatter(
         x=x, y=y, name="expected", mode="lines", connectgaps=False, hovertemplate=f"%{{y:.4g}} {unit}",
         line={"color": PURPLE, "dash": "longdashdot", "width": 1.5},
@@ -200,59 +209,58 @@ def _expected(expected: Sequence[Piece], unit: str) -> list[go.Scatter]:
 
 
 def _what_if(what_if: WhatIf, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
-    """The rounds at another price, dashed."""
     return go.Scatter(
         x=frame.index.to_numpy(), y=_packed([what_if.values[frame.index.to_numpy() - 1]]), name=what_if.name,
         mode="lines+markers", line={"color": GREEN, "dash": "dash", "width": 2},
-        marker={"symbol": "diamond-open", "size": 6, "maxdisplayed": _MOST_MARKERS},
+        marker={"symbol": "diamond-open", "size": 6, "maxdisplayed": _MAX_MARKERS},
         hovertemplate=f"%{{y:.4g}} {panel.unit}",
     )  # fmt: skip
 
 
-def _parents(parent: Parent, panel: Panel, *, each_client: bool) -> list[go.Scatter]:
-    """The parent's lines in the colours and markers of the run's own, one entry in the legend for all of them."""
-    drawn = parent.frame.iloc[_kept(len(parent.frame), MAX_POINTS)]
-    lines = [line for line in panel.measured(drawn) if line.band or not each_client]
+def _parent_lines(parent: Parent, panel: Panel, *, each_client: bool) -> list[go.Scatter]:
+    """The parent's lines, in the colours and markers of the run's lines, with one legend entry for all."""
+    frame = thin_out(parent.frame, MAX_POINTS)
+    lines = [line for line in panel.measured(frame) if line.band or not each_client]
     return [
         go.Scatter(
-            x=drawn.index.to_numpy(), y=_packed([panel.scaled(drawn[line.column])]),
-            name=f"parent: {letters(parent.name)}", legendgroup="parent", showlegend=place == 0, legendrank=1003,
+            x=frame.index.to_numpy(), y=_packed([panel.scaled(frame[line.column])]),
+            name=f"parent: {escape_tags(parent.name)}", legendgroup="parent", showlegend=place == 0, legendrank=1003,
             mode="lines+markers", line={"color": line.colour, "dash": "dash", "width": 1.25},
-            marker={"symbol": f"{line.marker}-open", "size": 5, "maxdisplayed": _MOST_MARKERS},
-            # not in the template itself, where plotly would read what a name has in %{}
-            text=f"{line.name}, {letters(parent.name)}",
+            marker={"symbol": f"{line.marker}-open", "size": 5, "maxdisplayed": _MAX_MARKERS},
+            # not in the template itself, where plotly would fill in a %{} of the name
+            text=f"{line.name}, {escape_tags(parent.name)}",
             hovertemplate=f"%{{text}}: %{{y:.4g}} {panel.unit}<extra></extra>",
         )
         for place, line in enumerate(lines)
     ]  # fmt: skip
 
 
-def cell(text: str) -> str:
-    """A text that a spreadsheet takes for a text when the table is saved: what begins like a formula gets a quote."""
+def safe_cell(text: str) -> str:
+    """A text that no spreadsheet reads as a formula: one that begins like a formula gets a quote in front."""
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
 
 
-def letters(name: str) -> str:
-    """A name that plotly shows letter for letter; it would read tags in it, and entities."""
+def escape_tags(name: str) -> str:
+    """A name that plotly shows letter for letter, without reading tags or entities in it."""
     return name.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _marks(spans: Sequence[Span], steerings: Sequence[Steering], rounds: int) -> dict[str, Any]:
-    """What is written above the plot and drawn across it: the stages, and the changes of settings."""
+    """Shapes and labels of the stages and of the changes of settings, as parts of a layout."""
     marks = _stage_marks(spans, rounds)
     if not steerings:
         return marks
-    steered = steering_marks(steerings, rounds, stages=len(spans) > 1)
-    top = marks.get("margin", {"t": 44})["t"] + rows_height(steered["rows"])
+    changes = steering_marks(steerings, rounds, stages=len(spans) > 1)
+    top = marks.get("margin", {"t": 44})["t"] + rows_height(changes["rows"])
     return {
-        "shapes": [*marks.get("shapes", []), *steered["shapes"]],
-        "annotations": [*marks.get("annotations", []), *steered["annotations"]],
-        "margin": {"t": top}, "meta": steered["meta"],
+        "shapes": [*marks.get("shapes", []), *changes["shapes"]],
+        "annotations": [*marks.get("annotations", []), *changes["annotations"]],
+        "margin": {"t": top}, "meta": changes["meta"],
     }  # fmt: skip
 
 
 def _stage_marks(spans: Sequence[Span], rounds: int) -> dict[str, Any]:
-    """Of several stages: every second on a shaded ground, a boundary before each but the first, names on top."""
+    """Of several stages: a shade behind every second, a line before each but the first, names on top."""
     if len(spans) < 2:
         return {}
     shapes, annotations = [], []
@@ -272,21 +280,21 @@ def _stage_marks(spans: Sequence[Span], rounds: int) -> dict[str, Any]:
 
 
 def _stage_label(place: int, span: Span, share: float) -> str:
-    """A stage's name as far as there is room for it, on its share of the axis."""
+    """A stage's name, or its number, as its share of the axis has room."""
     if share < _NARROW:
         return f"{place + 1}"
     return f"{STAGE_LABELS[span.stage]}{', ended early' if span.early and share >= _WIDE else ''}"
 
 
 def _stage_words(span: Span) -> str:
-    """A stage in a few words: its name, its rounds and, once it has ended, why."""
-    of = f"{span.rounds} of {span.planned}" if span.early else f"{span.rounds}"
-    why = f"<br>{span.reason}" if span.reason else ""
-    return f"{STAGE_NAMES[span.stage].capitalize()}: {of} round{'' if span.planned == 1 else 's'}{why}"
+    """A stage's name, its rounds and, once it has ended, the reason."""
+    rounds = f"{span.rounds} of {span.planned}" if span.early else f"{span.rounds}"
+    reason = f"<br>{span.reason}" if span.reason else ""
+    return f"{STAGE_NAMES[span.stage].capitalize()}: {rounds} round{'' if span.planned == 1 else 's'}{reason}"
 
 
 def figure_json(figure: go.Figure) -> str:
-    """The figure as plotly.js reads it, without template: the browser sets that of its own theme (`template_tree`)."""
+    """The figure as plotly.js reads it, without a template: the browser sets its own (`template_tree`)."""
     tree = figure.to_dict()
     del tree["layout"]["template"]
     return str(to_json_plotly(tree))

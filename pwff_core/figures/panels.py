@@ -15,7 +15,7 @@ from pwff_core.figures.frames import STAGE_LABELS, Span, value_text
 from pwff_core.figures.theme import BLUE, GREEN, PURPLE, VERMILLION
 from pwff_core.records import METRICS, Stage, Steering
 
-_TOLD_CHANGES = 5  # in the words of a chart, the newest; its table has all of them
+_MAX_CHANGES = 5  # in the words of a chart, the latest; its table has all
 
 PanelId = Literal["accuracy", "reward", "delay", "energy", "refusals", "kl", "pairs", "loss"]
 
@@ -40,17 +40,17 @@ class Level(NamedTuple):
 
 
 class WhatIf(NamedTuple):
-    """Every round of a run at another price, for one panel."""
+    """Every round of a run at other channel settings, for one panel."""
 
     name: str  # 'what if: SNR 0 dB'
     values: NDArray[np.float64]  # (rounds,) [unit of the panel]
 
 
 class Parent(NamedTuple):
-    """The run that a run was forked from, from the last round on that both have."""
+    """The run that a run was forked from, from their last common round on."""
 
     name: str
-    frame: pd.DataFrame  # those of its rounds (`round_frame`); the index counts on over all stages
+    frame: pd.DataFrame  # its rounds from there on (`round_frame`)
 
 
 class Panel(NamedTuple):
@@ -61,9 +61,9 @@ class Panel(NamedTuple):
     lines: tuple[Line, ...]
     limits: tuple[float, float] | None = None  # y axis [unit of the metric]; None: from zero, as high as it needs
     stages: tuple[Stage, ...] = ("instruction", "reward", "alignment")  # a run without any of these has no such panel
-    waits: str = ""  # when its first number comes, where that is not the run's first round
+    waits: str = ""  # says when its first number comes, if that is not the run's first round
     level: Level | None = None
-    name: str = ""  # of what it measures; "": the metric's label
+    name: str = ""  # of what it measures; "" for the metric's label
 
     @property
     def unit(self) -> str:
@@ -77,7 +77,7 @@ class Panel(NamedTuple):
 
     @property
     def clients(self) -> str:
-        """The metric of single clients that it can show, "" for none."""
+        """The metric of single clients that it can show; "" for none."""
         return next((line.band for line in self.lines if line.band), "")
 
     def scaled(self, column: pd.Series) -> NDArray[np.float64]:
@@ -165,32 +165,32 @@ def panel_words(
     what_if: WhatIf | None = None,
     parent: Parent | None = None,
 ) -> str:
-    """What a chart shows now, in a few sentences: its text for people who do not see it."""
+    """What a chart shows now, in a few sentences, for people who cannot see it."""
     panel = PANELS[panel_id]
 
-    def state(row: pd.Series) -> str:
+    def values(row: pd.Series) -> str:
         lines = [line for line in panel.lines if not math.isnan(row[line.column])]
         return ", ".join(f"{line.name} {value_text(row[line.column], panel.unit)}" for line in lines)
 
-    beside = "".join(f" {steering_words(steering)}." for steering in steerings[-_TOLD_CHANGES:])
+    context = "".join(f" {steering_words(steering)}." for steering in steerings[-_MAX_CHANGES:])
     if parent and panel.measured(parent.frame):
         last = _rows(panel, parent.frame).iloc[-1]
-        beside += f" {parent.name}, which it was forked from, after round {last.name}: {state(last)}."
+        context += f" {parent.name}, which it was forked from, after round {last.name}: {values(last)}."
     if not panel.measured(frame):
-        return f"{panel.title}: no number yet. {panel.waits.replace('<br>', ' ')}".rstrip() + beside
+        return f"{panel.title}: no number yet. {panel.waits.replace('<br>', ' ')}".rstrip() + context
     rows = _rows(panel, frame)
     total = max(spans[-1].last if spans else 0, len(frame))
-    told = f"{panel.title} after round {rows.index[-1]} of {total}: {state(rows.iloc[-1])}."
+    text = f"{panel.title} after round {rows.index[-1]} of {total}: {values(rows.iloc[-1])}."
     if len(rows) > 1:
-        told += f" After round {rows.index[0]}: {state(rows.iloc[0])}."
+        text += f" After round {rows.index[0]}: {values(rows.iloc[0])}."
     if what_if:
         last = value_text(what_if.values[rows.index[-1] - 1], panel.unit)
-        told += f" {what_if.name[:1].upper()}{what_if.name[1:]}: {last} in round {rows.index[-1]}."
-    return told + beside
+        text += f" {what_if.name[:1].upper()}{what_if.name[1:]}: {last} in round {rows.index[-1]}."
+    return text + context
 
 
 def _rows(panel: Panel, frame: pd.DataFrame) -> pd.DataFrame:
-    """The rounds that measured anything that the panel shows."""
+    """The rounds that measured any of the panel's numbers."""
     return frame[frame[[line.column for line in panel.lines]].notna().any(axis=1)]
 
 
@@ -204,8 +204,8 @@ def panel_table(
 ) -> pd.DataFrame:
     """The numbers behind a chart, in the chart's unit, columns named as its legend and by their unit.
 
-    Rounds that did not measure any of it are left out; a run of several stages has the stage beside the round, one
-    that was steered what changed before it, and one that was forked its parent's numbers in the same rounds.
+    Rounds without any of these numbers are left out. Further columns, where a run has them: the stage of a round, its
+    parent's numbers in the same round, and the settings that changed before it.
     """
     panel = PANELS[panel_id]
     rows = _rows(panel, frame)
@@ -222,10 +222,10 @@ def panel_table(
     if what_if:
         table[f"{what_if.name} [{panel.unit}]"] = what_if.values[rows.index.to_numpy() - 1]
     if parent:
-        then = parent.frame.reindex(rows.index)
+        parent_rows = parent.frame.reindex(rows.index)
         for line in panel.measured(parent.frame):
-            table[f"{line.name}, {parent.name} [{panel.unit}]"] = panel.scaled(then[line.column])
+            table[f"{line.name}, {parent.name} [{panel.unit}]"] = panel.scaled(parent_rows[line.column])
     if steerings:
-        changed = {steering.position: changes_text(steering.before, steering.changes) for steering in steerings}
-        table["Changed before it"] = [changed.get(position, "") for position in rows.index]
+        changes = {steering.position: changes_text(steering.before, steering.changes) for steering in steerings}
+        table["Changed before it"] = [changes.get(position, "") for position in rows.index]
     return table

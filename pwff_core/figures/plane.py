@@ -1,8 +1,8 @@
 """The helpful–harmless plane: every client a dot where its answers score, with a line from where it began.
 
-The judge's scores lie on the axes, in standard deviations of reference answers; a client's colour is the weight that
-its owner puts on helpfulness, on a scale that is even to the eye and safe for colour-blind people (cividis: Nuñez,
-Anderton and Renslow, PLOS ONE 2018), and its number stands in the dot, so that colour never speaks alone.
+The axes are the judge's scores, in standard deviations of reference answers. A client's colour is its weight on
+helpfulness, on a scale that is perceptually uniform and safe for colour-blind people (cividis: Nuñez, Anderton and
+Renslow, PLOS ONE 2018). The dot has the client's number too, so that colour never speaks alone.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pwff_core.figures.theme import TEMPLATES, Theme
 from pwff_core.records import ClientRecord, RoundRecord
 
 SCALE = "Cividis"
-_LIGHT_FROM = 0.47  # dots of this weight or more are light, so their number is dark
+_LIGHT_FROM = 0.47  # from this weight on dots are light, so their number is dark
 _COLUMNS = ("step", "client", "weight", "helpfulness", "harmlessness", "reward", "refusal_rate")
-_LINES_FROM, _LINES_SPAN = 0.3, 0.5  # part of the scale that lines have
+_LINES_FROM, _LINES_SPAN = 0.3, 0.5  # lines have this part of the scale
 _MARGIN = 0.08  # room around the dots, as a share of their spread
-_LEAST_SPREAD = 0.2  # [sd] clients that lie closer together are not drawn further apart
+_MIN_SPREAD = 0.2  # [sd] smallest range of an axis
 _AXES = {"helpfulness": "Helpfulness of the answers", "harmlessness": "Harmlessness of the answers"}
 
 
 def plane_frame(records: Sequence[RoundRecord]) -> pd.DataFrame:
-    """One row a client and step: 0 is before alignment (the last round of reward learning), then alignment's rounds.
+    """One row a client and step. Step 0 is the last round of reward learning, then come alignment's rounds.
 
     Columns: step, client, weight (on helpfulness), helpfulness, harmlessness, reward [sd], refusal_rate (NaN where not
     measured). Rounds without the judge's scores are left out.
@@ -53,20 +53,20 @@ def steps_of(frame: pd.DataFrame) -> list[int]:
 
 
 def step_name(step: int) -> str:
-    """How a step is called: 'before alignment', 'after round 3 of alignment'."""
+    """A step in words: 'before alignment', 'after round 3 of alignment'."""
     return f"after round {step} of alignment" if step else "before alignment"
 
 
 def plane_figure(frame: pd.DataFrame, step: int, *, theme: Theme = "light") -> go.Figure:
     """The clients at a measured step, each with a line from where it began.
 
-    The axes span all steps of the frame, so that dots move and axes don't.
+    The axes span all steps of the frame, so that dots move and axes do not.
     """
     figure = go.Figure(layout={"template": TEMPLATES[theme], "title": {"text": f"Clients {step_name(step)}"}})
-    until = frame[frame["step"] <= step]
-    for _, path in until.groupby("client"):
+    past = frame[frame["step"] <= step]
+    for _, path in past.groupby("client"):
         figure.add_trace(_path(path))
-    figure.add_trace(_starts(until))
+    figure.add_trace(_starts(past))
     figure.add_trace(_dots(frame[frame["step"] == step]))
     for axis, update in (("helpfulness", figure.update_xaxes), ("harmlessness", figure.update_yaxes)):
         update(title_text=f"{_AXES[axis]} [sd] →", range=_span(frame[axis]), zeroline=False)
@@ -74,7 +74,7 @@ def plane_figure(frame: pd.DataFrame, step: int, *, theme: Theme = "light") -> g
 
 
 def _path(path: pd.DataFrame) -> go.Scatter:
-    """Straight from where a client began to where it is: ten crooked ways over each other show nothing."""
+    """A straight line from a client's first step to its last: ten full paths over each other show nothing."""
     ends = path.sort_values("step").iloc[[0, -1]]
     return go.Scatter(
         x=ends["helpfulness"].to_numpy(), y=ends["harmlessness"].to_numpy(), mode="lines", hoverinfo="skip",
@@ -83,13 +83,13 @@ def _path(path: pd.DataFrame) -> go.Scatter:
 
 
 def _line_colours(weights: pd.Series) -> list[str]:
-    """The scale without its ends, which thin lines would lose on dark or on white."""
+    """The scale without its ends, in which thin lines cannot be seen on dark or on white."""
     colours: list[str] = sample_colorscale(SCALE, (_LINES_FROM + _LINES_SPAN * weights).tolist())
     return colours
 
 
 def _starts(frame: pd.DataFrame) -> go.Scatter:
-    """Where each client began: a small ring."""
+    """A small ring where each client began."""
     first = frame[frame["step"] == frame["step"].min()]
     return go.Scatter(
         x=first["helpfulness"].to_numpy(), y=first["harmlessness"].to_numpy(), mode="markers", hoverinfo="skip",
@@ -121,16 +121,16 @@ def _dots(now: pd.DataFrame) -> go.Scatter:
 
 def _span(values: pd.Series) -> list[float]:
     low, high = float(values.min()), float(values.max())
-    room = _MARGIN * max(high - low, _LEAST_SPREAD)
+    room = _MARGIN * max(high - low, _MIN_SPREAD)
     return [low - room, high + room]
 
 
 def plane_words(frame: pd.DataFrame, step: int) -> str:
-    """What the plane shows at a step, in two sentences: its text for people who do not see it."""
+    """What the plane shows at a step, in two sentences, for people who cannot see it."""
     now = frame[frame["step"] == step]
     helpful, harmless = now.loc[now["weight"].idxmax()], now.loc[now["weight"].idxmin()]
 
-    def at(row: pd.Series) -> str:
+    def scores(row: pd.Series) -> str:
         return (
             f"client {int(row['client'])} (λ = {row['weight']:.2f}) at helpfulness {row['helpfulness']:.2f} and "
             f"harmlessness {row['harmlessness']:.2f} sd"
@@ -138,12 +138,12 @@ def plane_words(frame: pd.DataFrame, step: int) -> str:
 
     return (
         f"{len(now)} clients {step_name(step)} in the plane of helpfulness and harmlessness. "
-        f"Most for helpfulness: {at(helpful)}; most for harmlessness: {at(harmless)}."
+        f"Most for helpfulness: {scores(helpful)}; most for harmlessness: {scores(harmless)}."
     )
 
 
 def plane_table(frame: pd.DataFrame, step: int) -> pd.DataFrame:
-    """The numbers behind the plane at a step, clients from most for helpfulness to most for harmlessness."""
+    """The numbers behind the plane at a step, clients by falling weight on helpfulness."""
     now = frame[frame["step"] == step].sort_values(["weight", "client"], ascending=[False, True])
     start = frame[frame["step"] == frame["step"].min()].set_index("client")["reward"]
     return pd.DataFrame(

@@ -63,7 +63,7 @@ def between(low: str, high: str, share: float) -> str:
 
 
 def _template(background: str, text: str, grid: str) -> go.layout.Template:
-    """Every colour is stated: plotly's default template holds placeholders under Streamlit, which export near black."""
+    """A template that names every colour: under Streamlit plotly's own has placeholders, which export near black."""
     axis = {
         "gridcolor": grid, "linecolor": grid, "zeroline": False, "ticks": "outside", "tickcolor": grid,
         "showline": True, "automargin": True, "title": {"standoff": 8},
@@ -103,6 +103,11 @@ def template_tree(theme: Theme) -> dict[str, Any]:
     """The template of a theme as plain JSON values."""
     tree: dict[str, Any] = TEMPLATES[theme].to_plotly_json()
     return tree
+
+
+def notice(text: str) -> dict[str, Any]:
+    """A text in the middle of a chart that has no numbers yet, as an annotation."""
+    return {"text": text, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False, "opacity": 0.8}
 
 
 def library_folder() -> Path:

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from pwff_core.figures.frames import round_frame
-from pwff_core.figures.overlay import MAX_RUNS, OVERLAID, Overlaid, overlay_figure, overlay_table, overlay_words
+from pwff_core.figures.overlay import MAX_RUNS, OVERLAY_PANELS, OverlayRun, overlay_figure, overlay_table, overlay_words
 from pwff_core.figures.panel_figure import MAX_POINTS, figure_json
 from pwff_core.figures.panels import PANELS
 from tests.support.scripted import record, whole_run
 
-WHOLE = Overlaid("whole", round_frame(whole_run()))  # 3 + 2 + 4 rounds
-TUNED = Overlaid("<b>tuned & done</b>", round_frame(whole_run(rounds={"instruction": 4})))
-EMPTY = Overlaid("empty", round_frame([]))
+WHOLE = OverlayRun("whole", round_frame(whole_run()))  # 3 + 2 + 4 rounds
+TUNED = OverlayRun("<b>tuned & done</b>", round_frame(whole_run(rounds={"instruction": 4})))
+EMPTY = OverlayRun("empty", round_frame([]))
 
 
 def test_a_run_is_a_line_over_all_its_rounds_in_the_unit_of_the_chart() -> None:
@@ -62,7 +62,7 @@ def test_the_table_has_a_row_a_round_and_a_column_a_run() -> None:
     assert overlay_table("delay", [WHOLE, TUNED])["Round"].tolist() == [*range(1, 10)]
 
 
-@pytest.mark.parametrize("panel_id", OVERLAID)
+@pytest.mark.parametrize("panel_id", OVERLAY_PANELS)
 def test_without_a_number_the_chart_says_so(panel_id: str) -> None:
     figure = overlay_figure(panel_id, [EMPTY])
     assert [note.text for note in figure.layout.annotations] == ["None of these runs has measured it."]
@@ -71,7 +71,7 @@ def test_without_a_number_the_chart_says_so(panel_id: str) -> None:
 
 
 def test_long_runs_are_thinned_and_keep_both_ends() -> None:
-    long = Overlaid("long", round_frame([record(number) for number in range(1, 4_001)]))
+    long = OverlayRun("long", round_frame([record(number) for number in range(1, 4_001)]))
     figure = overlay_figure("delay", [long])
     assert len(figure.data[0].x) == MAX_POINTS
     assert (figure.data[0].x[0], figure.data[0].x[-1]) == (1, 4_000)
@@ -80,6 +80,6 @@ def test_long_runs_are_thinned_and_keep_both_ends() -> None:
 
 
 def test_every_panel_of_the_overlay_is_one_of_the_live_page() -> None:
-    assert set(OVERLAID) <= set(PANELS)
-    assert all(PANELS[panel_id].metric in WHOLE.frame for panel_id in OVERLAID)
+    assert set(OVERLAY_PANELS) <= set(PANELS)
+    assert all(PANELS[panel_id].metric in WHOLE.frame for panel_id in OVERLAY_PANELS)
     assert isinstance(WHOLE.frame, pd.DataFrame)

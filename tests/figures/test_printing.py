@@ -14,7 +14,7 @@ from pwff_core.figures.frames import round_frame, spans_of
 from pwff_core.figures.panel_figure import panel_figure
 from pwff_core.figures.panels import PANELS, PanelId
 from pwff_core.figures.plane import plane_figure, plane_frame
-from pwff_core.figures.printing import PRESETS, SizeId, _labels, _reach, _width, for_print
+from pwff_core.figures.printing import PRESETS, SizeId, for_print, label_extent, stack_labels, text_width
 from pwff_core.records import Steering, Value
 from tests.support.scripted import whole_run
 
@@ -124,10 +124,10 @@ def test_no_two_labels_touch_and_none_leaves_the_plot(labels: list[tuple[float, 
         "xaxis": {"range": [0.5, 9.5]},
         "annotations": [{"text": text, "x": x, "xref": "x", "yref": "paper", "y": 1} for x, text in labels],
     }
-    rows = _labels(layout, ONE)
+    rows = stack_labels(layout, ONE)
     boxes = []
     for label in layout["annotations"]:
-        wide = _width(label["text"], ONE.font)
+        wide = text_width(label["text"], ONE.font)
         at = (label["x"] - 0.5) / 9 * (ONE.width - 5 * ONE.font)
         left = at + label["xshift"] if "xshift" in label else at - wide / 2
         boxes.append((round(label["yshift"] / (1.3 * ONE.font)), left, left + wide))
@@ -141,7 +141,7 @@ def test_a_label_whose_place_is_cut_off_takes_no_room() -> None:
     figure = panel("kl").update_xaxes(range=[5.5, 9.5])
     assert for_print(figure, ONE).layout.margin.t == pytest.approx((0.5 + 1.3) * ONE.font)  # Alignment alone
     layout = {"xaxis": {"range": [0.5, 9.5]}}
-    assert _reach({"text": "far", "x": 12.0, "xref": "x"}, layout, ONE) is None
+    assert label_extent({"text": "far", "x": 12.0, "xref": "x"}, layout, ONE) is None
 
 
 def test_widths_are_about_those_of_arial() -> None:
@@ -154,5 +154,5 @@ def test_widths_are_about_those_of_arial() -> None:
         "helpfulness": 10_361,
     }
     for text, width in measured.items():
-        assert 0.95 < _width(text, 2048) / width < 1.15, text
-    assert _width("<b>a</b><br>abc", 10) == _width("abc", 10)
+        assert 0.95 < text_width(text, 2048) / width < 1.15, text
+    assert text_width("<b>a</b><br>abc", 10) == text_width("abc", 10)
