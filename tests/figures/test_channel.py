@@ -1,3 +1,5 @@
+"""The channel as charts."""
+
 from __future__ import annotations
 
 import json
@@ -22,20 +24,10 @@ from pwff_core.figures.channel import (
     rates_inside,
     sample_snrs_db,
 )
-from pwff_core.figures.exhibits import (
-    lost_figure,
-    mean_delay_figure,
-    mean_delay_table,
-    rank_figure,
-    rank_table,
-    upload_figure,
-    upload_table,
-)
 from pwff_core.figures.panel_figure import figure_json
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.wireless.costs import method_costs
-from pwff_core.wireless.exhibits import paper_rank, reward_uploads, settling
 from pwff_core.wireless.payload import GPT2_SMALL
 from pwff_core.wireless.sampling import Means, sampled_rates
 from pwff_core.wireless.trace import Trace, draw_trace
@@ -47,13 +39,13 @@ TRACE = Trace(np.array([0.0, 2.0, 4.0]), 2.0, np.array([1.0, 0.01, 10.0]), 1e6 *
 FLAT = ChannelConfig(snr_db=0)
 
 
-def named(figure: go.Figure, start: str) -> Any:
-    return next(trace for trace in figure.data if trace.name.startswith(start))
+def trace_of(figure: go.Figure, prefix: str) -> Any:
+    return next(trace for trace in figure.data if trace.name.startswith(prefix))
 
 
-def test_fading_is_drawn_in_steps_with_its_deep_fades_marked() -> None:
+def test_fading_has_steps_and_marked_deep_fades() -> None:
     figure = fading_figure(TRACE, FLAT, 10_000_000)
-    gain, deep = named(figure, "gain"), named(figure, "deep fade, below −10 dB")
+    gain, deep = trace_of(figure, "gain"), trace_of(figure, "deep fade, below −10 dB")
     np.testing.assert_allclose(gain.x, [0, 2, 4, 6])
     np.testing.assert_allclose(gain.y, [0, -20, 10, 10])
     assert gain.line.shape == "hv"
@@ -61,7 +53,7 @@ def test_fading_is_drawn_in_steps_with_its_deep_fades_marked() -> None:
     assert list(figure.layout.xaxis.range) == [0, 6]
 
 
-def test_the_levels_of_the_rate_are_the_closed_forms_and_the_mean_of_the_draw() -> None:
+def test_rate_levels_are_the_closed_forms_and_the_mean_of_the_draw() -> None:
     figure = fading_figure(TRACE, FLAT, 0)
     assert figure.layout.yaxis2.title.text == "Rate R [Mbit/s]"
     levels = {trace.name: trace.y[0] for trace in figure.data if trace.yaxis == "y2" and len(trace.y) == 2}
@@ -71,10 +63,10 @@ def test_the_levels_of_the_rate_are_the_closed_forms_and_the_mean_of_the_draw() 
     assert "yaxis3" not in figure.layout.to_plotly_json()  # nothing is uploaded
 
 
-def test_the_upload_s_progress_ends_at_all_of_it() -> None:
+def test_the_progress_of_an_upload_ends_at_100_percent() -> None:
     figure = fading_figure(TRACE, FLAT, 4_000_000)
-    np.testing.assert_allclose(named(figure, "through so far").y, [0, 50, 50 + 50 * math.log2(1.01), 100])
-    even = named(figure, "at the mean rate")
+    np.testing.assert_allclose(trace_of(figure, "through so far").y, [0, 50, 50 + 50 * math.log2(1.01), 100])
+    even = trace_of(figure, "at the mean rate")
     assert even.y[-1] == pytest.approx(100)
     assert even.x[-1] == pytest.approx(4 / 0.8603, rel=1e-3)
 
@@ -99,33 +91,33 @@ def test_the_curves_reach_the_present_snr(snr_db: float, low: float, high: float
     curves = rate_curves(ChannelConfig(snr_db=snr_db))
     assert (curves.snr_db[0], curves.snr_db[-1]) == (low, high)
     assert np.all(curves.ergodic_bps < curves.awgn_bps)
-    places = sample_snrs_db(snr_db)
-    assert snr_db in places
-    assert low <= min(places) < max(places) <= high
+    snrs = sample_snrs_db(snr_db)
+    assert snr_db in snrs
+    assert low <= min(snrs) < max(snrs) <= high
 
 
 def test_simulated_rates_lie_over_the_closed_form() -> None:
     snrs = sample_snrs_db(5.0)
-    told = sampled_rates(snrs, 1e6, "rayleigh", 300, 0)
-    figure = rate_figure(rate_curves(PAPER.channel), snrs, told, PAPER.channel)
-    dots = named(figure, "simulated")
-    np.testing.assert_allclose(dots.y, told.mean / 1e6)
-    np.testing.assert_allclose(dots.error_y.array, (told.high - told.low) / 2e6)
-    now = named(figure, "now")
+    sampled = sampled_rates(snrs, 1e6, "rayleigh", 300, 0)
+    figure = rate_figure(rate_curves(PAPER.channel), snrs, sampled, PAPER.channel)
+    dots = trace_of(figure, "simulated")
+    np.testing.assert_allclose(dots.y, sampled.mean / 1e6)
+    np.testing.assert_allclose(dots.error_y.array, (sampled.high - sampled.low) / 2e6)
+    now = trace_of(figure, "now")
     assert (now.x[0], now.y[0]) == (5.0, pytest.approx(1.716, abs=5e-4))
     assert now.text[0] == "<b>1.716 Mbit/s</b>"
-    table = rate_table(snrs, told, PAPER.channel).set_index("SNR [dB]")
+    table = rate_table(snrs, sampled, PAPER.channel).set_index("SNR [dB]")
     assert table.loc[5.0, "No fading [Mbit/s]"] == pytest.approx(2.057, abs=5e-4)
     assert table.loc[5.0, "Rayleigh E[R] [Mbit/s]"] == pytest.approx(1.716, abs=5e-4)
 
 
-def test_intervals_that_hold_the_closed_form_are_counted() -> None:
-    told = Means(np.ones(3), np.array([0.0, 0.9, 1.8]), np.array([0.8, 2.0, 9.0]))
-    assert rates_inside([0.0, 0.0, 5.0], told, 1.0) == 0  # 0.860 and 1.716 bit/s
-    assert rates_inside([0.0, 5.0, 5.0], told, 1.0) == 1
+def test_intervals_around_the_closed_form_are_counted() -> None:
+    sampled = Means(np.ones(3), np.array([0.0, 0.9, 1.8]), np.array([0.8, 2.0, 9.0]))
+    assert rates_inside([0.0, 0.0, 5.0], sampled, 1.0) == 0  # 0.860 and 1.716 bit/s
+    assert rates_inside([0.0, 5.0, 5.0], sampled, 1.0) == 1
 
 
-def test_bars_are_the_means_of_rounds_with_what_is_expected_beside() -> None:
+def test_bars_are_means_of_rounds_beside_expected_values() -> None:
     costs = method_costs(PAPER, GPT2_SMALL, 0)
     figure = cost_figure(costs, "delay")
     simulated, expected = figure.data
@@ -137,7 +129,7 @@ def test_bars_are_the_means_of_rounds_with_what_is_expected_beside() -> None:
     assert simulated.x[0] + simulated.error_x.array[0] == pytest.approx(np.percentile(rounds, 95))
     assert list(simulated.text[-2:]) == ["nothing is sent"] * 2
     assert math.isnan(simulated.error_x.array[-1])
-    assert named(cost_figure(costs, "energy"), "expected").x[0] == pytest.approx(108.3, abs=0.05)
+    assert trace_of(cost_figure(costs, "energy"), "expected").x[0] == pytest.approx(108.3, abs=0.05)
     assert "PWFF 11.1 s" in cost_words(costs, "delay")
 
 
@@ -151,40 +143,6 @@ def test_costs_in_numbers() -> None:
     )
     assert late.loc["PFL", "Uploads lost [%]"] == 100.0
     assert late.loc["Shepherd", "Uploads lost [%]"] == 0.0
-
-
-def test_ranks_are_marked_on_both_curves() -> None:
-    figure = rank_figure({"rank 8": paper_rank(8), "rank 96": paper_rank(96)}, 0.43)
-    mark = named(figure, "rank 8")
-    assert mark.y == (pytest.approx(56.8, abs=0.05), pytest.approx(43.2, abs=0.05))
-    assert named(figure, "PWFF by Fig. 5").y[0] == pytest.approx(57)
-    assert mark.marker.symbol != named(figure, "rank 96").marker.symbol
-    assert rank_table([paper_rank(8)])["PWFF saves [%]"].tolist() == pytest.approx([43.2], abs=0.05)
-
-
-def test_mean_delays_and_lost_uploads() -> None:
-    told = settling(BITS, PAPER.channel, 0)
-    figure = mean_delay_figure(told)
-    one = [trace for trace in figure.data if trace.name == "one draw an upload"]
-    assert [trace.showlegend for trace in one] == [True, False, False]
-    assert one[0].y[-1] == told.one_draw[0][-1]
-    assert max(named(figure, "10 blocks").x) == 1000
-    table = mean_delay_table(told)
-    assert table["Uploads"].tolist() == [1, 10, 100, 1000, 10_000, 100_000]
-    assert table["100 blocks [s]"].iloc[3] == told.blocks[100][-1]
-    assert math.isnan(table["100 blocks [s]"].iloc[4])
-    assert table["Theory of one draw [s]"].iloc[-1] == told.typical_s[-1]
-    lost = lost_figure(told)
-    np.testing.assert_allclose(named(lost, "one draw").y, 100 * told.lost_one_draw)
-    assert [trace.name for trace in lost.data][1:] == ["10 blocks, simulated", "100 blocks, simulated"]
-
-
-def test_uploads_as_bars_and_numbers() -> None:
-    told = reward_uploads(PAPER)
-    figure = upload_figure([told.whole, told.head])
-    assert list(figure.data[0].text) == ["20 min 40 s", "2.75 s"]
-    table = upload_table([told.rounded])
-    assert table["Delay [s]"].tolist() == pytest.approx([1231], abs=0.5)
 
 
 @pytest.mark.parametrize("channel", [

@@ -24,14 +24,13 @@ from pwff_core.figures.comparison_figure import chart_figure
 from pwff_core.figures.panel_figure import figure_json
 from pwff_core.figures.theme import METHOD_STYLES
 from pwff_core.methods import MethodId
-from pwff_core.records import RoundRecord, Stage
+from pwff_core.records import RoundRecord
+from tests.support.rounds import PLANNED
 from tests.support.scripted import whole_run
 
-PLANNED: dict[Stage, int] = {"instruction": 3, "reward": 2, "alignment": 4}
 
-
-def moved(accuracy: float, energy: float = 0.0) -> list[RoundRecord]:
-    """The scripted run, with so much more accuracy and energy in each round."""
+def shifted_run(accuracy: float, energy: float = 0.0) -> list[RoundRecord]:
+    """The scripted run with this much more accuracy and energy in each round."""
     return [
         record.model_copy(
             update={
@@ -47,45 +46,49 @@ def moved(accuracy: float, energy: float = 0.0) -> list[RoundRecord]:
 def frame() -> pd.DataFrame:
     """PFL on seed 1, PWFF on seeds 1 and 2; the second is 0.02 better and 2 J dearer a round."""
     return runs_frame(
-        [PlayedRun("pfl", 1, moved(-0.1)), PlayedRun("pwff", 1, moved(0.0)), PlayedRun("pwff", 2, moved(0.02, 2.0))],
+        [
+            PlayedRun("pfl", 1, shifted_run(-0.1)),
+            PlayedRun("pwff", 1, shifted_run(0.0)),
+            PlayedRun("pwff", 2, shifted_run(0.02, 2.0)),
+        ],
         PLANNED,
     )
 
 
 def test_the_frame_has_a_row_a_run_and_round(frame: pd.DataFrame) -> None:
     assert len(frame) == 3 * 9
-    mine = frame[(frame["method"] == "pwff") & (frame["seed"] == 2)]
-    assert mine["position"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    assert mine["energy_so_far_j"].tolist() == pytest.approx([8.0 * number for number in range(1, 10)])
-    assert mine["accuracy"].isna().tolist() == [False] * 3 + [True] * 2 + [False] * 4
+    rows = frame[(frame["method"] == "pwff") & (frame["seed"] == 2)]
+    assert rows["position"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert rows["energy_so_far_j"].tolist() == pytest.approx([8.0 * number for number in range(1, 10)])
+    assert rows["accuracy"].isna().tolist() == [False] * 3 + [True] * 2 + [False] * 4
     # scored once rewards are learned, and after each round of alignment
-    assert mine["step"].dropna().tolist() == [0, 1, 2, 3, 4]
-    assert mine["reward_sum"].dropna().tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert rows["step"].dropna().tolist() == [0, 1, 2, 3, 4]
+    assert rows["reward_sum"].dropna().tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])
 
 
-def test_a_stage_that_ended_early_leaves_the_next_where_it_is_for_the_others() -> None:
+def test_an_early_end_does_not_move_the_next_stage() -> None:
     short = whole_run(rounds={"instruction": 2, "alignment": 1})
     frame = runs_frame([PlayedRun("pwff", 1, whole_run()), PlayedRun("vanilla_fl", 1, short)], PLANNED)
     assert frame[frame["method"] == "vanilla_fl"]["position"].tolist() == [1, 2, 6]
 
 
 def test_means_and_deviations_are_over_seeds_in_the_charts_unit(frame: pd.DataFrame) -> None:
-    told = over_seeds("accuracy", frame)
-    assert told["method"].drop_duplicates().tolist() == ["pwff", "pfl"]  # as in METHODS
-    first = told.iloc[0]
-    alone = 100 * whole_run()[0].accuracy
-    assert (first["x"], first["mean"], first["seeds"]) == (1, pytest.approx(alone + 1), 2)
+    means = over_seeds("accuracy", frame)
+    assert means["method"].drop_duplicates().tolist() == ["pwff", "pfl"]  # as in METHODS
+    first = means.iloc[0]
+    unshifted = 100 * whole_run()[0].accuracy
+    assert (first["x"], first["mean"], first["seeds"]) == (1, pytest.approx(unshifted + 1), 2)
     assert first["deviation"] == pytest.approx(math.sqrt(2))  # of −1 and +1 percent points
-    assert told[told["method"] == "pfl"]["deviation"].isna().all()
-    assert told[told["method"] == "pwff"]["x"].tolist() == [1, 2, 3, 6, 7, 8, 9]
+    assert means[means["method"] == "pfl"]["deviation"].isna().all()
+    assert means[means["method"] == "pwff"]["x"].tolist() == [1, 2, 3, 6, 7, 8, 9]
 
 
-def test_a_bar_is_the_mean_round_in_which_the_methods_payload_is_sent() -> None:
+def test_a_bar_is_the_mean_without_reward_learning() -> None:
     dear = [
         record.model_copy(update={"energy_j": 1000.0}) if record.stage == "reward" else record for record in whole_run()
     ]
-    told = over_seeds("energy", runs_frame([PlayedRun("pwff", 1, dear)], PLANNED))
-    assert told[["mean", "seeds"]].to_numpy().tolist() == [[pytest.approx(6.0), 1]]
+    means = over_seeds("energy", runs_frame([PlayedRun("pwff", 1, dear)], PLANNED))
+    assert means[["mean", "seeds"]].to_numpy().tolist() == [[pytest.approx(6.0), 1]]
 
 
 def test_a_comparison_without_alignment_has_no_charts_of_rewards() -> None:
@@ -93,17 +96,17 @@ def test_a_comparison_without_alignment_has_no_charts_of_rewards() -> None:
     assert charts_of(PLANNED) == list(get_args(ChartId)) == list(CHARTS)
 
 
-def test_every_method_has_a_look_of_its_own() -> None:
+def test_every_method_has_a_style_of_its_own() -> None:
     assert set(METHOD_STYLES) == set(get_args(MethodId))
-    assert len({look.marker for look in METHOD_STYLES.values()}) == len(METHOD_STYLES)
-    assert len({(look.colour, look.dash) for look in METHOD_STYLES.values()}) == len(METHOD_STYLES)
-    assert len({(look.colour, look.pattern) for look in METHOD_STYLES.values()}) == len(METHOD_STYLES)
-    for shown in (("pwff", "vanilla_fl", "fedada", "fedlora"), ("pwff", "sfl", "pfl", "shepherd")):
+    assert len({style.marker for style in METHOD_STYLES.values()}) == len(METHOD_STYLES)
+    assert len({(style.colour, style.dash) for style in METHOD_STYLES.values()}) == len(METHOD_STYLES)
+    assert len({(style.colour, style.pattern) for style in METHOD_STYLES.values()}) == len(METHOD_STYLES)
+    for methods in (("pwff", "vanilla_fl", "fedada", "fedlora"), ("pwff", "sfl", "pfl", "shepherd")):
         for part in ("colour", "dash", "marker", "pattern"):
-            assert len({getattr(METHOD_STYLES[method], part) for method in shown}) == 4
+            assert len({getattr(METHOD_STYLES[method], part) for method in methods}) == 4
 
 
-def test_lines_with_a_band_where_there_are_seeds_enough_and_a_gap_where_nothing_is_measured(
+def test_lines_have_bands_over_seeds_and_gaps(
     frame: pd.DataFrame,
 ) -> None:
     band, pwff, pfl = chart_figure("accuracy", over_seeds("accuracy", frame), PLANNED).data
@@ -118,12 +121,12 @@ def test_lines_with_a_band_where_there_are_seeds_enough_and_a_gap_where_nothing_
     assert pfl.customdata[0].endswith("% (1 seed)")
 
 
-def test_stages_are_marked_where_there_are_several(frame: pd.DataFrame) -> None:
+def test_several_stages_are_marked(frame: pd.DataFrame) -> None:
     layout = chart_figure("accuracy", over_seeds("accuracy", frame), PLANNED).layout
     assert [shape.x0 for shape in layout.shapes] == [3.5, 5.5]
     assert [label.text for label in layout.annotations] == ["Instruction", "Rewards", "Alignment"]
-    alone = chart_figure("accuracy", over_seeds("accuracy", frame), {"instruction": 3}).layout
-    assert not alone.shapes and not alone.annotations
+    single = chart_figure("accuracy", over_seeds("accuracy", frame), {"instruction": 3}).layout
+    assert not single.shapes and not single.annotations
 
 
 def test_bars_have_patterns_numbers_and_error_bars_from_zero(frame: pd.DataFrame) -> None:
@@ -145,7 +148,7 @@ def test_accuracy_against_energy_ends_in_a_point_with_the_spread_of_both(frame: 
 
 
 @pytest.mark.parametrize("chart_id", get_args(ChartId))
-def test_without_numbers_a_chart_says_that_it_waits(chart_id: ChartId) -> None:
+def test_an_empty_chart_says_so(chart_id: ChartId) -> None:
     empty = runs_frame([PlayedRun("pwff", 1, [])], PLANNED)
     figure = chart_figure(chart_id, over_seeds(chart_id, empty), PLANNED)
     assert not figure.data
@@ -166,7 +169,7 @@ def test_figures_are_strict_json(chart_id: ChartId, theme: str, frame: pd.DataFr
     assert "template" not in tree["layout"] and tree["data"]
 
 
-def test_words_tell_each_method_as_it_stands(frame: pd.DataFrame) -> None:
+def test_words_have_the_last_value_of_each_method(frame: pd.DataFrame) -> None:
     assert chart_words("accuracy", over_seeds("accuracy", frame)) == (
         "Accuracy, mean over 2 seeds: PWFF 85.0 % after round 9, PFL 74.0 % after round 9."
     )
@@ -182,7 +185,7 @@ def test_words_tell_each_method_as_it_stands(frame: pd.DataFrame) -> None:
     )
 
 
-def test_tables_hold_what_is_drawn(frame: pd.DataFrame) -> None:
+def test_tables_have_the_numbers_of_the_charts(frame: pd.DataFrame) -> None:
     energy = chart_table("energy", over_seeds("energy", frame))
     assert list(energy.columns) == ["Method", "Energy [J]", "± [J]", "Seeds"]
     assert energy["Energy [J]"].tolist() == pytest.approx([7.0, 6.0])

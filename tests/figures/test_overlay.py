@@ -46,7 +46,7 @@ def test_a_name_is_drawn_letter_for_letter() -> None:
     assert TUNED.name in overlay_words("reward", [TUNED])
 
 
-def test_words_say_where_each_run_began_and_stands() -> None:
+def test_words_have_the_first_and_last_value_of_each_run() -> None:
     assert overlay_words("delay", [WHOLE, EMPTY]) == (
         "Delay of a round, 2 runs. whole: 1.40 s in round 1, 1.40 s in round 9. empty: not measured."
     )

@@ -1,3 +1,5 @@
+"""The helpful–harmless plane."""
+
 from __future__ import annotations
 
 import json
@@ -11,6 +13,7 @@ from plotly.colors import sample_colorscale
 from pwff_core.figures.panel_figure import figure_json
 from pwff_core.figures.plane import plane_figure, plane_frame, plane_table, plane_words, steps_of
 from pwff_core.records import RoundRecord
+from tests.support.contrast import contrast
 from tests.support.scripted import WEIGHTS, whole_run
 
 RUN = whole_run("abc")  # five clients, λ = 0 … 1; 2 rounds of reward learning, 4 of alignment
@@ -37,12 +40,12 @@ def test_rounds_without_the_judges_scores_are_left_out() -> None:
     assert steps_of(plane_frame(RUN[:5])) == [0]
 
 
-def dots(figure: go.Figure) -> go.Scatter:
+def client_dots(figure: go.Figure) -> go.Scatter:
     return figure.data[-1]
 
 
 def test_every_client_is_a_dot_with_its_number_at_its_scores(frame: pd.DataFrame) -> None:
-    drawn = dots(plane_figure(frame, 2))
+    drawn = client_dots(plane_figure(frame, 2))
     assert drawn.text == ("0", "1", "2", "3", "4")
     np.testing.assert_allclose(drawn.x, np.array(WEIGHTS) / 2)
     np.testing.assert_allclose(drawn.y, (1 - np.array(WEIGHTS)) / 2)
@@ -50,7 +53,7 @@ def test_every_client_is_a_dot_with_its_number_at_its_scores(frame: pd.DataFrame
     assert (drawn.marker.cmin, drawn.marker.cmax) == (0, 1)
 
 
-def test_lines_lead_from_before_alignment_to_the_step(frame: pd.DataFrame) -> None:
+def test_lines_lead_from_the_start_to_the_step(frame: pd.DataFrame) -> None:
     figure = plane_figure(frame, 3)
     paths = figure.data[: len(WEIGHTS)]
     np.testing.assert_allclose(paths[4].x, [0, 0.75])
@@ -65,22 +68,11 @@ def test_dots_move_and_axes_do_not(frame: pd.DataFrame) -> None:
     assert len(first.data) == len(last.data)
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance (WCAG 2.2) of '#rrggbb' or 'rgb(r, g, b)'."""
-    if colour.startswith("#"):
-        parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    else:
-        parts = [int(float(part)) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in parts)]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 def test_a_number_can_be_read_on_every_colour() -> None:
     weights = [step / 40 for step in range(41)]
-    drawn = dots(plane_figure(plane_frame(whole_run(weights=weights)), 4))
+    drawn = client_dots(plane_figure(plane_frame(whole_run(weights=weights)), 4))
     for number, ground in zip(drawn.textfont.color, sample_colorscale("Cividis", weights), strict=True):
-        low, high = sorted((luminance(number), luminance(ground)))
-        assert (high + 0.05) / (low + 0.05) >= 4.5
+        assert contrast(number, ground) >= 4.5
 
 
 def test_words_name_the_two_extreme_clients(frame: pd.DataFrame) -> None:
@@ -99,7 +91,7 @@ def test_the_table_goes_from_helpful_to_harmless(frame: pd.DataFrame) -> None:
     assert table["Refuses [%]"].tolist() == pytest.approx([0, 25, 50, 75, 100])
 
 
-def test_a_client_that_was_not_scored_before_has_no_gain() -> None:
+def test_the_gain_counts_from_the_first_scores() -> None:
     without_before = [record for record in RUN if record.stage == "alignment"][1:]
     assert plane_table(plane_frame(without_before), 4)["Gain [sd]"].tolist()[0] == pytest.approx(0.5)  # since round 2
 

@@ -43,9 +43,7 @@ def test_sizes_are_those_of_journals_and_slides() -> None:
 
 @pytest.mark.parametrize("size", list(PRESETS))
 @pytest.mark.parametrize("panel_id", list(PANELS))
-def test_every_letter_has_the_preset_s_size_and_no_line_is_thinner_than_half_a_point(
-    panel_id: PanelId, size: SizeId
-) -> None:
+def test_letters_have_the_preset_s_size_and_lines_half_a_point(panel_id: PanelId, size: SizeId) -> None:
     preset = PRESETS[size]
     layout = for_print(panel(panel_id), preset).layout
     sizes = {layout.font.size, layout.legend.font.size, *(label.font.size for label in layout.annotations)}
@@ -65,7 +63,7 @@ def test_the_title_is_a_slide_s_alone() -> None:
     assert for_print(go.Figure(), SLIDE).layout.title.text is None
 
 
-def test_strokes_follow_the_preset_and_an_outline_of_nothing_stays_nothing() -> None:
+def test_strokes_follow_the_preset_and_no_outline_stays_none() -> None:
     screen = panel("accuracy")
     printed = for_print(screen, ONE)
     for before, after in zip(screen.data, printed.data, strict=True):
@@ -77,14 +75,14 @@ def test_strokes_follow_the_preset_and_an_outline_of_nothing_stays_nothing() -> 
     assert (whole.line.width, whole.marker.size, whole.marker.maxdisplayed) == (1.25, 3.5, 30)
 
 
-def test_the_figure_of_the_screen_is_left_as_it_was() -> None:
+def test_the_figure_of_the_screen_is_not_changed() -> None:
     screen = panel("delay", steering(2, snr_db=0.0))
     before = screen.to_json()
     for_print(screen, ONE)
     assert screen.to_json() == before
 
 
-def test_paper_is_light_whatever_the_screen_is() -> None:
+def test_paper_is_light_even_from_a_dark_screen() -> None:
     dark = panel_figure("accuracy", round_frame(RECORDS), SPANS, theme="dark")
     assert for_print(dark, ONE).layout.template.layout.paper_bgcolor == "#ffffff"
 
@@ -110,7 +108,7 @@ def test_bars_and_their_bounds_are_printed_too() -> None:
 # labels above the plot
 
 
-def test_names_of_stages_stand_below_changes_and_room_is_made_for_both() -> None:
+def test_stages_and_changes_have_a_row_each() -> None:
     printed = for_print(panel("accuracy", steering(2, snr_db=0.0)), ONE)
     shifts = {label.text: label.yshift for label in printed.layout.annotations}
     line = 1.3 * ONE.font
@@ -137,7 +135,7 @@ def test_no_two_labels_touch_and_none_leaves_the_plot(labels: list[tuple[float, 
         assert row != other or right <= start + 1e-6 or left >= end - 1e-6
 
 
-def test_a_label_whose_place_is_cut_off_takes_no_room() -> None:
+def test_a_label_outside_the_axis_takes_no_room() -> None:
     figure = panel("kl").update_xaxes(range=[5.5, 9.5])
     assert for_print(figure, ONE).layout.margin.t == pytest.approx((0.5 + 1.3) * ONE.font)  # Alignment alone
     layout = {"xaxis": {"range": [0.5, 9.5]}}

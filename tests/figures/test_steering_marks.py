@@ -1,4 +1,4 @@
-"""A run that was steered: what held when, its changes in words and as lines, and a price that was asked for."""
+"""A steered run: its settings in a round, its changes in words and as lines, and its rounds at other settings."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pwff_core.figures.panel_figure import panel_figure
 from pwff_core.figures.panels import PANELS, WhatIf, panel_table, panel_words
 from pwff_core.figures.steering_marks import Piece, expected_pieces, steering_marks
 from pwff_core.knobs import with_changes
-from pwff_core.records import Stage, Steering, Value
+from pwff_core.records import Steering, Value
+from tests.support.rounds import PLANNED
 from tests.support.scripted import whole_run
 
-PLANNED: dict[Stage, int] = {"instruction": 3, "reward": 2, "alignment": 4}
 SPANS = spans_of(PLANNED, [])
 AWGN = with_changes(
     RunConfig(), {"channel.fading": "awgn", "channel.snr_db": 0.0, "price_as": "gpt2", "clients": 2,
@@ -40,8 +40,8 @@ def steering(position: int, before: Value, after: Value, path: str = "channel.sn
 
 def test_settings_hold_from_their_position_on() -> None:
     changes = [steering(2, 0.0, 10.0), steering(7, 1e6, 2e6, "channel.bandwidth_hz"), steering(8, 10.0, -5.0)]
-    held = [config_at(AWGN, changes, position).channel for position in (1, 2, 6, 7, 8)]
-    assert [(one.snr_db, one.bandwidth_hz) for one in held] == [
+    channels = [config_at(AWGN, changes, position).channel for position in (1, 2, 6, 7, 8)]
+    assert [(channel.snr_db, channel.bandwidth_hz) for channel in channels] == [
         (0.0, 1e6), (10.0, 1e6), (10.0, 1e6), (10.0, 2e6), (-5.0, 2e6),
     ]  # fmt: skip
     assert config_at(AWGN, changes) == with_changes(AWGN, {"channel.snr_db": -5.0, "channel.bandwidth_hz": 2e6})
@@ -65,7 +65,7 @@ def test_a_change_in_words(path: str, before: Value, after: Value, text: str) ->
     assert steering_words(steering(4, before, after, path)) == f"From round 4: {text}"
 
 
-def test_the_expected_price_follows_the_channel_piece_by_piece() -> None:
+def test_the_expected_cost_follows_the_channel() -> None:
     # at 0 dB log2(1 + 1) = 1 bit/s/Hz over 1 MHz; over 2 MHz half the time. Round 5 is one of reward learning
     changes = [steering(2, 1e6, 2e6, "channel.bandwidth_hz"), steering(5, 2e6, 4e6, "channel.bandwidth_hz")]
     first = GPT2_BITS / 1e6
@@ -77,12 +77,12 @@ def test_the_expected_price_follows_the_channel_piece_by_piece() -> None:
     assert stage_rounds(AWGN) == PLANNED
 
 
-def test_nothing_is_expected_of_a_backbone_that_is_not_loaded_yet() -> None:
+def test_nothing_is_expected_of_a_backbone_of_unknown_size() -> None:
     config = with_changes(RunConfig(), {"backbone": "someone/model", "price_as": "backbone"})
     assert expected_pieces(config, [], SPANS) == {"delay": [], "energy": []}
 
 
-def test_every_panel_has_a_line_before_the_first_round_of_a_change_and_its_words_above() -> None:
+def test_every_panel_has_a_labelled_line_before_a_change() -> None:
     records = whole_run()
     frame = round_frame(records)
     for panel_id in PANELS:
@@ -96,7 +96,7 @@ def test_every_panel_has_a_line_before_the_first_round_of_a_change_and_its_words
         assert [note.text for note in layout.annotations[:3]] == ["Instruction", "Rewards", "Alignment"]
 
 
-def test_a_chart_without_changes_is_as_it_was() -> None:
+def test_a_chart_without_changes_has_no_marks() -> None:
     records = whole_run()
     layout = panel_figure("loss", round_frame(records), spans_of(PLANNED, records)).layout
     assert layout.meta is None and layout.margin.t == 62
@@ -104,13 +104,15 @@ def test_a_chart_without_changes_is_as_it_was() -> None:
 
 def boxes(marks: dict[str, Any], names: dict[str, Any], rounds: int, width: float) -> list[tuple[float, float, float]]:
     """Row and ends [px] of each label that is seen, from its anchor, at 6.2 px a letter."""
-    found = []
+    extents = []
     for note in marks["annotations"]:
         look = note | names.get(note["name"], {})
-        long, at = 6.2 * len(look["text"]), (note["x"] - 0.5) / rounds * width
+        width_px, at = 6.2 * len(look["text"]), (note["x"] - 0.5) / rounds * width
         if look["visible"]:
-            found.append((look["yshift"], *((at, at + long) if look["xanchor"] == "left" else (at - long, at))))
-    return sorted(found)
+            extents.append(
+                (look["yshift"], *((at, at + width_px) if look["xanchor"] == "left" else (at - width_px, at)))
+            )
+    return sorted(extents)
 
 
 @given(positions=st.lists(st.integers(1, 60), min_size=1, max_size=25, unique=True), narrow=st.booleans())
@@ -136,26 +138,26 @@ def test_labels_that_would_overlap_go_up_a_row_and_then_shrink() -> None:
     ]  # fmt: skip
 
 
-def test_a_price_that_was_asked_for_is_drawn_dashed_and_told() -> None:
+def test_other_settings_are_a_dashed_line_in_words_and_table() -> None:
     records = whole_run()
     frame, spans = round_frame(records), spans_of(PLANNED, records)
-    asked = WhatIf("what if: SNR 0 dB", np.arange(1.0, 10.0))
-    figure = panel_figure("delay", frame, spans, what_if=asked)
+    what_if = WhatIf("what if: SNR 0 dB", np.arange(1.0, 10.0))
+    figure = panel_figure("delay", frame, spans, what_if=what_if)
     (line,) = (trace for trace in figure.data if trace.name == "what if: SNR 0 dB")
     assert line.line.dash == "dash" and list(line.y) == list(range(1, 10)) and list(line.x) == list(range(1, 10))
-    looks = [(trace.line.dash, trace.marker.symbol) for trace in figure.data if trace.mode == "lines+markers"]
-    assert len(set(looks)) == len(looks) == 3
-    words = panel_words("delay", frame, spans, what_if=asked, steerings=[steering(7, 5.0, 0.0)])
+    styles = [(trace.line.dash, trace.marker.symbol) for trace in figure.data if trace.mode == "lines+markers"]
+    assert len(set(styles)) == len(styles) == 3
+    words = panel_words("delay", frame, spans, what_if=what_if, steerings=[steering(7, 5.0, 0.0)])
     assert words.endswith("What if: SNR 0 dB: 9.00 s in round 9. From round 7: SNR 5 → 0 dB.")
-    table = panel_table("delay", frame, what_if=asked, steerings=[steering(7, 5.0, 0.0)])
+    table = panel_table("delay", frame, what_if=what_if, steerings=[steering(7, 5.0, 0.0)])
     assert table["what if: SNR 0 dB [s]"].tolist() == list(range(1, 10))
     assert table["Changed before it"].tolist() == ["", "", "", "", "", "", "SNR 5 → 0 dB", "", ""]
 
 
-def test_a_price_is_thinned_with_the_rounds() -> None:
+def test_the_line_of_other_settings_is_thinned_with_the_rounds() -> None:
     records = whole_run(rounds={"instruction": 4000}, weights=(0.5,))
-    asked = WhatIf("what if", np.arange(4000, dtype=float))
-    figure = panel_figure("energy", round_frame(records), spans_of({"instruction": 4000}, records), what_if=asked)
+    what_if = WhatIf("what if", np.arange(4000, dtype=float))
+    figure = panel_figure("energy", round_frame(records), spans_of({"instruction": 4000}, records), what_if=what_if)
     line = figure.data[-1]
     assert len(line.x) == 1500 and [y + 1 for y in line.y] == list(line.x)
     assert not math.isnan(sum(line.y))
