@@ -62,7 +62,7 @@ class ComparedRun(NamedTuple):
 
 @dataclass
 class RunRounds:
-    """What has been read of a run so far, so that only later rounds are read from the store."""
+    """The rounds of a run that have been read from the store so far."""
 
     last_row_id: int = 0  # of the last round in the store
     records: list[RoundRecord] = field(default_factory=list)
@@ -92,25 +92,25 @@ def comparison_words(rows: Sequence[RunRow]) -> str:
     """A comparison in a line of a list: its methods, its seeds, how many clients, and when."""
     methods = ", ".join(METHODS[method].label for method in in_order([row.config.method for row in rows]))
     seeds = sorted({row.config.seed for row in rows})
-    created_at = time.strftime("%d %b %H:%M", time.localtime(rows[0].created_at))
+    date = time.strftime("%d %b %H:%M", time.localtime(rows[0].created_at))
     return (
         f"{methods} · seed{'' if len(seeds) == 1 else 's'} {', '.join(str(seed) for seed in seeds)} · "
-        f"{count(rows[0].config.clients, 'client')} · {created_at}"
+        f"{count(rows[0].config.clients, 'client')} · {date}"
     )
 
 
-def read_runs(store: Store, rows: Sequence[RunRow], read: dict[str, RunRounds]) -> list[ComparedRun]:
-    """The runs with all their rounds. `read` keeps the rounds by run id, so that each is read from the store once."""
+def read_runs(store: Store, rows: Sequence[RunRow], cache: dict[str, RunRounds]) -> list[ComparedRun]:
+    """The runs with all their rounds. `cache` holds them by run id, so that each round is read from the store once."""
     for row in rows:
-        run = read.setdefault(row.id, RunRounds())
+        run = cache.setdefault(row.id, RunRounds())
         if len(run.records) < row.rounds_done:
             for row_id, record in store.rounds(row.id, after=run.last_row_id):
                 run.records.append(record)
                 run.last_row_id = row_id
             run.steered = bool(store.steerings(row.id))
-    for run_id in read.keys() - {row.id for row in rows}:  # of a comparison shown before
-        del read[run_id]
-    return [ComparedRun(row, read[row.id].records, read[row.id].steered) for row in rows]
+    for run_id in cache.keys() - {row.id for row in rows}:  # of another comparison
+        del cache[run_id]
+    return [ComparedRun(row, cache[row.id].records, cache[row.id].steered) for row in rows]
 
 
 def _session_runs(store: Store, rows: Sequence[RunRow]) -> list[ComparedRun]:

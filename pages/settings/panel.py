@@ -27,15 +27,15 @@ PRESET_WORDS: dict[PresetId, str] = {
 
 
 class Group(NamedTuple):
-    """Knobs under one heading that opens: those that a class uses, and the others behind a switch."""
+    """Paths of knobs under one heading that opens. `more` lie behind a switch, as a class rarely needs them."""
 
-    shown: tuple[str, ...]
+    first: tuple[str, ...]
     more: tuple[str, ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Of all its knobs."""
-        return (*self.shown, *self.more)
+        """All paths of the group."""
+        return (*self.first, *self.more)
 
 
 class Marker(NamedTuple):
@@ -214,7 +214,7 @@ def _data(problems: Mapping[str, Problem]) -> None:
     for path in SLIDERS["Data"]:
         fields.draw(path, problems, slider=True)
     fields.draw("data.personal_styles", problems)
-    _expander("Source and number of examples", DATA_MORE, problems, key="data", first=uploads.draw)
+    _expander("Source and number of examples", DATA_MORE, problems, key="data", draw_above=uploads.draw)
 
 
 def _expander(
@@ -224,17 +224,17 @@ def _expander(
     *,
     key: str,
     hint: str = "",
-    first: Callable[[], None] | None = None,
+    draw_above: Callable[[], None] | None = None,
 ) -> None:
-    """A group's knobs that this app offers, below what `first` draws. It is open if a knob has a problem.
+    """A group's knobs that this app offers, below what `draw_above` draws. It is open if a knob has a problem.
 
     `hint` is shown in the box of a learning rate that is not given.
     """
     wrong = set(group.paths) & set(problems)
     with st.expander(f"{label} – please check" if wrong else label, expanded=bool(wrong), key=f"more:{key}"):
-        if first:
-            first()
-        for path in filter(limits.offered, group.shown):
+        if draw_above:
+            draw_above()
+        for path in filter(limits.offered, group.first):
             fields.draw(path, problems, hint=hint if path.endswith("learning_rate") else "")
         if not group.more:
             return
