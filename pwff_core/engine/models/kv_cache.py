@@ -1,11 +1,11 @@
-"""Answers that are still being written: a token a step for each, and the keys and values of all their tokens.
+"""The KV cache of answers that are being written, a token a step: keys and values of all their tokens.
 
-transformers' models compute the steps, for every family alike; what is done here is what they would do too slowly.
+transformers' models compute the steps, for every family alike. This module does what they would do too slowly:
 
-- Keys and values (a KV cache) are written in place, into chunks of BLOCK places. transformers' own caches copy the
-  whole past every step (DynamicCache) or always attend to the longest past that there may be (StaticCache).
-- A row that has ended leaves: the last rows of the batch move into the places of those before. So clients have
-  unequally many rows, and only their own adapters and LoRA, which are small, compute with padding between them.
+- Keys and values are written in place, into chunks of BLOCK places. transformers' own caches copy the whole past every
+  step (DynamicCache) or always attend to the longest past that there may be (StaticCache).
+- Rows that have ended are removed: the last rows of the batch move into their places. So clients have unequally many
+  rows, and only their own adapters and LoRA, which are small, compute with padding between them.
 - With one query a row, attention is two plain batched products a chunk; fused kernels are slower by half.
 """
 
@@ -13,196 +13,198 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pwff_core.engine.models.backbone import AdapterSite, Projection
-from pwff_core.engine.models.cohort import Cohort
+from pwff_core.engine.models.cohort import AdapterWeights, Cohort, Hook, LoraWeights
 from pwff_core.errors import TrainingError
 
 BLOCK = 16  # places of a chunk
-LEAVE = 4  # steps from one leaving to the next
-ATTENTION = "pwff_unfinished"
+COMPACT_EVERY = 4  # steps between two removals of ended rows
+ATTENTION = "pwff_kv_cache"  # the name that transformers knows our attention function by
+
+Chunks = list[Tensor]  # keys or values of one block, each chunk (at least B, shared heads, places, width)
 
 
-class Unfinished:
-    """The rows that are being written. For transformers' models it is a cache: they call `update` in every block."""
+class KVCache:
+    """B rows that are being written; `prefill` reads their prompts, then each `step` adds a token to every row.
+
+    For transformers' models this is the cache of a step: they call `update` in every block.
+    """
 
     def __init__(self, cohort: Cohort, prompts: Sequence[Sequence[int]], rows: Tensor) -> None:
         self._cohort, self._backbone = cohort, cohort.backbone
         self.rows = rows  # (B,) which of all prompts; client-major at first, equally many of every client
-        mine = [prompts[row] for row in rows.tolist()]
-        self._prompts = mine
-        self._owner = torch.arange(cohort.clients, device=rows.device).repeat_interleave(len(rows) // cohort.clients)
-        self._sizes = torch.tensor([len(prompt) for prompt in mine], device=rows.device)  # (B,) tokens of prompts
-        self._longest = self._used = int(self._sizes.max())  # places of the prompts; places taken so far
-        # added to attention scores (B, 1, 1, places): 0 where a token is, −∞ elsewhere
+        self._prompts = [prompts[row] for row in rows.tolist()]
+        # (B,) the client of each row
+        self._client = torch.arange(cohort.clients, device=rows.device).repeat_interleave(len(rows) // cohort.clients)
+        self._prompt_lengths = torch.tensor([len(prompt) for prompt in self._prompts], device=rows.device)  # (B,)
+        self._longest = self._used = int(self._prompt_lengths.max())  # places of the prompts; places taken so far
         places = torch.arange(self._longest, device=rows.device)
-        self._mask = _additive(places >= self._longest - self._sizes[:, None])[:, None, None]
-        # a block's chunks of keys and of values, each (at least B, shared heads, places, width)
-        self._kept: list[tuple[list[Tensor], list[Tensor]]] = []
-        self._reading: Tensor | None = None  # (b,) rows whose prompts are being read
-        self._slots: Tensor | None = None  # (B,) a row's place in K × m of clients and their rows; None: they are equal
-        self._most = 0  # m
+        # (B, 1, 1, places): what is added to attention scores, 0 where a token is and −∞ elsewhere
+        self._mask = _additive(places >= self._longest - self._prompt_lengths[:, None])[:, None, None]
+        self._chunks: list[tuple[Chunks, Chunks]] = []  # keys and values, by block
+        self._layout: _Layout | None = None  # None: every client has equally many rows, in order
 
-    def read(self, padding: int, tokens_at_once: int) -> Tensor:
-        """Last hidden states (B, d) of the prompts, which are read in parts of at most so many tokens.
+    def prefill(self, padding: int, tokens_at_once: int) -> Tensor:
+        """Read the prompts, in parts of at most so many tokens; return their last hidden states (B, d).
 
         TrainingError where a client's model has diverged.
         """
-        found: Tensor | None = None
-        each = torch.arange(len(self.rows), device=self.rows.device).view(self._cohort.clients, -1)
+        by_client = torch.arange(len(self.rows), device=self.rows.device).view(self._cohort.clients, -1)  # (K, B/K)
+        split = by_client.split(max(1, tokens_at_once // (self._cohort.clients * self._longest)), dim=1)
+        parts = [part.flatten() for part in split]
         with self._cohort.attached(), _attention(self._backbone.model, "sdpa"):
-            for part in each.split(max(1, tokens_at_once // (self._cohort.clients * self._longest)), dim=1):
-                self._reading = part.flatten()
-                last = self._read_part([self._prompts[row] for row in self._reading.tolist()], padding)
-                found = last.new_empty(len(self.rows), last.shape[-1]) if found is None else found
-                found[self._reading] = last
-        self._reading = None
-        assert found is not None  # a batch has rows
-        if not torch.isfinite(found).all():
+            last = [self._prefill_part(part, padding) for part in parts]
+        hidden = torch.cat(last)[torch.cat(parts).argsort()]
+        if not torch.isfinite(hidden).all():
             raise TrainingError(
                 "A client's model gives scores that are not numbers, so it cannot answer: its training has diverged. "
                 "Try a smaller learning rate."
             )
-        return found
+        return hidden
 
-    def _read_part(self, prompts: Sequence[Sequence[int]], padding: int) -> Tensor:
+    def _prefill_part(self, part: Tensor, padding: int) -> Tensor:
+        """Last hidden states (b, d) of the prompts of some rows (b,), padded on the left."""
+        prompts = [self._prompts[row] for row in part.tolist()]
         longest = max(map(len, prompts))
-        tokens = torch.tensor([[padding] * (longest - len(row)) + list(row) for row in prompts])
+        tokens = torch.tensor([[padding] * (longest - len(prompt)) + list(prompt) for prompt in prompts])  # (b, T)
         places = torch.arange(longest)
-        start = torch.tensor([longest - len(row) for row in prompts])[:, None]  # (b, 1) the place of the first token
+        start = torch.tensor([longest - len(prompt) for prompt in prompts])[:, None]  # (b, 1) place of the first token
         seen = (places[:, None] >= places) & (places >= start[..., None])  # (b, query, key)
-        seen |= torch.eye(longest, dtype=torch.bool)  # padding sees itself, or it were NaN
+        seen |= torch.eye(longest, dtype=torch.bool)  # a padding token sees itself: softmax over nothing would be NaN
         mask = _additive(seen[:, None]).to(self.rows.device, self._backbone.dtype)
-        return self._forward(tokens.to(mask.device), (places - start).clamp(min=0).to(mask.device), mask)
+        positions = (places - start).clamp(min=0).to(mask.device)
+        cache = _Prefill(self._chunks, part, len(self.rows), self._longest)
+        return self._forward(tokens.to(mask.device), positions, mask, cache)
 
     @contextmanager
-    def proceeding(self) -> Iterator[None]:
-        """While this holds, `proceed` may be called, and the backbone computes for these rows alone."""
+    def attached(self) -> Iterator[None]:
+        """While this holds, `step` may be called, and the backbone computes for these rows alone."""
         from transformers import AttentionInterface
 
         AttentionInterface.register(ATTENTION, _attend)
-        tensors, handles = self._cohort.tensors, []
-        if "adapters" in tensors:
-            handles += [site.module.register_forward_hook(self._adapter(site)) for site in self._backbone.adapters]
-        if "lora" in tensors:
-            for block, placed in zip(self._backbone.attention, self._cohort.placed.unbind(1), strict=True):
-                for module in dict.fromkeys(projection.module for projection in block):
-                    slots = [slot for slot, projection in enumerate(block) if projection.module is module]
-                    lora = self._lora([block[slot] for slot in slots], placed[:, slots])
-                    handles.append(module.register_forward_hook(lora))
-        try:
-            with _attention(self._backbone.model, ATTENTION):
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        with (
+            self._cohort.hooked(self._adapter_hook, self._lora_hook),
+            _attention(self._backbone.model, ATTENTION),
+        ):
+            yield
 
-    def proceed(self, latest: Tensor, unfinished: Tensor) -> Tensor:
-        """Last hidden states (B, d) after one more token a row; both arguments are of all prompts."""
+    def step(self, latest: Tensor, unfinished: Tensor) -> Tensor:
+        """Read one more token a row; return the last hidden states (B, d).
+
+        `latest` holds the newest token of every prompt, `unfinished` whether its answer goes on: both are of all
+        prompts, not of this batch's rows alone. Every few steps B becomes smaller, see `rows`.
+        """
         step = self._used - self._longest
-        if step % LEAVE == 0:
-            self._leave(unfinished)
+        if step % COMPACT_EVERY == 0:
+            self.compact(unfinished)
         if step % BLOCK == 0:
             self._mask = F.pad(self._mask, (0, BLOCK), value=-torch.inf)
         self._mask[..., self._used] = 0.0
-        # a row that has ended may stand past the context until it leaves
-        positions = (self._sizes + step).clamp(max=self._backbone.context - 1)
-        hidden = self._forward(latest[self.rows, None], positions[:, None], self._mask)
+        # an ended row may stand past the context until it is removed
+        positions = (self._prompt_lengths + step).clamp(max=self._backbone.context - 1)
+        hidden = self._forward(latest[self.rows, None], positions[:, None], self._mask, self)
         self._used += 1
         return hidden
 
-    def _forward(self, tokens: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+    def _forward(self, tokens: Tensor, positions: Tensor, mask: Tensor, cache: Any) -> Tensor:
+        """Last hidden states (b, d) of tokens (b, T)."""
         hidden: Tensor = self._backbone.model.base_model(
-            input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=self, use_cache=True
+            input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
         ).last_hidden_state
         return hidden[:, -1]
 
-    def update(self, keys: Tensor, values: Tensor, block: int) -> tuple[Any, Any]:
-        """Keep a block's new keys and values (B, shared heads, T, width); returns what its queries may look at."""
-        if self._reading is not None:
-            if block == len(self._kept):
-                self._kept.append(([], []))
-            for kept, new in zip(self._kept[block], (keys, values), strict=True):
-                if not kept:
-                    kept.append(new.new_zeros(len(self.rows), new.shape[1], self._longest, new.shape[3]))
-                kept[0][self._reading, :, self._longest - new.shape[2] :] = new
-            return keys, values
+    def update(self, keys: Tensor, values: Tensor, block: int) -> tuple[Chunks, Chunks]:
+        """Add a step's keys and values (B, shared heads, 1, width) of one block; return all that its queries see."""
         place = (self._used - self._longest) % BLOCK
-        for kept, new in zip(self._kept[block], (keys, values), strict=True):
+        for chunks, new in zip(self._chunks[block], (keys, values), strict=True):
             if place == 0:
-                kept.append(new.new_zeros(len(new), new.shape[1], BLOCK, new.shape[3]))
-            kept[-1][: len(new), :, place] = new[:, :, 0]
-        return self._kept[block]
+                chunks.append(new.new_zeros(len(new), new.shape[1], BLOCK, new.shape[3]))
+            chunks[-1][: len(new), :, place] = new[:, :, 0]
+        return self._chunks[block]
 
-    def _leave(self, unfinished: Tensor) -> None:
-        """Rows that have ended leave: unfinished ones from the end of the batch take their places."""
-        todo = unfinished[self.rows]
-        count = int(todo.sum())
-        if count == len(todo):
+    def compact(self, unfinished: Tensor) -> None:
+        """Remove the rows that have ended: unfinished ones from the end of the batch take their places."""
+        going = unfinished[self.rows]  # (B,)
+        count = int(going.sum())
+        if count == len(going):
             return
-        free, last = (~todo[:count]).nonzero()[:, 0], count + todo[count:].nonzero()[:, 0]
-        chunks = [chunk for block in self._kept for chunks in block for chunk in chunks]
-        for tensor in (self.rows, self._owner, self._sizes, self._mask, *chunks):
+        free, last = (~going[:count]).nonzero()[:, 0], count + going[count:].nonzero()[:, 0]
+        chunks = [chunk for block in self._chunks for chunks in block for chunk in chunks]
+        for tensor in (self.rows, self._client, self._prompt_lengths, self._mask, *chunks):
             tensor[free] = tensor[last]
-        self.rows, self._owner, self._sizes, self._mask = (
-            tensor[:count] for tensor in (self.rows, self._owner, self._sizes, self._mask)
+        self.rows, self._client, self._prompt_lengths, self._mask = (
+            tensor[:count] for tensor in (self.rows, self._client, self._prompt_lengths, self._mask)
         )
-        counts = torch.bincount(self._owner, minlength=self._cohort.clients)
-        order = self._owner.argsort(stable=True)
-        nth = torch.arange(count, device=order.device) - (counts.cumsum(0) - counts)[self._owner[order]]
-        self._most = int(counts.max())
-        self._slots = torch.empty_like(order).scatter(0, order, self._owner[order] * self._most + nth)
+        self._layout = _layout_of(self._client, self._cohort.clients)
 
-    # The clients' own adapters and LoRA, as in `Cohort`, for rows that need not be equally many.
+    # The clients' own adapters and LoRA, as in `Cohort.attached`, for rows that need not be equally many.
 
-    def _spread(self, x: Tensor) -> Tensor:
-        """Rows (B, 1, d) by client (K, m, d), with zeros where a client has fewer than m."""
-        clients = self._cohort.clients
-        if self._slots is None:
-            return x.reshape(clients, -1, x.shape[-1])
-        spread = x.new_zeros(clients * self._most, x.shape[-1])
-        return spread.index_copy_(0, self._slots, x[:, 0]).view(clients, self._most, -1)
-
-    def _gathered(self, spread: Tensor) -> Tensor:
-        """The opposite."""
-        flat = spread.flatten(0, 1)
-        return (flat if self._slots is None else flat.index_select(0, self._slots))[:, None]
-
-    def _adapter(self, site: AdapterSite) -> Any:
-        tensors, dtype = self._cohort.tensors["adapters"], self._backbone.dtype
-        down, down_bias, up, up_bias = (
-            tensors[f"{site.name}.{part}"].to(dtype) for part in ("down", "down_bias", "up", "up_bias")
-        )
-        up = torch.cat([up, up_bias[:, None]], dim=1)  # (K, b + 1, d): the bias, for an input that is always 1
-        down_bias = down_bias[:, None]
-
+    def _adapter_hook(self, weights: AdapterWeights) -> Hook:
         def hook(module: nn.Module, inputs: Any, y: Tensor) -> Tensor:
-            inner = F.gelu(torch.baddbmm(down_bias, self._spread(y), down), approximate="tanh")
-            return y.add_(self._gathered(torch.bmm(F.pad(inner, (0, 1), value=1.0), up)))
+            return y.add_(self._by_row(torch.bmm(weights.inner(self._by_client(y)), weights.up)))
 
         return hook
 
-    def _lora(self, served: Sequence[Projection], placed: Tensor) -> Any:
-        """Of the projections of one module; `placed` (K, projections)."""
-        tensors, dtype = self._cohort.tensors["lora"], self._backbone.dtype
-        into = torch.cat([tensors[f"{part.name}.lora_a"] for part in served], dim=2)  # (K, d, projections · r)
-        rank = into.shape[2] // len(served)
-        out = into.new_zeros(len(into), into.shape[2], served[0].width)
-        for index, part in enumerate(served):
-            scale = placed[:, index, None, None] * self._cohort.scale
-            own = tensors[f"{part.name}.lora_b"] * scale
-            out[:, index * rank : (index + 1) * rank, part.offset : part.offset + part.outputs] = own
-        into, out = into.to(dtype), out.to(dtype)
-
+    def _lora_hook(self, weights: LoraWeights) -> Hook:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
-            return y.add_(self._gathered(torch.bmm(torch.bmm(self._spread(inputs[0]), into), out)))
+            return y.add_(self._by_row(torch.bmm(torch.bmm(self._by_client(inputs[0]), weights.a), weights.b)))
 
         return hook
+
+    def _by_client(self, x: Tensor) -> Tensor:
+        """Rows (B, 1, d) by client (K, m, d), with zeros where a client has fewer than m rows."""
+        clients = self._cohort.clients
+        if self._layout is None:
+            return x.reshape(clients, -1, x.shape[-1])
+        spread = x.new_zeros(clients * self._layout.most, x.shape[-1])
+        return spread.index_copy_(0, self._layout.slots, x[:, 0]).view(clients, self._layout.most, -1)
+
+    def _by_row(self, x: Tensor) -> Tensor:
+        """By client (K, m, d) back to rows (B, 1, d)."""
+        flat = x.flatten(0, 1)
+        return (flat if self._layout is None else flat.index_select(0, self._layout.slots))[:, None]
+
+
+@dataclass(frozen=True)
+class _Prefill:
+    """The cache of transformers' models while they read the prompts of some rows."""
+
+    chunks: list[tuple[Chunks, Chunks]]
+    rows: Tensor  # (b,) of the batch's B
+    batch: int  # B
+    longest: int  # places of the batch's longest prompt
+
+    def update(self, keys: Tensor, values: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        """Keep a block's keys and values (b, shared heads, T, width), which are all that its queries see."""
+        if block == len(self.chunks):
+            self.chunks.append(([], []))
+        for chunks, new in zip(self.chunks[block], (keys, values), strict=True):
+            if not chunks:
+                chunks.append(new.new_zeros(self.batch, new.shape[1], self.longest, new.shape[3]))
+            chunks[0][self.rows, :, self.longest - new.shape[2] :] = new
+        return keys, values
+
+
+class _Layout(NamedTuple):
+    """Where rows stand when clients have unequally many."""
+
+    slots: Tensor  # (B,) a row's place in K × m of clients and their rows
+    most: int  # m
+
+
+def _layout_of(client: Tensor, clients: int) -> _Layout:
+    """Places of rows in K × m, in order; `client` (B,) says whose they are."""
+    counts = torch.bincount(client, minlength=clients)  # (K,)
+    order = client.argsort(stable=True)
+    nth = torch.arange(len(client), device=order.device) - (counts.cumsum(0) - counts)[client[order]]
+    most = int(counts.max())
+    return _Layout(torch.empty_like(order).scatter(0, order, client[order] * most + nth), most)
 
 
 def _attend(
@@ -217,25 +219,26 @@ def _attend(
     shared = keys[0].shape[1]
     queries = query.reshape(rows * shared, heads // shared, width) * (width**-0.5 if scaling is None else scaling)
     scores = [torch.bmm(queries, chunk[:rows].flatten(0, 1).mT) for chunk in keys]
-    whole = torch.cat(scores, -1).view(rows, heads, -1).float() + attention_mask[:, :, 0]
-    weights = whole.softmax(-1).to(query.dtype).view(rows * shared, heads // shared, -1)
-    shares = weights.split([chunk.shape[2] for chunk in values], dim=-1)
-    mixed = torch.bmm(shares[0], values[0][:rows].flatten(0, 1))
+    att = torch.cat(scores, -1).view(rows, heads, -1).float() + attention_mask[:, :, 0]  # (B, heads, places)
+    att = att.softmax(-1).to(query.dtype).view(rows * shared, heads // shared, -1)
+    shares = att.split([chunk.shape[2] for chunk in values], dim=-1)
+    y = torch.bmm(shares[0], values[0][:rows].flatten(0, 1))  # (B·shared, heads / shared, width)
     for share, chunk in zip(shares[1:], values[1:], strict=True):
-        mixed.baddbmm_(share, chunk[:rows].flatten(0, 1))
-    return mixed.view(rows, 1, heads, width), None
+        y.baddbmm_(share, chunk[:rows].flatten(0, 1))
+    return y.view(rows, 1, heads, width), None
 
 
 def _additive(seen: Tensor) -> Tensor:
+    """A mask that is added to attention scores: 0 where a key is seen, −∞ elsewhere."""
     return torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, -torch.inf)
 
 
 @contextmanager
-def _attention(model: Any, way: str) -> Iterator[None]:
-    """While this holds, the model computes attention this way."""
-    usual = model.config._attn_implementation
-    model.set_attn_implementation(way)
+def _attention(model: Any, name: str) -> Iterator[None]:
+    """While this holds, the model computes attention by the function of that name."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(name)
     try:
         yield
     finally:
-        model.set_attn_implementation(usual)
+        model.set_attn_implementation(before)

@@ -12,7 +12,7 @@ projections, f its inner width, 4 bytes a number:
     activations  what a block keeps of a token until the backward pass: its input to two norms, to LoRA and to three
                  adapters, 6d; queries, keys, values and what attention makes of them, 2q + k + v; what the MLP's
                  activation needs, f, or 3f where it has a gate. Passes are split so that this is PASS_BYTES at most
-    cache        keys and values, k + v a block, of the tokens of all answers that are written at once: KEPT_BYTES at
+    cache        keys and values, k + v a block, of the tokens of all answers that are written at once: CACHE_BYTES at
                  most
 """
 
@@ -29,7 +29,7 @@ import torch
 from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.engine.models.backbone import Sites, context_of, empty_backbone, pick_device
 from pwff_core.engine.models.bfloat16 import pick_precision
-from pwff_core.engine.models.decoding import KEPT_BYTES
+from pwff_core.engine.models.decoding import CACHE_BYTES
 from pwff_core.engine.models.encoder import FEATURES
 from pwff_core.engine.models.pretrained import first_line, read_config, skeleton
 from pwff_core.errors import ModelError
@@ -148,7 +148,7 @@ def estimate(config: RunConfig, cohort_size: int) -> Memory:
         trained=_trained_bytes(config, method, sites, aligned),
         rewards=_reward_bytes(config, method, encoder, rows if aligned else 0) if encoder else 0,
         activations=tokens * token.kept * dtype.itemsize,
-        cache=min(answers * kept, max(fewest * answer * kept, KEPT_BYTES)),
+        cache=min(answers * kept, max(fewest * answer * kept, CACHE_BYTES)),
     )
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import dropwhile, groupby
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
+from torch import nn
 
 from pwff_core.config import AdapterConfig, LoraConfig
-from pwff_core.engine.models import decoding
 from pwff_core.engine.models.backbone import load_backbone
 from pwff_core.engine.models.cohort import Cohort
-from pwff_core.engine.models.decoding import decode
-from pwff_core.engine.models.kv_cache import BLOCK, LEAVE, Unfinished
+from pwff_core.engine.models.decoding import Answers, decode, decode_drawn
+from pwff_core.engine.models.kv_cache import BLOCK, COMPACT_EVERY
 from pwff_core.errors import ModelError, TrainingError
 from tests.support.backbones import family_folder
 
@@ -29,6 +33,13 @@ PROMPTS = [  # five for each of three clients
 ROWS = [(client, prompt) for client in range(3) for prompt in PROMPTS[client]]
 LIKELY = 7  # an end token that answers come to
 UNLIKELY = 1  # the padding token: no answer below comes to it
+
+
+class Pass(NamedTuple):
+    """One pass of the backbone while a cohort decodes."""
+
+    kind: str  # "prefill" or "step"
+    tokens: list[list[int]]  # of each row, prompts padded on the left
 
 
 def new_cohort(folder: Path, end: int = UNLIKELY, precision: str = "float32", device: str = "cpu") -> Cohort:
@@ -74,7 +85,7 @@ def plain_greedy(cohort: Cohort, client: int, prompt: list[int], most: int) -> l
     return answer
 
 
-def written(answers: decoding.Answers) -> list[list[int]]:
+def written(answers: Answers) -> list[list[int]]:
     return [row[:length] for row, length in zip(answers.tokens.tolist(), answers.lengths.tolist(), strict=True)]
 
 
@@ -113,30 +124,39 @@ def test_one_batch_equals_each_prompt_alone_without_a_cache(tiny_backbone: Path,
     assert len({tuple(answer) for answer in expected}) >= 8
 
 
+@contextmanager
+def watched(cohort: Cohort) -> Iterator[list[Pass]]:
+    """While this holds, every pass of the backbone is noted."""
+    passes: list[Pass] = []
+
+    def note(module: nn.Module, args: tuple[object, ...], given: dict[str, torch.Tensor]) -> None:
+        _, _, queries, keys = given["attention_mask"].shape
+        passes.append(Pass("prefill" if queries == keys else "step", given["input_ids"].tolist()))
+
+    handle = cohort.backbone.model.base_model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield passes
+    finally:
+        handle.remove()
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.6])
-def test_rows_that_wait_and_prompts_read_in_parts_change_nothing(
-    tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, temperature: float
-) -> None:
+def test_small_batches_and_split_prompts_give_the_same_answers(tiny_backbone: Path, temperature: float) -> None:
     cohort = new_cohort(tiny_backbone, LIKELY)
     whole = decode(cohort, PROMPTS, 40, temperature, generator())
     # keys and values of 2 blocks, 32 wide, in 4 bytes; 9 prompt tokens and 40 more: two rows of each of three clients
-    monkeypatch.setattr(decoding, "KEPT_BYTES", 2 * 3 * (2 * 2 * 32 * 4 * (9 + 40)) + 1)
-    monkeypatch.setattr(decoding, "PROMPT_TOKENS", 1)
-    batches: list[list[list[int]]] = []
-    read = Unfinished._read_part
-
-    def spy(self: Unfinished, prompts: list[list[int]], padding: int) -> torch.Tensor:
-        batches.append(prompts)
-        return read(self, prompts, padding)
-
-    monkeypatch.setattr(Unfinished, "_read_part", spy)
-    parts = decode(cohort, PROMPTS, 40, temperature, generator())
+    two_rows = 2 * 3 * (2 * 2 * 32 * 4 * (9 + 40)) + 1
+    draws = torch.rand(40, len(ROWS), generator=generator())
+    with watched(cohort) as passes:
+        parts = decode_drawn(cohort, PROMPTS, temperature, draws, cache_bytes=two_rows, prefill_tokens=1)
     assert written(parts) == written(whole)
     assert torch.equal(parts.ended, whole.ended)
     torch.testing.assert_close(parts.log_probs, whole.log_probs, atol=1e-4, rtol=0)
-    by_length = [sorted(mine, key=len) for mine in PROMPTS]
-    assert batches == [[mine[row] for mine in by_length] for row in range(5)]  # short prompts first, little padding
-    assert len(decoding._turns(cohort, [len(prompt) for _, prompt in ROWS], 40)) == 3
+    by_length = [sorted(prompts, key=len) for prompts in PROMPTS]
+    prefills = [one.tokens for one in passes if one.kind == "prefill"]
+    read = [[list(dropwhile(LIKELY.__eq__, row)) for row in tokens] for tokens in prefills]
+    assert read == [[prompts[row] for prompts in by_length] for row in range(5)]  # short prompts first, little padding
+    assert [kind for kind, _ in groupby(one.kind for one in passes)] == ["prefill", "step"] * 3  # 2 + 2 + 1 rows
 
 
 @pytest.mark.parametrize("family", ["Llama", "Qwen3"])
@@ -147,23 +167,18 @@ def test_other_families_answer_as_without_a_cache(tmp_path: Path, family: str) -
     assert len({tuple(answer) for answer in written(answers)}) >= 8
 
 
-def test_rows_that_have_ended_leave(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    forward = Unfinished._forward
-
-    def spy(self: Unfinished, tokens: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(tokens))
-        return forward(self, tokens, *others)
-
-    monkeypatch.setattr(Unfinished, "_forward", spy)
-    answers = decode(new_cohort(tiny_backbone, LIKELY), PROMPTS, 40, 0.6, generator())
+def test_ended_rows_are_removed(tiny_backbone: Path) -> None:
+    cohort = new_cohort(tiny_backbone, LIKELY)
+    with watched(cohort) as watched_passes:
+        answers = decode(cohort, PROMPTS, 40, 0.6, generator())
+    sizes = [len(one.tokens) for one in watched_passes]
     assert len(sizes) == answers.tokens.shape[1]  # a pass a token, the prompts' pass included
     passes = answers.lengths + answers.ended  # that an answer needs
     for index, size in enumerate(sizes):
-        written = (index - 1) // LEAVE * LEAVE + 1  # tokens of a row when rows that had ended last left
+        written = (index - 1) // COMPACT_EVERY * COMPACT_EVERY + 1  # tokens of a row when ended rows were last removed
         assert size == (int((passes > written).sum()) if index else 15)
     assert len(set(sizes)) >= 5
-    still = (passes > 1 + LEAVE).view(3, 5).sum(1)
+    still = (passes > 1 + COMPACT_EVERY).view(3, 5).sum(1)
     assert len(set(still.tolist())) > 1  # a telling case: clients have unequally many
 
 

@@ -124,7 +124,7 @@ def test_passes_and_answers_are_bounded(tiny_backbone: Path) -> None:
     heavy = {"instruction.batch_size": 1024, "alignment.batch_size": 4096, "alignment.max_new_tokens": 128}
     need = estimate(small(tiny_backbone, **heavy), 10)
     assert 0.99 * PASS_BYTES < need.activations <= PASS_BYTES
-    assert need.cache == memory.KEPT_BYTES
+    assert need.cache == memory.CACHE_BYTES
 
 
 def test_a_model_too_large_is_refused_with_numbers(
