@@ -1,6 +1,6 @@
 """The frozen causal language model that all clients share, and the sites where adapters and LoRA attach.
 
-Two kinds of model fit, told apart by their blocks, not by a list of names:
+Two kinds of model fit. What decides is the layers of their blocks, not a list of names:
 
     GPT-2 family    transformer.h[i]: one fused attn.c_attn for query, key and value; attn.c_proj, mlp.c_proj
     Llama type      layers[i]: self_attn.q_proj, k_proj, v_proj, o_proj; mlp.down_proj. Heads may share keys and values
@@ -18,7 +18,7 @@ from pwff_core.engine.models.bfloat16 import pick_precision, to_bfloat16
 from pwff_core.engine.models.pretrained import first_line, quiet, read_config, skeleton, weights_folder
 from pwff_core.errors import ModelError
 
-GELU_SAME = {"gelu_new": "gelu_pytorch_tanh"}  # the same function, fused: several times faster on a CPU
+FUSED_GELU = {"gelu_new": "gelu_pytorch_tanh"}  # the same function, fused: several times faster on a CPU
 FITS = (
     "a backbone is a causal language model of the GPT-2 family (such as gpt2 or distilgpt2) or of Llama type (such as "
     "Llama, Mistral, Qwen2, Qwen3, Gemma): separate q_proj, k_proj, v_proj, o_proj and down_proj layers in every block"
@@ -49,14 +49,14 @@ class AdapterSite(NamedTuple):
 
 
 class Sites(NamedTuple):
-    """Where a model is trained."""
+    """The modules of a model that LoRA and adapters act on."""
 
     attention: tuple[Block, ...]
     adapters: tuple[AdapterSite, ...]  # three a block
 
 
 class Backbone(NamedTuple):
-    """A loaded model: frozen weights, tokenizer, sites by block."""
+    """A loaded model: frozen weights, tokenizer, and the sites of LoRA and adapters."""
 
     model: Any  # transformers' PreTrainedModel with a language-model head
     tokenizer: Any  # a fast tokenizer with an end token
@@ -67,25 +67,25 @@ class Backbone(NamedTuple):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights of the blocks' matrix products."""
+        """The number format of the blocks' matrices."""
         return next(self.attention[0][0].module.parameters()).dtype
 
     def hidden(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Last hidden states (B, T, d) of tokens (B, T); padding stands on the right, so causality alone masks it."""
+        """Last hidden states (B, T, d) of tokens (B, T). Padding stands on the right, so causality alone masks it."""
         return self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
 
     @property
     def head(self) -> Any:
-        """The linear layer from last hidden states to vocabulary scores; always float32."""
+        """The linear layer from last hidden states to logits; always float32."""
         return self.model.get_output_embeddings()
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Vocabulary scores (…, V) of hidden states (…, d), in float32."""
+        """Logits (…, V) of hidden states (…, d), in float32."""
         return self.head(hidden.float())  # type: ignore[no-any-return]
 
 
 def pick_device(wanted: str) -> torch.device:
-    """`auto` takes CUDA where there is one. ModelError if CUDA is asked for and absent."""
+    """The device for `auto`, `cpu` or `cuda`; `auto` takes CUDA where it is. ModelError for `cuda` without CUDA."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ModelError("device = cuda, but PyTorch finds no CUDA device here. Use --device auto or --device cpu.")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
@@ -94,25 +94,25 @@ def pick_device(wanted: str) -> torch.device:
 def load_backbone(name: str, device: str = "auto", precision: str = "float32") -> Backbone:
     """Load and freeze a model of the GPT-2 family or of Llama type: `demo`, a folder, or a Hub id.
 
-    Weights come from safetensors alone. ModelError if it cannot be had, is of another kind or incomplete, or its
-    tokenizer does not fit.
+    Weights come from safetensors alone. ModelError if the model cannot be had, is of another kind or incomplete, or if
+    its tokenizer does not fit.
     """
-    where = pick_device(device)
-    dtype = pick_precision(precision, where)
+    torch_device = pick_device(device)
+    dtype = pick_precision(precision, torch_device)
     config = read_config(name, "backbone")
-    empty_backbone(name, config)  # what does not fit is said before gigabytes are fetched and read
+    empty_backbone(name, config)  # a model that does not fit is refused before gigabytes are fetched and read
     folder = weights_folder(name, "backbone")
     model = _load_weights(name, folder, config, dtype)
     tokenizer = _load_tokenizer(name, folder, model)
     model.requires_grad_(False).eval()
     attention, adapters = sites_of(name, model)
     context = min(context_of(config), tokenizer.model_max_length)
-    backbone = Backbone(model, tokenizer, attention, adapters, context, where)
+    backbone = Backbone(model, tokenizer, attention, adapters, context, torch_device)
     _check_head(name, backbone)
     _fuse_activation(model)
     if dtype == torch.bfloat16:
-        to_bfloat16(model, where)
-    model.to(where)
+        to_bfloat16(model, torch_device)
+    model.to(torch_device)
     return backbone
 
 
@@ -148,7 +148,7 @@ def _load_weights(name: str, folder: Path, config: Any, dtype: torch.dtype) -> A
     from transformers import AutoModelForCausalLM
 
     auto: Any = AutoModelForCausalLM
-    # in bfloat16 the numbers come as they are stored, so that at no time there are more bytes than the file has
+    # for bfloat16 the weights are read as they are stored, so memory never holds more bytes than the file
     stored = "auto" if dtype == torch.bfloat16 else torch.float32
     try:
         with quiet():
@@ -162,31 +162,31 @@ def _load_weights(name: str, folder: Path, config: Any, dtype: torch.dtype) -> A
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{name} cannot be loaded as a causal language model: {first_line(error)}") from None
-    # transformers would draw these at random
+    # transformers would draw missing weights at random
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"{name} lacks {len(missing)} of its weights, such as {missing[0]}. Give a complete model.")
     if wrong := sorted(str(key[0]) for key in report["mismatched_keys"]):
         raise ModelError(f"The weights of {name} do not fit its config.json: {wrong[0]} has another size.")
-    model.config.pad_token_id = None  # gpt2 would warn of padding that it cannot see; causality alone masks ours
+    model.config.pad_token_id = None  # gpt2 would warn of padding without a mask; causality alone masks ours
     return model
 
 
 def _load_tokenizer(name: str, folder: Path, model: Any) -> Any:
-    """The model's own tokenizer; where it has no end token, the model's settings may name one."""
+    """The model's own tokenizer; where it has no end token, the model's config may name one."""
     from transformers import AutoTokenizer
 
-    trouble = None
+    fault = None
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, use_fast=True, local_files_only=True, trust_remote_code=False
             )
-    except Exception as error:  # of many types, tokenizers' own is a bare Exception
-        trouble = first_line(error)
+    except Exception as error:  # of many types; that of `tokenizers` is a bare Exception
+        fault = first_line(error)
     # without its files transformers may make up an empty tokenizer
-    if trouble or not any((folder / file).is_file() for file in TOKENIZER_FILES):
+    if fault or not any((folder / file).is_file() for file in TOKENIZER_FILES):
         raise ModelError(
-            f"The tokenizer of {name} cannot be loaded ({(trouble or 'it has no files').rstrip('.')}); put the "
+            f"The tokenizer of {name} cannot be loaded ({(fault or 'it has no files').rstrip('.')}); put the "
             "tokenizer.json of this model into its folder."
         )
     rows = model.get_input_embeddings().num_embeddings
@@ -203,9 +203,9 @@ def _load_tokenizer(name: str, folder: Path, model: Any) -> Any:
 
 
 def _end_token(model: Any, tokenizer: Any) -> str | None:
-    """The first special token that generation_config.json or config.json names as an end, one or a list; or None.
+    """The first special token that generation_config.json or config.json names as an end token, or None.
 
-    A config class may have a number of its own where the file is silent, which can be any word.
+    Where a file names none, its config class may have a default, which can be the number of any word.
     """
     for config in (model.generation_config, model.config):
         ends = getattr(config, "eos_token_id", None)
@@ -217,9 +217,9 @@ def _end_token(model: Any, tokenizer: Any) -> str | None:
 
 
 def context_of(config: Any) -> int:
-    """Most tokens of a sequence: a model's positions, and a window beyond which it looks no further back.
+    """Most tokens of a sequence: the smaller of a model's positions and its attention window.
 
-    Within one window attention is over everything before, so decoding need not know of it.
+    Within one window, attention covers all earlier tokens, so decoding can ignore it.
     """
     limits = (getattr(config, name, None) for name in ("n_positions", "max_position_embeddings", "sliding_window"))
     return min(int(limit) for limit in limits if limit)
@@ -227,17 +227,17 @@ def context_of(config: Any) -> int:
 
 @torch.no_grad()
 def _check_head(name: str, backbone: Backbone) -> None:
-    """ModelError where scores are more than a product of hidden states: some families scale or squash them."""
+    """ModelError where logits are more than head times hidden states: some families scale or squash them."""
     tokens = torch.tensor([[0, 1]])
-    ours = backbone.head(backbone.hidden(tokens))
-    if not torch.allclose(ours, backbone.model(input_ids=tokens).logits, rtol=1e-5, atol=1e-5):
+    logits = backbone.head(backbone.hidden(tokens))
+    if not torch.allclose(logits, backbone.model(input_ids=tokens).logits, rtol=1e-5, atol=1e-5):
         raise ModelError(f"{name} rescales its vocabulary scores, as {backbone.model.config.model_type} may; {FITS}.")
 
 
 def _fuse_activation(model: Any) -> None:
     from transformers.activations import ACT2FN
 
-    fused = GELU_SAME.get(getattr(model.config, "activation_function", ""))
+    fused = FUSED_GELU.get(getattr(model.config, "activation_function", ""))
     for block in model.transformer.h if fused else ():
         block.mlp.act = ACT2FN[fused]
 
@@ -267,13 +267,13 @@ def _llama_sites(blocks: Any) -> Sites:
     attention: list[Block] = []
     adapters: list[AdapterSite] = []
     for index, block in enumerate(blocks):
-        own = block.self_attn
+        attn = block.self_attn
         query, key, value = (
             Projection(f"h.{index}.attn.{part}", layer, layer.in_features, layer.out_features, 0, layer.out_features)
-            for part, layer in zip("qkv", (own.q_proj, own.k_proj, own.v_proj), strict=True)
+            for part, layer in zip("qkv", (attn.q_proj, attn.k_proj, attn.v_proj), strict=True)
         )
         attention.append((query, key, value))
-        adapters += _adapter_sites(index, own.o_proj, block.mlp.down_proj, block, own.o_proj.out_features)
+        adapters += _adapter_sites(index, attn.o_proj, block.mlp.down_proj, block, attn.o_proj.out_features)
     return Sites(tuple(attention), tuple(adapters))
 
 

@@ -1,10 +1,10 @@
 """Critics: the reward models' weights under a causal mask, which value every prefix of a response.
 
-A reward model sees a whole text at once; valuing each prefix with it would take a pass a token. Under a causal mask a
-state knows what is left of it alone, so one pass gives the features of every prefix: the running mean of the response's
-states so far, its product with the prompt's mean state, and the state itself. At first such a value is biased, for the
-reward model has never read an unfinished text; it is trainable, and alignment warms it up. Actor and critic: Schulman
-et al., arXiv 1707.06347.
+A reward model sees a whole text at once; to value each prefix with it would take a pass a token. Under a causal mask a
+state depends only on what stands to its left, so one pass gives the features of every prefix: the running mean of the
+response's states so far, its product with the prompt's mean state, and the state itself. At first such a value is
+biased, because the reward model has never read an unfinished text; alignment warms the critic up. Actor and critic:
+Schulman et al., arXiv 1707.06347.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ from pwff_core.methods import Axis
 
 
 class CriticBatch(NamedTuple):
-    """Responses of K clients, n of each, at most R tokens long; N are all of a client's, or those of the one with most.
+    """Responses of K clients, n of each, at most R tokens long.
 
-    The features are the largest tensor of a round, so there are none where a shorter response has no token.
+    N is the number of response tokens of the client that has most. The features are the largest tensor of a round, so
+    they are stored for real tokens alone, (K, N), not for every place of (K, n, R).
     """
 
     ids: Tensor  # (K, n, T) the encoder's tokens of prompt and response, padded on the right
-    parts: Tensor  # (K, n, T) what each of them belongs to
-    at: Tensor  # (K, n, R) the encoder token whose state values what stands before response token i
+    parts: Tensor  # (K, n, T) what each token belongs to: PADDING, PROMPT or RESPONSE
+    at: Tensor  # (K, n, R) the encoder token whose state values the text before response token i
     mask: Tensor  # (K, n, R) true where there is a response token
     features: Tensor | None  # (K, N, 3d) of the frozen encoder; None where the critics have encoders of their own
 
-    def portions(self) -> list[slice]:
-        """The n responses in portions that are valued at once: all, or few where encoders read them every time."""
+    def portions(self, rows_at_once: int = ROWS_AT_ONCE) -> list[slice]:
+        """The n responses in portions to value at once: all, or `rows_at_once` where critics have own encoders."""
         responses = self.mask.shape[1]
-        most = ROWS_AT_ONCE if self.features is None else responses
+        most = rows_at_once if self.features is None else responses
         return [slice(start, start + most) for start in range(0, responses, most)]
 
 
 class Critics:
-    """A critic a client and axis: trainable copies of calibrated reward models."""
+    """The critics of K clients, one an axis: trainable copies of calibrated reward models."""
 
     def __init__(
         self,
@@ -65,32 +66,35 @@ class Critics:
     def prepare(
         self, prompts: Sequence[Sequence[str]], pieces: Sequence[Sequence[Sequence[str]]], length: int
     ) -> CriticBatch:
-        """What valuing K × n responses needs. `pieces`: the text that each response token adds, the end token none.
+        """What valuing K × n responses needs. `pieces` is the text that each response token adds: "" for the end token.
 
-        `length` is R, at least that of the longest response. The frozen encoder reads here, once.
+        `length` is R, at least the length of the longest response. The frozen encoder reads here, once.
         """
-        flat = [(prompt, list(parts)) for mine, told in zip(prompts, pieces, strict=True)
-                for prompt, parts in zip(mine, told, strict=True)]  # fmt: skip
+        flat = [
+            (prompt, list(response))
+            for client_prompts, client_pieces in zip(prompts, pieces, strict=True)
+            for prompt, response in zip(client_prompts, client_pieces, strict=True)
+        ]
         rows, at = _prefixes(self.encoder, flat, length)
         ids, parts = self.encoder.padded(rows)
-        lengths = torch.tensor([len(told) for _, told in flat], device=at.device)
+        lengths = torch.tensor([len(response) for _, response in flat], device=at.device)
         mask = torch.arange(length, device=at.device) < lengths[:, None]
         shape = (len(prompts), -1)
-        own = any(trains_encoder(named) for named in self.tensors.values())
-        features = None if own else _frozen_features(self.encoder, rows, at, mask, len(prompts))
+        own_encoders = any(trains_encoder(named) for named in self.tensors.values())
+        features = None if own_encoders else _frozen_features(self.encoder, rows, at, mask, len(prompts))
         ids, parts, at, mask = (tensor.unflatten(0, shape) for tensor in (ids, parts, at, mask))
         return CriticBatch(ids, parts, at, mask, features)
 
     def values(self, axis: Axis, batch: CriticBatch, rows: slice | Tensor | None = None) -> Tensor:
-        """Values (K, n, R) before each response token, in calibrated units, 0 where there is none; differentiable.
+        """Values (K, n, R) before each response token, in calibrated units, 0 where there is no token; differentiable.
 
-        `rows` picks some of the n responses, the same ones of every client.
+        `rows` picks some of the n responses, the same of every client.
         """
         chosen = slice(None) if rows is None else rows
         if batch.features is not None:
             raw = head_scores(self.tensors[axis], batch.features)  # (K, N)
-            told = self._calibrated(axis, raw)[_filled(batch.mask)]
-            return torch.zeros_like(batch.mask, dtype=told.dtype).masked_scatter(batch.mask, told)[:, chosen]
+            values = self._calibrated(axis, raw)[_filled(batch.mask)]
+            return torch.zeros_like(batch.mask, dtype=values.dtype).masked_scatter(batch.mask, values)[:, chosen]
         ids, parts, at, mask = (tensor[:, chosen] for tensor in (batch.ids, batch.parts, batch.at, batch.mask))
         states = encoder_states(self.encoder, self.tensors[axis], ids, _causal(ids))
         features = _at(running(states, parts), at).flatten(1, 2)  # (K, n·R, 3d)
@@ -102,7 +106,7 @@ class Critics:
 
 
 def _filled(mask: Tensor) -> Tensor:
-    """(K, N), true where one of a client's places is taken by a token of the mask (K, n, R), which come in order."""
+    """(K, N), true for each of a client's N places that holds a token of the mask (K, n, R), filled in order."""
     tokens = mask.sum((1, 2))
     return torch.arange(int(tokens.max()), device=mask.device) < tokens[:, None]
 
@@ -110,21 +114,23 @@ def _filled(mask: Tensor) -> Tensor:
 def _prefixes(
     encoder: Encoder, flat: Sequence[tuple[str, list[str]]], length: int
 ) -> tuple[list[NDArray[np.int64]], Tensor]:
-    """Tokens (2, T) of each prompt + response as they are read, and for each response token i the place (n, R) of the
-    last token whose text ends at or before prompt + pieces[:i]; the start token where there is none. A shorter
-    response is followed by zeros."""
-    full = [prompt + "".join(parts) for prompt, parts in flat]
+    """Tokens (2, T) of each prompt + response as the encoder reads them, and where each prefix ends, (n, R).
+
+    Before response token i the text is prompt + pieces[:i]; it ends at the last token whose text lies within it, the
+    start token where there is none. A shorter response is followed by zeros.
+    """
+    full = [prompt + "".join(pieces) for prompt, pieces in flat]
     coded = encoder.tokenizer(full, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     rows, at = [], np.zeros((len(flat), length), dtype=np.int64)
-    for index, (prompt, parts) in enumerate(flat):
+    for index, (prompt, pieces) in enumerate(flat):
         ends = np.array([end for _, end in coded["offset_mapping"][index]], dtype=np.int64)
-        known = len(prompt) + np.cumsum([0, *(len(part) for part in parts)])[:-1]  # characters before response token i
-        lost = max(0, len(ends) + 1 - encoder.context)  # too long: cut from the left, as a text that is scored
-        places = (np.searchsorted(ends, known, side="right") - lost).clip(min=0)
+        before = len(prompt) + np.cumsum([0, *map(len, pieces)])[:-1]  # characters before response token i
+        lost = max(0, len(ends) + 1 - encoder.context)  # a long text loses its beginning, as one that is scored does
+        places = (np.searchsorted(ends, before, side="right") - lost).clip(min=0)
         at[index, : len(places)] = places
-        of = np.where(ends > len(prompt), RESPONSE, PROMPT)[lost:]
+        parts = np.where(ends > len(prompt), RESPONSE, PROMPT)[lost:]
         ids = [encoder.tokenizer.cls_token_id, *coded["input_ids"][index][lost:]]
-        rows.append(np.stack([np.array(ids, dtype=np.int64), np.insert(of, 0, PROMPT)]))
+        rows.append(np.stack([np.array(ids, dtype=np.int64), np.insert(parts, 0, PROMPT)]))
     return rows, torch.from_numpy(at).to(encoder.device)
 
 
@@ -136,16 +142,16 @@ def _frozen_features(
     filled = _filled(mask.unflatten(0, (clients, -1)))
     features = torch.zeros(*filled.shape, FEATURES * encoder.width, device=encoder.device)
     place = torch.zeros_like(at)
-    place[mask] = filled.flatten().nonzero()[:, 0]  # in K·N
+    place[mask] = filled.flatten().nonzero()[:, 0]  # an index into K·N
     for chosen in by_length(rows):
         ids, parts = encoder.padded([rows[row] for row in chosen])
-        found = _at(running(encoder.states(ids, _causal(ids)), parts), at[chosen])  # (b, R, 3d)
-        features.flatten(0, 1)[place[chosen][mask[chosen]]] = found[mask[chosen]]
+        prefixes = _at(running(encoder.states(ids, _causal(ids)), parts), at[chosen])  # (b, R, 3d)
+        features.flatten(0, 1)[place[chosen][mask[chosen]]] = prefixes[mask[chosen]]
     return features
 
 
 def _causal(ids: Tensor) -> Tensor:
-    """(1, 1, T, T), true where a key stands at or before the query; padding on the right is never seen."""
+    """A mask (1, 1, T, T), true where the key stands at or before the query; padding on the right is never seen."""
     length = ids.shape[-1]
     return torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()[None, None]
 

@@ -1,8 +1,8 @@
 """The frozen text encoder under all reward models and critics, and texts as it reads them.
 
-A text is read as `<cls> prompt response <end>`, the end token only where the response really ended. What a scorer sees
-of it are its features, [v, u ∗ v, last]: the response's mean state, its product with the prompt's mean state, and the
-last state. The product tells how far the two are about the same thing, as in InferSent and Sentence-BERT (Conneau et
+A text is read as `<cls> prompt response <end>`, the end token only where the response really ended. Reward models and
+critics see its features, [v, u ∗ v, last]: the response's mean state, its product with the prompt's mean state, and the
+last state. The product says how far the two are about the same thing, as in InferSent and Sentence-BERT (Conneau et
 al., arXiv 1705.02364; Reimers and Gurevych, arXiv 1908.10084); an encoder as small as the embedded one does not find
 that out by attention alone.
 """
@@ -23,11 +23,11 @@ from pwff_core.engine.models.encoder_checks import adapt_masks, check_kind, chec
 from pwff_core.engine.models.pretrained import first_line, quiet, read_config, weights_folder
 from pwff_core.errors import ModelError
 
-FEATURES = 3  # features are so many times as wide as a state
-# what a token belongs to: the start token to the prompt, an end token to the response
+FEATURES = 3  # features are this many times as wide as a state
+# what a token belongs to; the start token belongs to the prompt, an end token to the response
 PADDING, PROMPT, RESPONSE = 0, 1, 2
-FEWEST_WORDS = 8  # of a tokenizer that deserves the name
-READ_TOKENS = 2048  # tokens, padding included, that the frozen encoder reads at once: more only adds padding
+FEWEST_WORDS = 8  # of a real tokenizer; transformers makes up an empty one where there are no files
+TOKENS_AT_ONCE = 2048  # that the frozen encoder reads, padding included: more would only add padding
 
 
 class Text(NamedTuple):
@@ -48,11 +48,14 @@ class Encoder(NamedTuple):
     device: torch.device
 
     def tokenise(self, texts: Sequence[Text]) -> tuple[list[NDArray[np.int64]], int]:
-        """Each text's token ids and what they belong to (2, T), and how many texts lost their beginning for length."""
+        """Each text's token ids and what they belong to (2, T), and how many texts were too long.
+
+        A text that is too long loses its beginning.
+        """
         if not texts:
             return [], 0
-        plain = [text.prompt + text.response for text in texts]
-        coded = self.tokenizer(plain, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        whole = [text.prompt + text.response for text in texts]
+        coded = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         rows: list[NDArray[np.int64]] = []
         cut = 0
         for index, text in enumerate(texts):
@@ -75,7 +78,7 @@ class Encoder(NamedTuple):
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(parts).to(self.device)
 
     def states(self, ids: Tensor, seen: Tensor) -> Tensor:
-        """The frozen encoder's last states (n, T, d); `seen` is (n, T), or (n or 1, 1, T, T) query by key."""
+        """The frozen encoder's last states (n, T, d); the mask `seen` is (n, T), or (n or 1, 1, T, T), query by key."""
         return self.model(input_ids=ids, attention_mask=seen).last_hidden_state  # type: ignore[no-any-return]
 
 
@@ -89,19 +92,19 @@ def pooled(states: Tensor, parts: Tensor) -> Tensor:
 
 def running(states: Tensor, parts: Tensor) -> Tensor:
     """Features (…, T, 3d) of every prefix, from states (…, T, d) that were read causally."""
-    said = (parts == RESPONSE).unsqueeze(-1)  # (…, T, 1)
-    response = (states * said).cumsum(-2) / said.cumsum(-2).clamp(min=1)
+    responds = (parts == RESPONSE).unsqueeze(-1)  # (…, T, 1)
+    response = (states * responds).cumsum(-2) / responds.cumsum(-2).clamp(min=1)
     prompt = _mean(states, parts == PROMPT).unsqueeze(-2)
     return torch.cat([response, prompt * response, states], dim=-1)
 
 
 def _mean(states: Tensor, chosen: Tensor) -> Tensor:
-    """Mean (…, d) of the chosen ones (…, T) of states (…, T, d); 0 where there is none."""
+    """Mean (…, d) of the chosen (…, T) among states (…, T, d); 0 where none is chosen."""
     return (states * chosen.unsqueeze(-1)).sum(-2) / chosen.sum(-1, keepdim=True).clamp(min=1)
 
 
-def by_length(rows: Sequence[NDArray[np.int64]], most: int = READ_TOKENS) -> Iterator[list[int]]:
-    """Batches of indices, longest rows first, each of at most `most` tokens with its padding (or of a single row)."""
+def by_length(rows: Sequence[NDArray[np.int64]], most: int = TOKENS_AT_ONCE) -> Iterator[list[int]]:
+    """Batches of indices of `rows`, longest first, each of at most `most` tokens with its padding, or a single row."""
     order = sorted(range(len(rows)), key=lambda index: -rows[index].shape[1])
     start = 0
     while start < len(order):
@@ -113,15 +116,16 @@ def by_length(rows: Sequence[NDArray[np.int64]], most: int = READ_TOKENS) -> Ite
 class EncodedTexts:
     """Texts of K clients, n of each, as an encoder reads them.
 
-    Every different text is tokenised once, and the frozen encoder reads it at most once, however often and by whomever
-    it is scored.
+    Every different text is one of `rows`: it is tokenised once, and the frozen encoder reads it at most once, however
+    many models score it. `cut` counts the rows that lost their beginning.
     """
 
     def __init__(self, encoder: Encoder, texts: Sequence[Sequence[Text]]) -> None:
-        places = {text: place for place, text in enumerate(dict.fromkeys(text for mine in texts for text in mine))}
+        different = dict.fromkeys(text for client_texts in texts for text in client_texts)
+        places = {text: place for place, text in enumerate(different)}
         self.encoder = encoder
-        self.rows, self.cut = encoder.tokenise(list(places))  # cut: different texts that lost their beginning
-        index = [[places[text] for text in mine] for mine in texts]
+        self.rows, self.cut = encoder.tokenise(list(places))
+        index = [[places[text] for text in client_texts] for client_texts in texts]
         self.index = torch.tensor(index, dtype=torch.int64, device=encoder.device)  # (K, n) into rows
 
     @functools.cached_property
@@ -143,16 +147,16 @@ class EncodedTexts:
 def load_encoder(name: str, device: str = "auto") -> Encoder:
     """Load and freeze a bidirectional text encoder: `demo`, a folder, or a Hub id. Weights come from safetensors alone.
 
-    Any family will do that passes `check_reading`, whatever its name. ModelError if it cannot be had, is no such
-    encoder, lacks weights, or has no tokenizer that fits.
+    Every family fits that passes `check_reading`. ModelError if the encoder cannot be had, is of another kind, lacks
+    weights, or has no tokenizer that fits.
     """
-    model, tokenizer, missing = _parts(name)
-    if getattr(model, "pooler", None) is not None:  # of no use to a state, so it is neither trained nor missed
+    model, tokenizer, missing = _load_parts(name)
+    if getattr(model, "pooler", None) is not None:  # states do not pass through it, so it need not be complete
         model.pooler = None
         missing = {key for key in missing if not key.startswith("pooler.")}
     if missing:
         raise ModelError(f"{name} lacks weights of its encoder, such as {min(missing)}. Give a complete one.")
-    words = _check_tokenizer(name, tokenizer, model.get_input_embeddings().num_embeddings)
+    words = _word_ids(name, tokenizer, model.get_input_embeddings().num_embeddings)
     context = positions(name, model)
     model.requires_grad_(False).eval().to(pick_device(device))
     adapt_masks(model)
@@ -160,7 +164,7 @@ def load_encoder(name: str, device: str = "auto") -> Encoder:
     return Encoder(model, tokenizer, context, model.config.hidden_size, model.device)
 
 
-def _parts(name: str) -> tuple[Any, Any, set[str]]:
+def _load_parts(name: str) -> tuple[Any, Any, set[str]]:
     """An encoder's model and tokenizer, and the names of weights that its files lack."""
     import transformers
     from safetensors import SafetensorError
@@ -182,17 +186,17 @@ def _parts(name: str) -> tuple[Any, Any, set[str]]:
     return model, tokenizer, set(report["missing_keys"])
 
 
-def _check_tokenizer(name: str, tokenizer: Any, known: int) -> list[int]:
-    """The ids of its words; `known` are those that the encoder has. ModelError if the tokenizer does not fit.
+def _word_ids(name: str, tokenizer: Any, embeddings: int) -> list[int]:
+    """The ids of the tokenizer's words. ModelError if the tokenizer does not fit an encoder with so many embeddings.
 
-    Start and end tokens serve as cls and sep where a tokenizer has them alone.
+    Where a tokenizer has no cls and sep, its start and end tokens serve as such.
     """
     words = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
-    if len(words) < FEWEST_WORDS:  # what transformers makes up where there are no files
+    if len(words) < FEWEST_WORDS:
         raise ModelError(f"{name} has no tokenizer; add its files (tokenizer.json, or vocab.txt and the like).")
-    if len(tokenizer) > known:
+    if len(tokenizer) > embeddings:
         raise ModelError(
-            f"The tokenizer of {name} has {len(tokenizer)} tokens and its encoder {known}; give a matching pair."
+            f"The tokenizer of {name} has {len(tokenizer)} tokens and its encoder {embeddings}; give a matching pair."
         )
     if tokenizer.cls_token_id is None:
         tokenizer.cls_token = tokenizer.bos_token

@@ -1,17 +1,18 @@
-"""How much memory a run needs, told from config.json alone: before weights are read, or even fetched.
+"""How much memory a run needs, estimated from config.json alone: before weights are read, or even fetched.
 
-An estimate of the peak, in parts that are easy to reckon by hand. With d the width of a block, q, k, v those of its
-projections, f its inner width, 4 bytes a number:
+The estimate is of the peak, in parts that are easy to compute by hand. With d the width of a block, q, k, v the widths
+of its projections, f its inner width, 4 bytes a number:
 
-    loading      the backbone's parameters as they are read, before anything else is there: in bfloat16 as they are
-                 stored, which may be in float32
-    weights      the same as they are used (in bfloat16 2 bytes each, but 4 in the head), and the encoder's
-    trained      every client's adapters and LoRA, 16 bytes a number: itself, its gradient and Adam's two moments; in
-                 alignment 4 more for the reference
-    rewards      the same of reward models, of critics in alignment, and the encoder's features that both learn from
+    loading      the backbone's parameters as they are read, before anything else is loaded; for bfloat16 in the format
+                 of the file, which may be float32
+    weights      the backbone's parameters as they are used (in bfloat16 2 bytes each, but 4 in the head), and the
+                 encoder's
+    trained      every client's adapters and LoRA, 16 bytes a parameter: itself, its gradient and Adam's two moments;
+                 4 more in alignment, for the reference
+    rewards      the same of reward models and, in alignment, of critics; the encoder's features that both learn from
     activations  what a block keeps of a token until the backward pass: its input to two norms, to LoRA and to three
-                 adapters, 6d; queries, keys, values and what attention makes of them, 2q + k + v; what the MLP's
-                 activation needs, f, or 3f where it has a gate. Passes are split so that this is PASS_BYTES at most
+                 adapters, 6d; queries, keys, values and the output of attention, 2q + k + v; what the MLP's activation
+                 needs, f, or 3f where it has a gate. Passes are split so that this is PASS_BYTES at most
     cache        keys and values, k + v a block, of the tokens of all answers that are written at once: CACHE_BYTES at
                  most
 """
@@ -36,13 +37,13 @@ from pwff_core.errors import ModelError
 from pwff_core.methods import METHODS, Method
 from pwff_core.units import with_prefix
 
-PROGRAM = 600_000_000  # bytes: Python, PyTorch, transformers and the data, as measured
+PROGRAM_BYTES = 600_000_000  # Python, PyTorch, transformers and the data, as measured
 PASS_BYTES = 2**30  # what a pass with gradients keeps at most, unless one row of each client is more
-NUMBER = 4  # bytes of a float32
-TRAINED = 4 * NUMBER  # a number, its gradient, two moments
+FLOAT32_BYTES = 4
+TRAINED_BYTES = 4 * FLOAT32_BYTES  # a parameter, its gradient, Adam's two moments
 CGROUPS = Path("/sys/fs/cgroup")
 
-ADVICE = {  # by the part that needs most
+ADVICE = {  # by the largest part
     "program": "close other programs",
     "loading": "a smaller backbone or one that is stored in bfloat16",
     "weights": "a smaller backbone or --precision bfloat16",
@@ -66,144 +67,150 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """The peak: reading the weights, or a stage, where passes and decoding take turns."""
+        """The peak: either loading, or a stage, where passes and decoding alternate."""
         stage = self.weights + self.trained + self.rewards + max(self.activations, self.cache)
         return self.program + max(self.loading, stage)
 
     def largest_first(self) -> list[tuple[str, int]]:
         """The parts of the peak that are a hundredth of it or more."""
         parts = self._asdict()
-        reading = self.program + self.loading == self.total
-        peak = {"program", "loading"} if reading else parts.keys() - {"loading"}
-        found = [(name, parts[name]) for name in peak if parts[name] >= 0.01 * self.total]
-        return sorted(found, key=lambda part: -part[1])
+        at_loading = self.program + self.loading == self.total
+        peak = {"program", "loading"} if at_loading else parts.keys() - {"loading"}
+        large = [(name, parts[name]) for name in peak if parts[name] >= 0.01 * self.total]
+        return sorted(large, key=lambda part: -part[1])
 
 
 class EncoderSize(NamedTuple):
-    """What an encoder needs, in numbers."""
+    """The sizes of an encoder that memory depends on."""
 
-    num_params: int  # parameters
+    num_params: int
     width: int  # of a state
 
 
-class Token(NamedTuple):
-    """What a token needs in a backbone, in numbers."""
+class TokenSize(NamedTuple):
+    """How many numbers a token takes in a backbone."""
 
-    kept: int  # for the backward pass, in all blocks, and what one block computes meanwhile
-    cached: int  # keys and values of all blocks
+    activations: int  # kept for the backward pass in all blocks, and what one block computes meanwhile
+    cache: int  # keys and values of all blocks
 
 
-def check_memory(config: RunConfig, cohort_size: int, *, force: bool = False) -> None:
-    """ModelError with numbers where a run needs more memory than is free; `force` tries anyway.
+def check_memory(config: RunConfig, cohort_size: int, *, force: bool = False, free: int | None = None) -> None:
+    """ModelError with numbers where a run needs more memory than is free; `force` skips the check.
 
-    At most `cohort_size` clients are trained and decoded at once.
+    At most `cohort_size` clients are trained and decoded at once. `free` bytes are what `free_memory` says, if not
+    given.
     """
     if force:
         return
     need, device = estimate(config, cohort_size), pick_device(config.device)
     if device.type == "cuda":
-        _compare(config, need._replace(program=0), torch.cuda.mem_get_info(device)[0], "GPU memory")
-        # weights pass through the computer's memory on their way
+        _require(config, need._replace(program=0), torch.cuda.mem_get_info(device)[0], "GPU memory")
+        # weights pass through the computer's memory on their way to the GPU
         need = need._replace(trained=0, rewards=0, activations=0, cache=0)
-    _compare(config, need, free_memory(), "memory")
+    _require(config, need, free_memory() if free is None else free, "memory")
 
 
-def _compare(config: RunConfig, need: Memory, free: int, where: str) -> None:
+def _require(config: RunConfig, need: Memory, free: int, where: str) -> None:
     if need.total <= free:
         return
-    parts = need.largest_first()
-    told = ", ".join(f"{_size(number)} {name}" for name, number in parts)
+    largest = need.largest_first()
+    parts = ", ".join(f"{_size(size)} {name}" for name, size in largest)
     raise ModelError(
         f"The run with the backbone {config.backbone} and {config.clients} clients needs about {_size(need.total)} of "
-        f"{where}: {told}; {_size(free)} are free. Choose {ADVICE[parts[0][0]]}, or try all the same: pwff run --force."
+        f"{where}: {parts}; {_size(free)} are free. Choose {ADVICE[largest[0][0]]}, or try all the same: "
+        "pwff run --force."
     )
 
 
-def _size(number: int) -> str:
-    return with_prefix(number, "B", digits=2)
+def _size(size: int) -> str:
+    return with_prefix(size, "B", digits=2)
 
 
 def estimate(config: RunConfig, cohort_size: int) -> Memory:
     """The parts of a run's peak. ModelError if the backbone's description cannot be had or does not fit."""
     method, stages = METHODS[config.method], stage_rounds(config)
-    described = read_config(config.backbone, "backbone")
-    model, sites = empty_backbone(config.backbone, described)
+    model_config = read_config(config.backbone, "backbone")
+    model, sites = empty_backbone(config.backbone, model_config)
     dtype = pick_precision(config.precision, pick_device(config.device))
-    token = _token(sites)
-    row = min(config.data.max_length, context_of(described))
+    token = _token_size(sites)
+    row = min(config.data.max_length, context_of(model_config))  # tokens
     together = min(cohort_size, config.clients, max(1, tokens_of_pass(sites, dtype) // row))
-    # pooled training has everybody's rows in one batch, and no client of whom each pass has to have a row
+    # pooled training has all clients' rows in one batch, so a pass may be as small as a single row
     rows, fewest = (config.clients, 1) if method.pooled else (together, together)
     aligned = "alignment" in stages
     encoder = _encoder_of(config) if "reward" in stages else None
-    answer = min(row + config.alignment.max_new_tokens, context_of(described)) if aligned else 0
+    answer = min(row + config.alignment.max_new_tokens, context_of(model_config)) if aligned else 0
     answers = rows * config.alignment.batch_size * answer
-    wanted = max(rows * config.instruction.batch_size * row, math.ceil(answers / config.alignment.minibatches))
-    tokens = min(wanted, max(fewest * max(row, answer), tokens_of_pass(sites, dtype)))
-    kept = token.cached * dtype.itemsize
+    tokens = max(rows * config.instruction.batch_size * row, math.ceil(answers / config.alignment.minibatches))
+    pass_tokens = min(tokens, max(fewest * max(row, answer), tokens_of_pass(sites, dtype)))
+    cached = token.cache * dtype.itemsize  # bytes a token
     return Memory(
-        program=PROGRAM,
-        loading=num_params(model) * (NUMBER if dtype == torch.float32 else _stored(described).itemsize),
-        weights=_weight_bytes(model, dtype) + (encoder.num_params * NUMBER if encoder else 0),
+        program=PROGRAM_BYTES,
+        loading=num_params(model) * _file_dtype(model_config, dtype).itemsize,
+        weights=_weight_bytes(model, dtype) + (encoder.num_params * FLOAT32_BYTES if encoder else 0),
         trained=_trained_bytes(config, method, sites, aligned),
         rewards=_reward_bytes(config, method, encoder, rows if aligned else 0) if encoder else 0,
-        activations=tokens * token.kept * dtype.itemsize,
-        cache=min(answers * kept, max(fewest * answer * kept, CACHE_BYTES)),
+        activations=pass_tokens * token.activations * dtype.itemsize,
+        cache=min(answers * cached, max(fewest * answer * cached, CACHE_BYTES)),
     )
 
 
-def free_memory() -> int:
-    """Bytes that this process may still come to: what the system has available and a container's limit leaves."""
-    own: int = psutil.Process().memory_info().rss  # is in the estimate
+def free_memory(cgroups: Path = CGROUPS) -> int:
+    """Bytes that this process can still have: what the system has available, or what a container's limit leaves.
+
+    What the process has already counts as free, for the estimate includes it.
+    """
+    own: int = psutil.Process().memory_info().rss
     system: int = psutil.virtual_memory().available
-    return min([system + own, *(limit + own for limit in _left_by_limits(CGROUPS))])
+    return min([system + own, *(limit + own for limit in _left_by_limits(cgroups))])
 
 
 def _left_by_limits(root: Path) -> Iterator[int]:
-    """What each limit on a control group leaves, files that could be dropped from memory counted as free."""
+    """Bytes that each limit of a control group leaves; files that could be dropped from memory count as free."""
     for limit, used, stat, cached in (
         (root / "memory.max", root / "memory.current", root / "memory.stat", "inactive_file"),
         (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes", root / "memory/memory.stat",
          "total_inactive_file"),
     ):  # fmt: skip
         try:
-            told = dict(line.split() for line in stat.read_text(encoding="ascii").splitlines())
-            yield int(limit.read_text("ascii")) - int(used.read_text("ascii")) + int(told.get(cached, 0))
-        except (OSError, ValueError):  # no such group, or "max": no limit
+            stats = dict(line.split() for line in stat.read_text(encoding="ascii").splitlines())
+            yield int(limit.read_text("ascii")) - int(used.read_text("ascii")) + int(stats.get(cached, 0))
+        except (OSError, ValueError):  # there is no such group, or its limit is "max": none
             continue
 
 
 def tokens_of_pass(sites: Sites, dtype: torch.dtype) -> int:
     """How many tokens a pass with gradients may have, so that what it keeps stays within PASS_BYTES."""
-    return max(1, PASS_BYTES // (_token(sites).kept * dtype.itemsize))
+    return max(1, PASS_BYTES // (_token_size(sites).activations * dtype.itemsize))
 
 
-def _token(sites: Sites) -> Token:
+def _token_size(sites: Sites) -> TokenSize:
     kept = cached = widest = 0
-    outputs, blocks = sites.adapters[1::3], sites.adapters[2::3]  # of the MLP and of the block
+    outputs, blocks = sites.adapters[1::3], sites.adapters[2::3]  # the sites on each MLP and on each block
     for (query, key, value), mlp, block in zip(sites.attention, outputs, blocks, strict=True):
         inner = sum(part.numel() for part in mlp.module.parameters() if part.dim() == 2) // mlp.width
         gated = hasattr(getattr(block.module, "mlp", None), "gate_proj")
         kept += 6 * block.width + 2 * query.outputs + key.outputs + value.outputs + (3 if gated else 1) * inner
         cached += key.outputs + value.outputs
         widest = max(widest, 3 * inner, 3 * query.width)
-    return Token(kept + widest, cached)
+    return TokenSize(kept + widest, cached)
 
 
 def _weight_bytes(model: Any, dtype: torch.dtype) -> int:
     if dtype == torch.float32:
-        return num_params(model) * NUMBER
-    return num_params(model.base_model) * dtype.itemsize + num_params(model.get_output_embeddings()) * NUMBER
+        return num_params(model) * FLOAT32_BYTES
+    head = model.get_output_embeddings()
+    return num_params(model.base_model) * dtype.itemsize + num_params(head) * FLOAT32_BYTES
 
 
-def _stored(described: Any) -> torch.dtype:
-    """The number format of the weights on disk, as far as config.json tells."""
-    dtype = described.dtype
-    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+def _file_dtype(model_config: Any, dtype: torch.dtype) -> torch.dtype:
+    """The number format in which a backbone for `dtype` is read: for bfloat16 the file's, if config.json names it."""
+    stored = model_config.dtype
+    return stored if dtype != torch.float32 and isinstance(stored, torch.dtype) else torch.float32
 
 
 def num_params(model: Any) -> int:
-    """Parameters of a model, those that two of its parts share once."""
+    """Parameters of a model; those that two of its parts share count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -214,28 +221,30 @@ def _trained_bytes(config: RunConfig, method: Method, sites: Sites, aligned: boo
         "lora": sum(rank * (part.inputs + part.outputs) for block in sites.attention for part in block),
     }
     models = 1 if method.pooled else config.clients
-    return models * sum(sizes[group] for group in method.trains) * (TRAINED + NUMBER * aligned)
+    return models * sum(sizes[group] for group in method.trains) * (TRAINED_BYTES + FLOAT32_BYTES * aligned)
 
 
 def _reward_bytes(config: RunConfig, method: Method, encoder: EncoderSize, aligned: int) -> int:
-    """Reward models and critics, and the features that heads on a frozen encoder learn from; those of critics for as
-    many clients as are `aligned` at once, 0 without alignment."""
+    """Bytes of reward models and critics, and of the features that heads on a frozen encoder learn from.
+
+    `aligned` clients are in alignment at once, and have features for their critics; 0 without alignment.
+    """
     models = (1 if method.pooled else config.clients) * len(method.rewards) * (2 if aligned else 1)
     features = FEATURES * encoder.width
     head = (features + 1) * config.reward.hidden + config.reward.hidden + 1
     if config.reward.trainable == "all":
-        return models * (head + encoder.num_params) * TRAINED
+        return models * (head + encoder.num_params) * TRAINED_BYTES
     texts = 2 * config.clients * len(method.rewards) * (config.reward.train_pairs + config.reward.test_pairs)
     valued = aligned * config.alignment.batch_size * config.alignment.max_new_tokens
-    return models * head * TRAINED + (texts + valued) * features * NUMBER
+    return models * head * TRAINED_BYTES + (texts + valued) * features * FLOAT32_BYTES
 
 
 def _encoder_of(config: RunConfig) -> EncoderSize:
     from transformers import AutoModel
 
-    described = read_config(config.reward.encoder, "encoder")
+    encoder_config = read_config(config.reward.encoder, "encoder")
     try:
-        model = skeleton(AutoModel, described)
+        model = skeleton(AutoModel, encoder_config)
     except ValueError as error:
         raise ModelError(f"{config.reward.encoder} cannot be used as an encoder: {first_line(error)}") from None
-    return EncoderSize(num_params(model), described.hidden_size)
+    return EncoderSize(num_params(model), encoder_config.hidden_size)

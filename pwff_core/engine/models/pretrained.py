@@ -1,8 +1,8 @@
 """A pretrained model before any of its weights is loaded: where its files are, and what its config.json says.
 
-A Hub id is a folder too: the snapshot in the Hub's local cache. What is there is taken from there without asking the
-network, so that a model that was once fetched loads offline, and is the same one every time; HF_HUB_OFFLINE=1 forbids
-the network altogether.
+A Hub id is a folder too: the snapshot in the Hub's local cache. A snapshot that is there is used without asking the
+network, so a model that was once fetched loads offline and stays the same; HF_HUB_OFFLINE=1 forbids the network
+altogether.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pwff_core.paths import assets_dir
 
 Kind = Literal["backbone", "encoder"]
 FLAGS: dict[Kind, str] = {"backbone": "--backbone", "encoder": "--reward.encoder"}
-DESCRIPTION = ("*.json", "*.txt", "*.model")  # settings and tokenizer
+DESCRIPTION = ("*.json", "*.txt", "*.model")  # the files of config and tokenizer
 WEIGHTS = ("model.safetensors", "model-*.safetensors")
 INDEX = "model.safetensors.index.json"
 PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack"})
 
 
 def description_folder(name: str, kind: Kind) -> Path:
-    """The folder with the model's config.json and tokenizer: `demo`, a local folder, or a Hub id.
+    """The folder with the config.json and the tokenizer of a model: `demo`, a local folder, or a Hub id.
 
-    ModelError if there is none of that name, it cannot be fetched, or what is there is no model.
+    ModelError if there is no such model, it cannot be fetched, or the folder holds no model.
     """
     folder = _folder(name, kind)
     if folder is None:
@@ -38,7 +38,7 @@ def description_folder(name: str, kind: Kind) -> Path:
     if (folder / "config.json").is_file():
         return folder
     if (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{name} is a PEFT adapter, not a model{_adapted(folder)}.")
+        raise ModelError(f"{name} is a PEFT adapter, not a model{_base_model(folder)}.")
     raise ModelError(f"{name} has no config.json, so it is no model; give a folder as `save_pretrained` writes it.")
 
 
@@ -54,9 +54,9 @@ def weights_folder(name: str, kind: Kind) -> Path:
         )
     if missing is None:
         pickled = any(file.suffix in PICKLED for file in folder.iterdir())
-        found = "has pickled weights only, which may run code as they load" if pickled else "has no weights"
+        fault = "has pickled weights only, which may run code as they load" if pickled else "has no weights"
         raise ModelError(
-            f"{name} {found}; model.safetensors is wanted. Where you trust such a file, convert it once with "
+            f"{name} {fault}; model.safetensors is wanted. Where you trust such a file, convert it once with "
             f"transformers: AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW), and the same of its "
             "AutoTokenizer."
         )
@@ -81,7 +81,7 @@ def read_config(name: str, kind: Kind) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """While this holds, transformers shows no progress and writes no warnings: what matters is checked and raised."""
+    """While this holds, transformers shows no progress and no warnings: what matters is checked and raised here."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -94,9 +94,9 @@ def quiet() -> Iterator[None]:
 
 
 def skeleton(auto: Any, config: Any, attention: str | None = None) -> Any:
-    """A model without memory for its weights, as one of transformers' Auto classes makes it from a config.
+    """A model without memory for its weights, as one of transformers' Auto classes builds it from a config.
 
-    ValueError where the class knows no such model, or it cannot run with that kind of attention.
+    ValueError where the class knows no such model, or the model does not support that kind of attention.
     """
     with quiet(), torch.device("meta"):
         return auto.from_config(config, attn_implementation=attention, trust_remote_code=False)
@@ -109,7 +109,7 @@ def first_line(error: Exception) -> str:
 
 
 def _folder(name: str, kind: Kind) -> Path | None:
-    """A folder of this computer; None for what can only be a Hub id."""
+    """The model's local folder; None for a name that can only be a Hub id."""
     if name == "demo":
         folder = assets_dir() / kind
         if not (folder / "config.json").is_file():
@@ -160,20 +160,20 @@ def _snapshot(name: str, kind: Kind, patterns: Sequence[str]) -> Path:
 
 
 def _missing_weights(folder: Path) -> list[str] | None:
-    """Files of safetensors weights that an index names and the folder lacks; None where it has no weights at all."""
+    """The safetensors files that the index names and the folder lacks; None where it has no weights at all."""
     if (folder / "model.safetensors").is_file():
         return []
     try:
-        named = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
-        return sorted(file for file in set(named) if not (folder / file).is_file())
+        files = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        return sorted(file for file in set(files) if not (folder / file).is_file())
     except OSError:
         return None
     except (ValueError, LookupError, TypeError, AttributeError):
-        return [INDEX]  # there, but broken
+        return [INDEX]  # it is there, but broken
 
 
-def _adapted(folder: Path) -> str:
-    """Which model an adapter is for, as the end of a sentence."""
+def _base_model(folder: Path) -> str:
+    """The model that an adapter is for, as the end of a sentence."""
     try:
         base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, LookupError, TypeError):

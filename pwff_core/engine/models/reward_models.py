@@ -2,10 +2,10 @@
 
 The models of K clients are stacked along a leading client axis, as a cohort's adapters are. With a frozen encoder a
 text's features are the same for all clients and all steps, so the encoder reads it once and a step is two small matrix
-products; where the encoder is trained too, every client and axis has a whole one of its own.
+products; where the encoder is trained too, every client and axis has a whole encoder of its own.
 
-A raw score has no unit: the loss sees differences alone. So that two axes can be weighed against each other, each is
-centred and scaled on the same reference answers: calibrated = (raw − mean) / sd.
+A raw score has no unit, because the loss sees differences alone. So that two axes can be weighed against each other,
+each is centred and scaled on the same reference answers: calibrated = (raw − mean) / sd.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pwff_core.engine.models.stacked import (
 )
 from pwff_core.methods import AXES, Axis
 
-LEAST_SD = 1e-6  # of scores that hardly differ
+LEAST_SD = 1e-6  # where all reference scores are almost equal
 
 
 class RewardModels:
@@ -55,27 +55,28 @@ class RewardModels:
         return any(trains_encoder(named) for named in self.tensors.values())
 
     def raw(self, axis: Axis, encoded: EncodedTexts, index: Tensor | None = None) -> Tensor:
-        """Raw scores (K, n), differentiable, of encoded texts or of those at `index` (K, n) into its rows.
+        """Raw scores (K, n), differentiable, of encoded texts or of those of its rows that `index` (K, n) names.
 
-        One row of texts is scored by every client's model; a single model scores everybody's texts.
+        Texts of one client are scored by every client's model; a single model scores all clients' texts.
+        ValueError where there are several of both and their numbers differ.
         """
         index = encoded.index if index is None else index
         if len(index) == 1:
             index = index.expand(self.clients, -1)
         if self.clients not in (1, len(index)):
             raise ValueError(f"{self.clients} reward models cannot score the texts of {len(index)} clients")
-        named, mine = self.tensors[axis], index.reshape(self.clients, -1)
+        named, rows = self.tensors[axis], index.reshape(self.clients, -1)
         if trains_encoder(named):
-            ids, parts = encoded.tokens(mine)
+            ids, parts = encoded.tokens(rows)
             seen = (parts != PADDING)[:, :, None, None, :]
             features = pooled(encoder_states(self.encoder, named, ids, seen), parts)
         else:
-            features = encoded.features[mine]
+            features = encoded.features[rows]
         return head_scores(named, features).view(index.shape)
 
     @torch.no_grad()
     def assess(self, axis: Axis, encoded: EncodedTexts, index: Tensor | None = None) -> Tensor:
-        """Raw scores (K, n) without gradients, in parts where encoders are read, so that memory stays bounded."""
+        """Raw scores (K, n) without gradients; models with encoders of their own read in parts, to bound memory."""
         if not self.own_encoders:
             return self.raw(axis, encoded, index)
         parts = (encoded.index if index is None else index).split(ROWS_AT_ONCE, dim=1)
@@ -92,7 +93,7 @@ class RewardModels:
     def score(self, axis: Axis, texts: EncodedTexts | Sequence[Sequence[Text]]) -> Tensor:
         """Calibrated scores (K, n) of K × n texts, in standard deviations of the references.
 
-        A `EncodedTexts` of the texts serves several axes and several reward models on the same encoder.
+        The same `EncodedTexts` serve several axes and several reward models over one encoder.
         """
         encoded = texts if isinstance(texts, EncodedTexts) else EncodedTexts(self.encoder, texts)
         return (self.assess(axis, encoded) - self.mean[axis][:, None]) / self.sd[axis][:, None]
@@ -103,7 +104,7 @@ class RewardModels:
 
     def part(self, clients: slice) -> RewardModels:
         """A copy of some clients' models, with their calibration."""
-        taken = RewardModels(
+        copy = RewardModels(
             self.encoder,
             {
                 axis: {name: nn.Parameter(tensor.detach()[clients].clone()) for name, tensor in named.items()}
@@ -111,8 +112,8 @@ class RewardModels:
             },
         )
         for axis in self.axes:
-            taken.mean[axis], taken.sd[axis] = self.mean[axis][clients], self.sd[axis][clients]
-        return taken
+            copy.mean[axis], copy.sd[axis] = self.mean[axis][clients], self.sd[axis][clients]
+        return copy
 
     def state(self) -> dict[str, Tensor]:
         """Everything by flat name, for saving: "helpfulness/head.inner.weight" …, "helpfulness/mean" and "…/sd"."""
@@ -125,7 +126,7 @@ class RewardModels:
     @classmethod
     def from_state(cls, encoder: Encoder, state: Mapping[str, Tensor]) -> RewardModels:
         """The models that `state` was taken from, over the same encoder."""
-        # in the order in which they were made, whatever that of a file is: sums of squares depend on it
+        # in the order in which they were made, not that of the file: sums of squares depend on the order
         names = (*HEAD, *(ENCODER + name for name, _ in encoder.model.named_parameters()))
         axes = [axis for axis in AXES if f"{axis}/mean" in state]
         models = cls(
@@ -149,14 +150,15 @@ def new_reward_models(
     generator: torch.Generator,
 ) -> RewardModels:
     """Untrained models, the same numbers for every client; each axis has a head of its own."""
-    # All heads are drawn whatever is trained, so that methods start from the same numbers.
+    # The heads of both axes are drawn whatever is trained, so that all methods start from the same numbers.
     heads = {axis: new_head(encoder.width, hidden, generator) for axis in AXES}
-    own = {ENCODER + name: weight for name, weight in encoder.model.named_parameters()} if trainable == "all" else {}
-    return RewardModels(encoder, {axis: stack(heads[axis] | own, clients, encoder.device) for axis in axes})
+    weights = encoder.model.named_parameters() if trainable == "all" else ()
+    own_encoder = {ENCODER + name: weight for name, weight in weights}
+    return RewardModels(encoder, {axis: stack(heads[axis] | own_encoder, clients, encoder.device) for axis in axes})
 
 
 def joined(parts: Sequence[RewardModels]) -> RewardModels:
-    """The models of several chunks of clients as one stack; calibration starts anew."""
+    """The models of several chunks of clients as one stack, uncalibrated."""
     first = parts[0]
     return RewardModels(
         first.encoder,

@@ -2,10 +2,10 @@
 
     saved.json           format, settings, where LoRA is placed, a few held-out prompts to try
     after.safetensors    every client's tensors as the run left them, stacked (K, …), named GROUP.NAME
-    before.safetensors   the same before alignment; absent where a run did not come to it
+    before.safetensors   the same before alignment; absent where the run had no alignment
     judge.safetensors    the reward models that scored the run; absent where it had none
 
-A folder is complete or not there: it is written beside its place and then renamed.
+A folder is complete or absent: it is written beside its place and then renamed.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ Stacks = Mapping[Group, Mapping[str, Tensor]]  # (K, …) by group and name, as 
 
 
 class SavedModels(NamedTuple):
-    """All that is needed to talk to a run's clients."""
+    """All that is needed to chat with a run's clients."""
 
     config: RunConfig
-    placed: Tensor  # (clients, blocks, 3) bool: LoRA on q, k, v; also for pooled training a row a client
-    before: Stacks | None  # None: the run has no alignment, or did not come to it
-    after: Stacks  # K = clients; K = 1 where training is pooled and one model serves everybody
+    placed: Tensor  # (clients, blocks, 3) bool: LoRA on q, k, v; a row a client, also where training is pooled
+    before: Stacks | None  # None: the run has no alignment, or ended before it
+    after: Stacks  # K = clients; K = 1 where training is pooled and all clients share one model
     judge: Mapping[str, Tensor]  # RewardModels.state(); empty where the run has no reward models
     prompts: Mapping[PromptKind, Sequence[str]] = {}  # held out from training
 
 
 def save(folder: Path, saved: SavedModels) -> None:
-    """Write the models into `folder`, in place of what is there. ModelError if it cannot be written."""
+    """Write the models into `folder`, which is replaced. ModelError if it cannot be written."""
     head = {
         "format": FORMAT,
         "config": json.loads(saved.config.model_dump_json()),
@@ -57,8 +57,8 @@ def save(folder: Path, saved: SavedModels) -> None:
     files = {"before": _flat(saved.before or {}), "after": _flat(saved.after), "judge": dict(saved.judge)}
     fresh, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
     try:
-        for left_behind in (fresh, old):
-            shutil.rmtree(left_behind, ignore_errors=True)
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
         fresh.mkdir(parents=True)
         for name, tensors in files.items():
             if tensors:
@@ -76,7 +76,7 @@ def save(folder: Path, saved: SavedModels) -> None:
 
 
 def load(folder: Path) -> SavedModels:
-    """Read what `save` wrote, on the CPU. ModelError if it is missing, broken or of another version."""
+    """Read what `save` wrote, onto the CPU. ModelError if it is missing, damaged or of another version."""
     if not (folder / HEAD).is_file():
         raise ModelError(f"There are no models in {folder}; a run's models are kept once it has finished or stopped.")
     try:
@@ -98,7 +98,7 @@ def load(folder: Path) -> SavedModels:
 
 
 def stacked(cohorts: Sequence[Cohort]) -> dict[Group, dict[str, Tensor]]:
-    """The tensors of all clients of several cohorts, in order, as copies: later training does not change them."""
+    """Copies of the tensors of all clients of several cohorts, in order: later training does not change them."""
     return {
         group: {name: torch.cat([cohort.tensors[group][name].detach() for cohort in cohorts]) for name in named}
         for group, named in cohorts[0].tensors.items()
@@ -106,9 +106,10 @@ def stacked(cohorts: Sequence[Cohort]) -> dict[Group, dict[str, Tensor]]:
 
 
 def cohort_of(backbone: Backbone, saved: SavedModels, clients: Sequence[int], when: When) -> Cohort:
-    """A cohort of just these clients, in this order, with nothing left to train.
+    """A frozen cohort of these clients alone, in this order.
 
-    ModelError for a client that the run does not have, and for `before` where there was no alignment.
+    ModelError for a client that the run does not have, for `before` where there was no alignment, and where the
+    backbone has changed since.
     """
     stacks = stacks_of(saved, when)
     rows = _rows(saved, clients)
@@ -128,7 +129,7 @@ def cohort_of(backbone: Backbone, saved: SavedModels, clients: Sequence[int], wh
 
 
 def stacks_of(saved: SavedModels, when: When) -> Stacks:
-    """The tensors of before or after alignment. ModelError for `before` where there was none."""
+    """All clients' tensors before or after alignment. ModelError for `before` where there was no alignment."""
     if when == "after":
         return saved.after
     if saved.before is None:
@@ -137,7 +138,7 @@ def stacks_of(saved: SavedModels, when: When) -> Stacks:
 
 
 def of_client(saved: SavedModels, client: int, when: When) -> dict[Group, dict[str, Tensor]]:
-    """One client's tensors, without the leading axis. ModelErrors as for `cohort_of`."""
+    """One client's tensors, without the client axis. ModelErrors as for `cohort_of`."""
     (row,) = _rows(saved, [client])
     return {
         group: {name: stack[row] for name, stack in named.items()} for group, named in stacks_of(saved, when).items()
@@ -163,7 +164,7 @@ def _grouped(flat: Mapping[str, Tensor]) -> dict[Group, dict[str, Tensor]]:
         if group not in GROUPS:
             raise ValueError(f"unknown tensor {key}")
         stacks.setdefault(group, {})[name] = tensor
-    return {group: stacks[group] for group in GROUPS if group in stacks}  # in the order that cohorts have
+    return {group: stacks[group] for group in GROUPS if group in stacks}  # the order of a cohort
 
 
 def _storable(tensor: Tensor) -> Tensor:
@@ -171,7 +172,7 @@ def _storable(tensor: Tensor) -> Tensor:
 
 
 def _check(saved: SavedModels) -> None:
-    """That there is a model for every client; ValueError otherwise."""
+    """ValueError unless there is a model for every client."""
     method, clients = METHODS[saved.config.method], saved.config.clients
     models = 1 if method.pooled else clients
     if saved.placed.shape[0] != clients:
@@ -185,7 +186,7 @@ def _check(saved: SavedModels) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """An exception in a few words."""
+    """What an exception says, in a few words."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, KeyError):

@@ -1,7 +1,8 @@
-"""Heads and encoders of K clients, stacked along a leading client axis; the plain names of `nn.Linear` and DistilBERT.
+"""Heads and encoders of K clients, stacked along a leading client axis, by the names of `nn.Linear` and DistilBERT.
 
-A scorer's tensors are `head.inner.weight` (K, h, 3d), `head.inner.bias` (K, h), `head.outer.weight` (K, 1, h),
-`head.outer.bias` (K, 1) and, where the encoder is trained too, `encoder.…` (K, …) for each of its weights.
+The tensors of reward models and critics are `head.inner.weight` (K, h, 3d), `head.inner.bias` (K, h),
+`head.outer.weight` (K, 1, h), `head.outer.bias` (K, 1) and, where the encoder is trained too, `encoder.…` (K, …) for
+each of its weights.
 """
 
 from __future__ import annotations
@@ -20,15 +21,14 @@ from pwff_core.engine.models.encoder import FEATURES, Encoder
 
 ENCODER = "encoder."
 HEAD = ("head.inner.weight", "head.inner.bias", "head.outer.weight", "head.outer.bias")
-ROWS_AT_ONCE = 8  # texts of a client that encoders of their own read at once
-OUTPUT_SCALE = 0.1  # of the output layer's start: first scores are close to each other, so no pair starts far wrong
+ROWS_AT_ONCE = 8  # texts of a client that its own encoder reads at once
+OUTPUT_SCALE = 0.1  # of the output layer at the start: first scores are so close that no pair starts far wrong
 
 Named = dict[str, nn.Parameter]
 
 
 def new_head(width: int, hidden: int, generator: torch.Generator) -> dict[str, Tensor]:
     """One head on features (…, 3d): the start of `nn.Linear`, U(−1/√inputs, 1/√inputs), with a small output layer."""
-
     inputs = FEATURES * width
 
     def uniform(fan_in: int, *shape: int) -> Tensor:
@@ -53,7 +53,7 @@ def stack(tensors: Mapping[str, Tensor], clients: int, device: torch.device) -> 
 
 
 def trains_encoder(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a scorer has an encoder of its own, instead of the frozen one."""
+    """Whether a reward model or critic has an encoder of its own, instead of the frozen one."""
     return any(name.startswith(ENCODER) for name in tensors)
 
 
@@ -68,13 +68,14 @@ def head_scores(tensors: Mapping[str, Tensor], features: Tensor) -> Tensor:
 def encoder_states(encoder: Encoder, tensors: Mapping[str, Tensor], ids: Tensor, seen: Tensor) -> Tensor:
     """States (K, n, T, d) of tokens (K, n, T), each client's by its own encoder.
 
-    `seen` says which keys a query looks at: (K, n, 1, 1, T), or (1, 1, T, T) for everybody.
+    `seen` says which keys a query looks at: (K, n, 1, 1, T), or (1, 1, T, T) for all clients.
     """
     weights = {name.removeprefix(ENCODER): tensor for name, tensor in tensors.items() if name.startswith(ENCODER)}
 
-    def one(own: dict[str, Tensor], tokens: Tensor, keys: Tensor) -> Any:
-        inputs = {"input_ids": tokens, "attention_mask": keys}
-        return functional_call(encoder.model, own, (), inputs).last_hidden_state
+    def client_states(weights: dict[str, Tensor], ids: Tensor, seen: Tensor) -> Any:
+        inputs = {"input_ids": ids, "attention_mask": seen}
+        return functional_call(encoder.model, weights, (), inputs).last_hidden_state
 
     with sdpa_kernel(SDPBackend.MATH):  # vmap knows no batching rule for the fused kernels on a CPU
-        return vmap(one, in_dims=(0, 0, 0 if seen.dim() == 5 else None))(weights, ids, seen)  # type: ignore[no-any-return]
+        by_client = vmap(client_states, in_dims=(0, 0, 0 if seen.dim() == 5 else None))
+        return by_client(weights, ids, seen)  # type: ignore[no-any-return]
