@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pwff_core.engine.models import bfloat16
 from pwff_core.engine.models.backbone import load_backbone
 from pwff_core.engine.models.bfloat16 import causal_attention, pick_precision
 
@@ -21,13 +20,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.mark.parametrize("short", [64, 5], ids=["by products", "by the fused kernel"])
 @pytest.mark.parametrize("shared", [4, 2], ids=["a head of its own", "shared heads"])
-def test_attention_is_causal_attention(monkeypatch: pytest.MonkeyPatch, short: int, shared: int) -> None:
-    monkeypatch.setattr(bfloat16, "SHORT", short)
+def test_attention_is_causal_attention(short: int, shared: int) -> None:
     torch.manual_seed(0)
     query, key, value = torch.randn(2, 4, 9, 8), torch.randn(2, shared, 9, 8), torch.randn(2, shared, 9, 8)
-    found, _ = causal_attention(nn.Module(), query, key, value, None, scaling=0.3)
-    wanted = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3, enable_gqa=True)
-    torch.testing.assert_close(found, wanted.transpose(1, 2))
+    y, _ = causal_attention(nn.Module(), query, key, value, None, scaling=0.3, short=short)
+    expected = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3, enable_gqa=True)
+    torch.testing.assert_close(y, expected.transpose(1, 2))
 
 
 def test_all_but_the_head_is_rounded(tiny_backbone: Path) -> None:

@@ -1,4 +1,4 @@
-"""The head by blocks against PyTorch's own softmax over all scores at once."""
+"""The head by blocks against PyTorch's own softmax over all logits at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from pwff_core.engine.models import lm_head as room
 from pwff_core.engine.models.lm_head import label_scores
 
 WORDS, WIDTH = 17, 6
@@ -19,39 +18,36 @@ def plain(head: nn.Linear, hidden: torch.Tensor, labels: torch.Tensor, temperatu
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("rows", [3, 8, 100])
-def test_log_probs_and_their_gradient(
-    monkeypatch: pytest.MonkeyPatch, bias: bool, temperature: float, rows: int
-) -> None:
-    monkeypatch.setattr(room, "ROWS", rows)
+def test_log_probs_and_their_gradient(bias: bool, temperature: float, rows: int) -> None:
     torch.manual_seed(0)
     head = nn.Linear(WIDTH, WORDS, bias=bias).requires_grad_(False)
     labels, outer = torch.randint(WORDS, (8,)), torch.randn(8)
-    ours, theirs = (torch.arange(8 * WIDTH).view(8, WIDTH).sin().requires_grad_() for _ in range(2))
-    found = label_scores(head, ours, labels, temperature)
-    wanted = plain(head, theirs, labels, temperature)
-    torch.testing.assert_close(found.log_probs, wanted)
-    assert torch.equal(found.best, head(ours).argmax(-1) == labels)
-    (found.log_probs * outer).sum().backward()
-    (wanted * outer).sum().backward()
-    torch.testing.assert_close(ours.grad, theirs.grad)
+    hidden, plain_hidden = (torch.arange(8 * WIDTH).view(8, WIDTH).sin().requires_grad_() for _ in range(2))
+    scores = label_scores(head, hidden, labels, temperature, rows=rows)
+    expected = plain(head, plain_hidden, labels, temperature)
+    torch.testing.assert_close(scores.log_probs, expected)
+    assert torch.equal(scores.best, head(hidden).argmax(-1) == labels)
+    (scores.log_probs * outer).sum().backward()
+    (expected * outer).sum().backward()
+    torch.testing.assert_close(hidden.grad, plain_hidden.grad)
 
 
-def test_hidden_states_in_bfloat16_have_scores_in_float32() -> None:
+def test_hidden_states_in_bfloat16_have_log_probs_in_float32() -> None:
     torch.manual_seed(0)
     head = nn.Linear(WIDTH, WORDS, bias=False).requires_grad_(False)
     hidden = torch.randn(4, WIDTH).to(torch.bfloat16).requires_grad_()
     labels = torch.arange(4)
-    found = label_scores(head, hidden, labels)
-    assert found.log_probs.dtype == torch.float32
-    torch.testing.assert_close(found.log_probs, plain(head, hidden.detach().float(), labels, 1.0))
-    found.log_probs.sum().backward()
+    scores = label_scores(head, hidden, labels)
+    assert scores.log_probs.dtype == torch.float32
+    torch.testing.assert_close(scores.log_probs, plain(head, hidden.detach().float(), labels, 1.0))
+    scores.log_probs.sum().backward()
     assert hidden.grad is not None
     assert hidden.grad.dtype == torch.bfloat16
 
 
-def test_scores_far_apart_stay_finite() -> None:
+def test_logits_far_apart_stay_finite() -> None:
     head = nn.Linear(1, 2, bias=False).requires_grad_(False)
     head.weight.copy_(torch.tensor([[1000.0], [-1000.0]]))
-    found = label_scores(head, torch.ones(2, 1), torch.tensor([0, 1]))
-    assert found.log_probs.tolist() == [0.0, -2000.0]
-    assert found.best.tolist() == [True, False]
+    scores = label_scores(head, torch.ones(2, 1), torch.tensor([0, 1]))
+    assert scores.log_probs.tolist() == [0.0, -2000.0]
+    assert scores.best.tolist() == [True, False]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from torch.autograd.graph import saved_tensors_hooks
 
 from pwff_core.config import RunConfig
-from pwff_core.engine.models import memory
 from pwff_core.engine.models.backbone import Backbone, Sites, load_backbone
 from pwff_core.engine.models.cohort import Cohort
+from pwff_core.engine.models.decoding import CACHE_BYTES
 from pwff_core.engine.models.encoder import load_encoder
 from pwff_core.engine.models.memory import PASS_BYTES, check_memory, estimate, free_memory, tokens_of_pass
 from pwff_core.engine.models.reward_models import new_reward_models
@@ -89,7 +90,7 @@ def test_a_pass_keeps_what_the_estimate_says(tiny_backbone: Path, tmp_path: Path
     folder = tiny_backbone if kind == "gpt2" else family_folder(tmp_path, hidden_size=64, intermediate_size=172)
     backbone = load_backbone(str(folder), "cpu")
     cohort = some_cohort(backbone, small(folder))
-    still = {tensor.untyped_storage().data_ptr() for tensor in (*backbone.model.parameters(), *cohort.parameters())}
+    constants = {tensor.untyped_storage().data_ptr() for tensor in (*backbone.model.parameters(), *cohort.parameters())}
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -99,10 +100,10 @@ def test_a_pass_keeps_what_the_estimate_says(tiny_backbone: Path, tmp_path: Path
     tokens = torch.randint(2, 250, (9, 60))
     with saved_tensors_hooks(keep, lambda tensor: tensor), cohort.attached():
         hidden = backbone.hidden(tokens)
-    found = sum(size for place, size in kept.items() if place not in still)
+    kept_bytes = sum(size for place, size in kept.items() if place not in constants)
     allowed = PASS_BYTES / tokens_of_pass(Sites(backbone.attention, backbone.adapters), torch.float32)
     assert hidden.requires_grad
-    assert 0.7 < found / (tokens.numel() * allowed) < 1.1
+    assert 0.7 < kept_bytes / (tokens.numel() * allowed) < 1.1
 
 
 @settings(max_examples=6)
@@ -124,47 +125,44 @@ def test_passes_and_answers_are_bounded(tiny_backbone: Path) -> None:
     heavy = {"instruction.batch_size": 1024, "alignment.batch_size": 4096, "alignment.max_new_tokens": 128}
     need = estimate(small(tiny_backbone, **heavy), 10)
     assert 0.99 * PASS_BYTES < need.activations <= PASS_BYTES
-    assert need.cache == memory.CACHE_BYTES
+    assert need.cache == CACHE_BYTES
 
 
-def test_a_model_too_large_is_refused_with_numbers(
-    tmp_path: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_too_large_is_refused_with_numbers(tmp_path: Path) -> None:
     from transformers import LlamaConfig
 
-    LlamaConfig().save_pretrained(tmp_path)  # Llama 2 of 7 billion numbers: nothing but its description is here
-    monkeypatch.setattr(memory, "free_memory", lambda: 24_000_000_000)
+    LlamaConfig().save_pretrained(tmp_path)  # the config of Llama 2 with 7 billion parameters, without weights
+    free = 24_000_000_000
     config = small(tmp_path, device="cpu", **{"reward.rounds": 0, "alignment.rounds": 0, "instruction.batch_size": 1})
     with pytest.raises(ModelError) as caught:
-        check_memory(config, 10)
+        check_memory(config, 10, free=free)
     assert str(caught.value) == (
         f"The run with the backbone {tmp_path} and 3 clients needs about 29 GB of memory: 27 GB weights, 920 MB "
         "activations, 600 MB program; 24 GB are free. Choose a smaller backbone or --precision bfloat16, or try all "
         "the same: pwff run --force."
     )
-    check_memory(config, 10, force=True)
+    check_memory(config, 10, free=free, force=True)
     half = with_changes(config, {"precision": "bfloat16"})
     with pytest.raises(ModelError, match="27 GB loading, 600 MB program; .* or one that is stored in bfloat16"):
-        check_memory(half, 10)
+        check_memory(half, 10, free=free)
     LlamaConfig(dtype="bfloat16").save_pretrained(tmp_path)
-    check_memory(half, 10)
+    check_memory(half, 10, free=free)
 
 
-def test_a_run_looks_before_it_loads(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
+def test_a_run_checks_memory_before_it_loads(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pwff_core.engine.models.memory.free_memory", lambda: 1000)
     config = small(tiny_backbone, **{"reward.rounds": 0, "alignment.rounds": 0, "data.train_examples": 4})
     with pytest.raises(ModelError, match="1.0 kB are free"):
         prepare(config)
     assert prepare(config, force=True).rounds_total == 16
 
 
-def test_a_container_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
-    unlimited = free_memory()
+def test_a_container_s_limit_counts(tmp_path: Path) -> None:
+    unlimited = free_memory(tmp_path)
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("700000\n")
     (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 200000\n")
-    assert free_memory() == pytest.approx(unlimited, rel=0.2)
+    assert free_memory(tmp_path) == pytest.approx(unlimited, rel=0.2)
     (tmp_path / "memory.max").write_text("1000000\n")
-    own = memory.psutil.Process().memory_info().rss
-    assert free_memory() == pytest.approx(own + 500_000, abs=20e6)
+    own = psutil.Process().memory_info().rss
+    assert free_memory(tmp_path) == pytest.approx(own + 500_000, abs=20e6)

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pwff_core.engine.models import critics as critics_module
 from pwff_core.engine.models.critics import Critics
 from pwff_core.engine.models.encoder import PROMPT, RESPONSE, EncodedTexts, Encoder, Text, load_encoder
 from pwff_core.engine.models.reward_models import RewardModels, joined, new_reward_models
@@ -229,12 +228,11 @@ def test_features_are_kept_where_there_are_tokens(encoder: Encoder) -> None:
     assert batch.features.abs().sum(-1).gt(0).tolist() == [[True] * 6, [True] * 6, [True] * 3 + [False] * 3]
 
 
-def test_encoders_of_their_own_read_a_few_responses_at_once(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(critics_module, "ROWS_AT_ONCE", 1)
+def test_critics_with_own_encoders_read_a_few_responses_at_once(encoder: Encoder) -> None:
     critics = calibrated_models(encoder, "all").critics()
     batch = critics.prepare(PROMPTS, PIECES, 4)
-    assert batch.portions() == [slice(0, 1), slice(1, 2)]
-    parts = [critics.values("harmlessness", batch, rows) for rows in batch.portions()]
+    assert batch.portions(1) == [slice(0, 1), slice(1, 2)]
+    parts = [critics.values("harmlessness", batch, rows) for rows in batch.portions(1)]
     torch.testing.assert_close(torch.cat(parts, 1), critics.values("harmlessness", batch), atol=1e-5, rtol=0)
     assert calibrated_models(encoder).critics().prepare(PROMPTS, PIECES, 4).portions() == [slice(0, 2)]
 
