@@ -11,7 +11,7 @@ from pwff_core.wireless.link import Estimate, estimate
 from pwff_core.wireless.payload import Geometry
 from pwff_core.wireless.sampling import Rounds, sampled_rounds
 
-_MOST_UPLOADS = 300  # simulated for a payload, unless that is fewer than _FEWEST_ROUNDS rounds
+_MOST_UPLOADS = 300  # that are simulated for a payload, but at least _FEWEST_ROUNDS rounds of them
 _FEWEST_ROUNDS, _MOST_ROUNDS = 5, 30
 
 
@@ -23,12 +23,12 @@ class Cost(NamedTuple):
 
 
 def rounds_for(clients: int) -> int:
-    """How many rounds are simulated, so that many clients take no longer than a few."""
+    """How many rounds to simulate: fewer with more clients, so that the time stays about the same."""
     return min(max(_MOST_UPLOADS // clients, _FEWEST_ROUNDS), _MOST_ROUNDS)
 
 
 def method_costs(config: RunConfig, geometry: Geometry, seed: int) -> dict[MethodId, Cost]:
-    """The cost of a round under every method, over the same fading: methods that upload as much cost the same.
+    """The cost of a round under every method, over the same fading: methods that upload equally much cost the same.
 
     `geometry` is the backbone's own; `price_as` is applied.
     """
@@ -37,6 +37,6 @@ def method_costs(config: RunConfig, geometry: Geometry, seed: int) -> dict[Metho
         bits: sampled_rounds(
             bits, config.channel, config.clients, rounds_for(config.clients), seeds.generator(seed, "lab", "rounds")
         )
-        for bits in {told.uplink_bits for told in expected.values()}
+        for bits in {cost.uplink_bits for cost in expected.values()}
     }
-    return {name: Cost(told, simulated[told.uplink_bits]) for name, told in expected.items()}
+    return {name: Cost(cost, simulated[cost.uplink_bits]) for name, cost in expected.items()}

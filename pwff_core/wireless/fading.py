@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Fading = Literal["rayleigh", "awgn"]
 
-# the generator may return exactly 0 (about once in 1e17 draws), which has no rate and no decibels
+# the generator may return exactly 0 (about once in 1e17 draws), which has neither a rate nor decibels
 _SMALLEST_GAIN = 1e-100
 
 
@@ -20,9 +20,9 @@ def gains(shape: int | tuple[int, ...], fading: Fading, generator: np.random.Gen
     (Tse and Viswanath, Fundamentals of Wireless Communication, 2005, section 2.4.2). AWGN: h = 1, nothing is drawn.
 
     Args:
-        shape: shape of the answer.
+        shape: shape of the gains.
         fading: kind of channel.
-        generator: source of randomness; the same state gives the same gains, however a series is cut into calls.
+        generator: source of randomness; the same state gives the same gains, in however many calls they are drawn.
     """
     if fading == "awgn":
         return np.ones(shape)

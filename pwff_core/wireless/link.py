@@ -31,15 +31,15 @@ _MAX_DEVIATIONS = 8.0  # a bulk's normal deviate is cut here (P < 2e-15), so tha
 class Transfer(NamedTuple):
     """One upload of each of K clients, every array (K,)."""
 
-    delay_s: NDArray[np.float64]  # until all bits are through, or the deadline
+    delay_s: NDArray[np.float64]  # until all bits are through, or until the deadline
     energy_j: NDArray[np.float64]  # transmit power × delay, also where the upload was lost
-    rate_bps: NDArray[np.float64]  # bits through / delay [bit/s]; 0 where nothing was to be sent
+    rate_bps: NDArray[np.float64]  # bits through / delay [bit/s]; 0 where there was nothing to send
     snr_db: NDArray[np.float64]  # mean receive SNR over the time used; the configured mean where nothing was sent
-    delivered: NDArray[np.bool_]  # False: not through by the deadline, and what was sent until then is lost
+    delivered: NDArray[np.bool_]  # False: the upload was not through by the deadline, and all of it is lost
 
 
 class Estimate(NamedTuple):
-    """What a round's uploads are expected to cost, before any training."""
+    """The expected cost of a round's uploads, before any training."""
 
     uplink_bits: int  # one client
     rate_bps: float
@@ -68,7 +68,7 @@ def outage_probability(rate_bps: float, snr: float, bandwidth_hz: float) -> floa
     Tse and Viswanath 2005, section 5.4.1.
     """
     exponent = rate_bps / bandwidth_hz * math.log(2.0)
-    if exponent > 700.0:  # e^700 is near the largest double; no SNR of ours carries 1000 bit/s/Hz
+    if exponent > 700.0:  # e^700 is near the largest double, and no SNR that can be set carries 1000 bit/s/Hz
         return 1.0
     return -math.expm1(-math.expm1(exponent) / snr)
 
@@ -82,7 +82,7 @@ def expected_rate_bps(channel: ChannelConfig) -> float:
 def estimate(config: RunConfig, geometry: Geometry) -> Estimate:
     """Delay and energy of a round before any training: T = S/E[R], at most the deadline, and E = P·T.
 
-    The limit of many coherence blocks an upload; a round's real delay, that of its slowest client, is somewhat longer.
+    This is the limit of many coherence blocks an upload; a round's real delay, its slowest client's, is a bit longer.
     `geometry` is the backbone's own; `price_as` is applied.
     """
     channel = config.channel
@@ -102,20 +102,22 @@ def transfer(
 ) -> Transfer:
     """Simulate one upload of each client.
 
-    A client draws from a generator of its own, seeded from `generator`: its gains do not depend on how long another
-    client sends, so the same seed at a higher SNR is the same fading and never a longer delay (exactly so up to
+    Each client draws from its own generator, seeded from `generator`, so its gains do not depend on how long another
+    client sends: the same seed at a higher SNR gives the same fading and never a longer delay (exactly so up to
     `bulk_above` blocks an upload, see `_skip_bulk`). Time and memory are bounded whatever the payload.
+
+    ValueError for a negative number of bits.
 
     Args:
         bits: (K,) bits that each client uploads, at least 0.
         channel: the link, the same for every client.
-        generator: source of randomness; its state moves on by K numbers.
+        generator: source of randomness; K numbers are drawn from it.
         bulk_above: with more blocks than this to go, most are drawn at once; 5,000 is 20 times quicker for long uploads
-            and not told apart by eye.
+            and looks the same on a chart.
     """
     if np.any(bits < 0):
         raise ValueError("an upload cannot have fewer than 0 bits")
-    # seeds rather than generator.spawn: spawning is not part of a generator's state, which a resumed run restores
+    # seeds instead of generator.spawn: a resumed run restores the generator's state, and spawning is not part of it
     seeds = generator.integers(0, 2**63, size=len(bits))
     uploads = [_upload(int(b), channel, np.random.default_rng(s), bulk_above) for b, s in zip(bits, seeds, strict=True)]
     delay_s = np.array([upload.delay_s for upload in uploads], dtype=np.float64)
@@ -145,7 +147,7 @@ def _upload(bits: int, channel: ChannelConfig, generator: np.random.Generator, b
 
 
 def _upload_at_one_gain(bits: int, channel: ChannelConfig, gain: float) -> _Upload:
-    """The gain stays the same until the bits are through or the deadline has come."""
+    """One gain holds until the bits are through or the deadline comes."""
     snr = db_to_linear(channel.snr_db) * gain
     rate = awgn_rate_bps(snr, channel.bandwidth_hz)
     delay = bits / rate
@@ -154,9 +156,9 @@ def _upload_at_one_gain(bits: int, channel: ChannelConfig, gain: float) -> _Uplo
 
 
 def _upload_over_blocks(bits: int, channel: ChannelConfig, generator: np.random.Generator, bulk_above: int) -> _Upload:
-    """Successive coherence blocks, in batches, until the bits are through or the deadline has come.
+    """Successive coherence blocks, in batches, until the bits are through or the deadline comes.
 
-    Work is in units of a block: `sent` counts bits / (coherence time), `used` and `limit` count blocks.
+    Time is counted in blocks: `sent` counts bits / (coherence time), `used` and `limit` count blocks.
     """
     snr, block_s = db_to_linear(channel.snr_db), channel.coherence_time_s
     needed, limit = bits / block_s, channel.deadline_s / block_s
@@ -174,7 +176,7 @@ def _upload_over_blocks(bits: int, channel: ChannelConfig, generator: np.random.
         through = sent + np.cumsum(rate)  # (n,) after each block
         room = limit - used
         full = min(int(np.searchsorted(through, needed)), math.floor(min(room, gain.size)))
-        if full < gain.size:  # the upload, or its time, ends within block number `full` of this batch
+        if full < gain.size:  # the upload or its time ends within block number `full` of this batch
             before = float(through[full - 1]) if full else sent
             last_rate, last_gain = float(rate[full]), float(gain[full])
             to_end, to_deadline = (needed - before) / last_rate, room - full
@@ -195,10 +197,10 @@ def _skip_bulk(
 ) -> tuple[int, float, float]:
     """Most of a very long transfer at once: its number of blocks, their summed rate [bit/s] and their summed gain.
 
-    The sum of m independent block rates is normal about m·E[R] with variance m·Var[R] up to a relative error of the
+    The sum of m independent block rates is normal with mean m·E[R] and variance m·Var[R], up to a relative error of
     order 1/√m in its distribution (Berry–Esseen), so for m > 90,000 one draw stands for all; the summed gain is drawn
     with it, at its exact correlation. The last `tail` blocks, or as many as eight standard deviations of the bulk, are
-    left to be simulated, so the upload never ends inside a bulk.
+    left for the simulation, so the upload never ends inside a bulk.
     """
     mean, deviation, correlation = rate_moments(db_to_linear(channel.snr_db))
     # in bit/s/Hz; `margin` blocks outweigh the largest deviation that the cut normal can have

@@ -1,4 +1,4 @@
-"""What crosses the air: how many numbers a method uploads, by tensor group, and their bits.
+"""What crosses the air: how many parameters a method uploads, by tensor group, and their bits.
 
 Sizes follow arXiv 2404.13238v2, section V-A: 3 adapters and up to 3 LoRA modules a transformer block.
 """
@@ -39,37 +39,37 @@ class Cell(NamedTuple):
     """What becomes of one tensor group under a method."""
 
     fate: Fate
-    num_params: int  # of one client, LoRA at all its sites; 0 where nothing is trained
+    num_params: int  # of one client, LoRA at all 3n sites; 0 where nothing is trained
 
 
 def geometry_of(backbone: str) -> Geometry | None:
-    """Geometry of a backbone that can be told without loading it, otherwise None (known once it is loaded).
+    """Geometry of a backbone as far as it is known without loading the model; None where it is not.
 
-    `demo` and a local folder are read from their config.json (GPT-2 family or Llama type); `gpt2` is GPT-2 small.
+    For `demo` and a local folder, config.json says it (GPT-2 family or Llama type); `gpt2` is GPT-2 small.
     """
     if backbone == "gpt2":
         return GPT2_SMALL
     folder = assets_dir() / "backbone" if backbone == "demo" else Path(backbone).expanduser()
     try:
-        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return _geometry_from(described)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return _geometry_from(config)
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError):
-        return None  # not a folder, or not one of ours: the loader gives the reason when the run starts
+        return None  # no folder, or no model that fits: the loader gives the reason when the run starts
 
 
-def _geometry_from(described: dict[str, Any]) -> Geometry | None:
-    """Geometry from the text of a transformers config.json, None where it is not that of a GPT-2 or a Llama type.
+def _geometry_from(config: dict[str, Any]) -> Geometry | None:
+    """Geometry from a transformers config.json; None where it is neither a GPT-2 nor of Llama type.
 
     Llama's descendants all say how many heads share keys and values; the first Llamas did not, and shared none.
     """
-    if described["model_type"] == "gpt2":
-        blocks, width = int(described["n_layer"]), int(described["n_embd"])
+    if config["model_type"] == "gpt2":
+        blocks, width = int(config["n_layer"]), int(config["n_embd"])
         return Geometry(blocks, width, width, width, width)
-    if described["model_type"] == "llama" or "num_key_value_heads" in described:
-        width, heads = int(described["hidden_size"]), int(described["num_attention_heads"])
-        head_width = int(described.get("head_dim") or width // heads)
-        shared = int(described.get("num_key_value_heads") or heads) * head_width
-        return Geometry(int(described["num_hidden_layers"]), width, heads * head_width, shared, shared)
+    if config["model_type"] == "llama" or "num_key_value_heads" in config:
+        width, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+        head_width = int(config.get("head_dim") or width // heads)
+        shared = int(config.get("num_key_value_heads") or heads) * head_width
+        return Geometry(int(config["num_hidden_layers"]), width, heads * head_width, shared, shared)
     return None
 
 
@@ -78,23 +78,23 @@ def pricing_geometry(config: RunConfig, geometry: Geometry) -> Geometry: ...
 @overload
 def pricing_geometry(config: RunConfig, geometry: None) -> Geometry | None: ...
 def pricing_geometry(config: RunConfig, geometry: Geometry | None) -> Geometry | None:
-    """The geometry that the link is priced by: GPT-2 small where `price_as` says so, otherwise the backbone's own."""
+    """The geometry that uploads are priced by: GPT-2 small where `price_as` says so, otherwise the backbone's own."""
     return GPT2_SMALL if config.price_as == "gpt2" else geometry
 
 
 def num_adapter_params(geometry: Geometry, bottleneck: int) -> int:
-    """Numbers in all 3n adapters of one client.
+    """Parameters of all 3n adapters of one client.
 
-    An adapter is d → b → d with both biases, 2·d·b + b + d numbers (Houlsby et al., arXiv 1902.00751, section 2.1).
+    An adapter is d → b → d with both biases, 2·d·b + b + d parameters (Houlsby et al., arXiv 1902.00751, section 2.1).
     """
-    one = 2 * geometry.width * bottleneck + bottleneck + geometry.width
-    return ADAPTERS_PER_BLOCK * geometry.blocks * one
+    adapter = 2 * geometry.width * bottleneck + bottleneck + geometry.width
+    return ADAPTERS_PER_BLOCK * geometry.blocks * adapter
 
 
 def num_lora_params(geometry: Geometry, rank: int) -> int:
-    """Numbers in all 3n LoRA modules (query, key and value of every block) of one client.
+    """Parameters of all 3n LoRA modules (query, key and value of every block) of one client.
 
-    A module on a d_in → d_out projection is A (d_in, r) and B (r, d_out), r·(d_in + d_out) numbers
+    A module on a d_in → d_out projection is A (d_in, r) and B (r, d_out), r·(d_in + d_out) parameters
     (Hu et al., arXiv 2106.09685, section 4.1).
     """
     outputs = (geometry.query, geometry.key, geometry.value)
@@ -102,56 +102,59 @@ def num_lora_params(geometry: Geometry, rank: int) -> int:
 
 
 def num_upload_params(method: Method, geometry: Geometry, config: RunConfig) -> dict[Group, int]:
-    """Numbers that one client uploads in a round, by tensor group; empty where the method sends nothing.
+    """Parameters that one client uploads in a round, by tensor group; empty where the method uploads nothing.
 
     A group that is averaged goes up whole, LoRA at all 3n sites, whatever the client's device class.
     `geometry` is the backbone's own; `price_as` is applied here.
     """
-    priced = pricing_geometry(config, geometry)
-    sizes: dict[Group, int] = {
-        "adapters": num_adapter_params(priced, config.adapter.bottleneck),
-        "lora": num_lora_params(priced, config.lora.rank),
-    }
+    sizes = _group_sizes(geometry, config)
     return {group: sizes[group] for group in method.uploads}
 
 
-def uplink_bits(numbers: Mapping[Group, int], float_bits: int) -> int:
-    """Bits of one client's upload: S = bits a number × numbers uploaded."""
-    return float_bits * sum(numbers.values())
+def _group_sizes(geometry: Geometry, config: RunConfig) -> dict[Group, int]:
+    """Parameters of one client by tensor group, priced as `price_as` says."""
+    priced = pricing_geometry(config, geometry)
+    return {
+        "adapters": num_adapter_params(priced, config.adapter.bottleneck),
+        "lora": num_lora_params(priced, config.lora.rank),
+    }
+
+
+def uplink_bits(num_params: Mapping[Group, int], float_bits: int) -> int:
+    """Bits of one client's upload: S = bits a parameter × parameters uploaded."""
+    return float_bits * sum(num_params.values())
 
 
 def num_head_params(width: int, hidden: int) -> int:
-    """Numbers of a reward model's head: 3·width inputs (features), `hidden` inner units, one output."""
+    """Parameters of a reward model's head: 3·width inputs (features), `hidden` inner units, one output."""
     return (3 * width + 1) * hidden + hidden + 1
 
 
 def num_reward_model_params(config: RunConfig) -> int:
-    """Numbers that are trained in one reward model, priced as if its encoder were DistilBERT."""
+    """Trained parameters of one reward model, priced as if its encoder were DistilBERT."""
     encoder = DISTILBERT_PARAMS if config.reward.trainable == "all" else 0
     return num_head_params(DISTILBERT_WIDTH, config.reward.hidden) + encoder
 
 
 def num_reward_upload_params(method: Method, config: RunConfig) -> int:
-    """Numbers that one client uploads in a round of reward learning."""
+    """Parameters that one client uploads in a round of reward learning; 0 where the method uploads nothing."""
     return len(method.rewards) * num_reward_model_params(config) if method.uploads else 0
 
 
 def fates(method: Method, geometry: Geometry, config: RunConfig) -> dict[Part, Cell]:
-    """What crosses the air, what stays at home and what is not trained: a method's row, part by part, with sizes.
+    """What is uploaded, what stays at home and what is not trained under a method, part by part, with sizes.
 
-    A method that pools everybody's data has one model in one place, so nothing of it is uploaded and nobody has it at
-    home. `geometry` is the backbone's own; `price_as` is applied.
+    A method that pools all clients' data has one model in one place: nothing is uploaded, and nothing is at home.
+    `geometry` is the backbone's own; `price_as` is applied.
     """
-    priced = pricing_geometry(config, geometry)
     sizes: dict[Part, int] = {
-        "adapters": num_adapter_params(priced, config.adapter.bottleneck),
-        "lora": num_lora_params(priced, config.lora.rank),
+        **_group_sizes(geometry, config),
         "reward": len(method.rewards) * num_reward_model_params(config),
     }
     trained: set[Part] = {*method.trains, *(("reward",) if method.rewards else ())}
-    sent: set[Part] = {*method.uploads, *(("reward",) if method.rewards and method.uploads else ())}
-    kept: Fate = "pooled" if method.pooled else "home"
+    uploaded: set[Part] = {*method.uploads, *(("reward",) if method.rewards and method.uploads else ())}
+    stays: Fate = "pooled" if method.pooled else "home"
     return {
-        part: Cell("uploaded" if part in sent else kept, sizes[part]) if part in trained else Cell("untrained", 0)
+        part: Cell("uploaded" if part in uploaded else stays, sizes[part]) if part in trained else Cell("untrained", 0)
         for part in PARTS
     }

@@ -1,8 +1,8 @@
-"""What a run's uploads would have cost over another channel: the same bits and the same fading, priced anew.
+"""What a run's uploads would have cost over another channel: the same bits and the same fading, priced again.
 
 A round draws its fading from a generator of its own, derived from the run's seed, the stage and the round's number.
-So another SNR, bandwidth or power meets the very gains that the run met, and at the run's own channel the price is the
-measured one, bit for bit. What was learned depends on the channel only through uploads that are lost to the deadline.
+So another SNR, bandwidth or power meets the same gains as the run, and over the run's own channel the price is the
+measured one, bit for bit. What was learned depends on the channel only through uploads that miss the deadline.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ class Repriced(NamedTuple):
 
     delay_s: NDArray[np.float64]  # the slowest client's upload
     energy_j: NDArray[np.float64]  # summed over clients
-    lost: NDArray[np.int64]  # uploads that are not through by the deadline
-    differing: NDArray[np.int64]  # uploads lost here and not in the run, or in the run and not here
+    lost: NDArray[np.int64]  # uploads that miss the deadline
+    differing: NDArray[np.int64]  # uploads that are lost over this channel or in the run, but not in both
 
     @property
     def same_learning(self) -> bool:
-        """Whether the server would have averaged the same uploads, so that learning would have gone as it did."""
+        """Whether the server would have averaged the same uploads, so that the run would have learned the same."""
         return not self.differing.any()
 
 
 def round_transfer(config: RunConfig, record: RoundRecord, channel: ChannelConfig) -> Transfer:
-    """The uploads of one round over a channel: bits as its record holds them, fading as the run drew it."""
+    """The uploads of one round over a channel, with the bits of its record and the fading of the run."""
     bits = np.array([client.uplink_bits for client in record.clients], dtype=np.int64)  # (K,)
     return transfer(bits, channel, seeds.generator(config.seed, "channel", record.stage, record.round))
 
 
 def reprice(config: RunConfig, records: Sequence[RoundRecord], channel: ChannelConfig) -> Repriced:
-    """Delay and energy of rounds of a run as another channel would have made them.
+    """Delay and energy of a run's rounds over another channel.
 
-    Each round is priced by itself, so a run that grows needs only its new rounds priced. Above
-    `link.BULK_ABOVE_BLOCKS` coherence blocks an upload, the fading is the run's in distribution alone.
+    Each round is priced by itself, so of a growing run only the new rounds need a price. Above
+    `link.BULK_ABOVE_BLOCKS` coherence blocks an upload, the fading equals the run's in distribution only.
 
     Args:
-        config: the run's settings; its seed is what the fading comes from.
-        records: rounds of that run, any of them.
+        config: the run's config, whose seed gives the fading.
+        records: any rounds of that run.
         channel: the link to price them over.
     """
     delays, energies, lost, differing = [], [], [], []
     for record in records:
         sent = round_transfer(config, record, channel)
         delays.append(float(sent.delay_s.max(initial=0.0)))
-        energies.append(sum(sent.energy_j.tolist()))  # one after the other, as the run's own record is summed
+        energies.append(sum(sent.energy_j.tolist()))  # in the order in which the run's own record is summed
         delivered = np.array([client.delivered for client in record.clients], dtype=np.bool_)  # (K,)
         lost.append(int((~sent.delivered).sum()))
         differing.append(int((sent.delivered != delivered).sum()))
@@ -66,6 +66,6 @@ def reprice(config: RunConfig, records: Sequence[RoundRecord], channel: ChannelC
     )
 
 
-def joined(first: Repriced, then: Repriced) -> Repriced:
-    """Two stretches of rounds as one."""
-    return Repriced(*(np.concatenate(pair) for pair in zip(first, then, strict=True)))
+def joined(first: Repriced, second: Repriced) -> Repriced:
+    """Two series of rounds as one."""
+    return Repriced(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))

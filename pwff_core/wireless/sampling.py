@@ -1,4 +1,4 @@
-"""What simulating often tells: mean rates with their interval, rounds' delays, and means that settle or never do."""
+"""Many simulated uploads: mean rates with their interval, delays of rounds, and means that settle or never do."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pwff_core.units import db_to_linear
 from pwff_core.wireless.fading import Fading, gains
 from pwff_core.wireless.link import transfer
 
-_BULK_ABOVE_BLOCKS = 5_000  # of an upload that is simulated to be looked at: hundreds of them in a moment
+_BULK_ABOVE_BLOCKS = 5_000  # accurate enough for a chart, and hundreds of uploads take a moment
 _LARGEST_GAIN = 750.0  # e^−750 is 0 in a double
 
 
 class Means(NamedTuple):
-    """Means of samples with the interval that covers the true mean in about 95 of 100 such samples, arrays (m,)."""
+    """Means of samples, each with an interval that covers the true mean in about 95 of 100 samples; arrays (m,)."""
 
     mean: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -38,10 +38,10 @@ class Rounds(NamedTuple):
 
 
 def sampled_rates(snrs_db: Sequence[float], bandwidth_hz: float, fading: Fading, blocks: int, seed: int) -> Means:
-    """Mean rate over so many coherence blocks (2 at least) at each SNR [bit/s], every point with blocks of its own.
+    """Mean rate [bit/s] at each SNR over so many coherence blocks (at least 2), drawn anew for every point.
 
-    The interval is Student's, mean ± t·s/√n. Rates are not normal, least so at a low SNR, where a few blocks give an
-    interval that covers the true mean somewhat less often than it says.
+    The interval is Student's, mean ± t·s/√n. Rates are not normal, least of all at a low SNR: over a few blocks the
+    interval there covers the true mean somewhat less often than it should.
     """
     snr = np.array([db_to_linear(snr_db) for snr_db in snrs_db])  # (m,)
     gain = gains((len(snrs_db), blocks), fading, seeds.generator(seed, "lab", "rates"))
@@ -54,7 +54,7 @@ def sampled_rates(snrs_db: Sequence[float], bandwidth_hz: float, fading: Fading,
 def sampled_rounds(
     bits: int, channel: ChannelConfig, clients: int, rounds: int, generator: np.random.Generator
 ) -> Rounds:
-    """Simulate rounds in which every client uploads `bits`; the same state gives the same fading, whatever the bits."""
+    """Simulate rounds in which every client uploads `bits`; the same state gives the same fading for any `bits`."""
     sent = transfer(np.full(clients * rounds, bits), channel, generator, bulk_above=_BULK_ABOVE_BLOCKS)
     delay, energy, delivered = (part.reshape(rounds, clients) for part in (sent.delay_s, sent.energy_j, sent.delivered))
     return Rounds(delay.max(axis=1), energy.sum(axis=1), 1.0 - delivered.mean(axis=1))
@@ -63,14 +63,14 @@ def sampled_rounds(
 def sampled_delays(
     bits: int, channel: ChannelConfig, uploads: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Delays of so many independent uploads [s], (uploads,)."""
+    """Delays [s] of so many independent uploads, (uploads,)."""
     return transfer(np.full(uploads, bits), channel, generator, bulk_above=_BULK_ABOVE_BLOCKS).delay_s
 
 
 def one_draw_delays(
     bits: int, channel: ChannelConfig, uploads: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Delays of uploads that each see one Rayleigh gain and no deadline [s], (uploads,). Their mean is infinite."""
+    """Delays [s] of uploads that each have one Rayleigh gain and no deadline, (uploads,). Their mean is infinite."""
     gain = gains(uploads, "rayleigh", generator)
     rate = channel.bandwidth_hz * np.log1p(db_to_linear(channel.snr_db) * gain) / math.log(2.0)
     return bits / rate
@@ -82,7 +82,7 @@ def running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def typical_mean_delay_s(bits: int, channel: ChannelConfig, uploads: int) -> float:
-    """What the mean delay of so many uploads with one Rayleigh draw each is typically near [s].
+    """The typical mean delay [s] of so many uploads with one Rayleigh gain each.
 
     The mean over all gains is infinite, as S/R(h) grows like 1/h where h → 0. Among n uploads the smallest gain is
     about 1/n, and the mean over the gains from there on, T_n = ∫ S/R(h)·e^(−h) dh for h > 1/n, grows like ln n: the
@@ -90,7 +90,7 @@ def typical_mean_delay_s(bits: int, channel: ChannelConfig, uploads: int) -> flo
     Probability Theory and Its Applications, vol. II, 1971, section VII.7).
     """
     snr = db_to_linear(channel.snr_db)
-    # h = e^u, so that the integrand is smooth over all the decades from 1/n on
+    # with h = e^u the integrand is smooth over all decades from 1/n on
     mean, _ = quad(
         lambda u: math.exp(u - math.exp(u)) / math.log1p(snr * math.exp(u)), -math.log(uploads), math.log(_LARGEST_GAIN)
     )
@@ -98,5 +98,5 @@ def typical_mean_delay_s(bits: int, channel: ChannelConfig, uploads: int) -> flo
 
 
 def lost_share(delays: NDArray[np.float64], deadlines_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the delays that are longer than each deadline, as `deadlines_s` shaped."""
+    """Share of the delays that are longer than each deadline, in the shape of `deadlines_s`."""
     return 1.0 - np.searchsorted(np.sort(delays), deadlines_s, side="right") / len(delays)

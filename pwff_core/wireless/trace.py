@@ -1,4 +1,4 @@
-"""One client's link over time: gain and rate of successive coherence blocks, and an upload's way through them."""
+"""One client's link over time: gain and rate of successive coherence blocks, and the progress of an upload."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DEEP_FADE = 0.1  # a gain below this, 10 dB under the mean, is called a deep fad
 
 
 class Trace(NamedTuple):
-    """Successive stretches of a link, in each of which the gain stays the same; arrays are (n,)."""
+    """Successive stretches of a link, each with one gain; arrays are (n,)."""
 
     start_s: NDArray[np.float64]  # when each stretch begins
-    stretch_s: float  # how long each one lasts: the coherence time, or a part of it where that is infinite
+    stretch_s: float  # how long each lasts: the coherence time, or a part of the trace where that is infinite
     gain: NDArray[np.float64]  # power gain h
     rate_bps: NDArray[np.float64]  # B·log2(1 + γ̄·h)
 
@@ -38,8 +38,8 @@ def draw_trace(channel: ChannelConfig, blocks: int, seed: int, *, span_s: float)
     Args:
         channel: the link.
         blocks: number of stretches.
-        seed: of the gains; the same seed gives the same fading over any channel.
-        span_s: length of the trace where the coherence time is infinite, and so gives none.
+        seed: seed of the gains; the same seed gives the same fading over any channel.
+        span_s: length of the trace where the coherence time is infinite.
     """
     one_draw = math.isinf(channel.coherence_time_s)
     stretch_s = span_s / blocks if one_draw else channel.coherence_time_s
@@ -63,7 +63,7 @@ def progress(trace: Trace, bits: int) -> NDArray[np.float64]:
 
 
 def through_s(trace: Trace, bits: int) -> float:
-    """When an upload of `bits` > 0 that begins with the trace is through [s]; inf where the trace ends before."""
+    """When an upload of `bits` > 0 that begins with the trace is through [s]; inf if the trace ends first."""
     sent = np.cumsum(trace.rate_bps * trace.stretch_s)  # (n,) after each stretch
     last = int(np.searchsorted(sent, bits))
     if last == len(sent):
