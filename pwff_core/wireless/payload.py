@@ -147,8 +147,10 @@ def fates(method: Method, geometry: Geometry, config: RunConfig) -> dict[Part, C
     A method that pools all clients' data has one model in one place: nothing is uploaded, and nothing is at home.
     `geometry` is the backbone's own; `price_as` is applied.
     """
+    groups = _group_sizes(geometry, config)
     sizes: dict[Part, int] = {
-        **_group_sizes(geometry, config),
+        "adapters": groups["adapters"],
+        "lora": groups["lora"],
         "reward": len(method.rewards) * num_reward_model_params(config),
     }
     trained: set[Part] = {*method.trains, *(("reward",) if method.rewards else ())}

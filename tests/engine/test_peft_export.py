@@ -43,8 +43,8 @@ def kept_run(store: Store, tiny_backbone: Path, method: str = "pwff", aligned: b
     for stage, reward in (("reward", 0.125), ("alignment", 0.5)):
         numbers = {"helpfulness": 1.0, "harmlessness": -1.0, "reward": reward, "refusal_rate": 0.75}
         clients = tuple(ClientRecord(client=k, helpfulness_weight=0.25 + k / 2, **numbers) for k in range(2))
-        one = record(1, run_id).model_dump() | {"stage": stage, "clients": clients}
-        store.append(run_id, RoundRecord.model_validate(one))
+        fields = record(1, run_id).model_dump() | {"stage": stage, "clients": clients}
+        store.append(run_id, RoundRecord.model_validate(fields))
     store.finish(run_id, RunStatus.FINISHED)
     backbone, groups = load_backbone(str(tiny_backbone), "cpu"), METHODS[config.method].trains
     moments = []
@@ -93,7 +93,7 @@ def own_logits(store: Store, run_id: str, client: int, when: When, *groups: str)
 
 
 @pytest.mark.parametrize(("client", "when"), [(0, "after"), (1, "after"), (1, "before")])
-def test_peft_and_the_adapters_beside_it_compute_what_the_client_does(
+def test_peft_with_the_adapters_computes_what_the_client_does(
     store: Store, tiny_backbone: Path, tmp_path: Path, client: int, when: When
 ) -> None:
     run_id = kept_run(store, tiny_backbone)
@@ -112,7 +112,7 @@ def test_peft_and_the_adapters_beside_it_compute_what_the_client_does(
     assert (lora_alone - bare).abs().max() > 1e-2 and (whole - lora_alone).abs().max() > 1e-2
 
 
-def test_the_model_card_says_what_it_is(store: Store, tiny_backbone: Path, tmp_path: Path) -> None:
+def test_the_model_card_describes_the_model(store: Store, tiny_backbone: Path, tmp_path: Path) -> None:
     run_id = kept_run(store, tiny_backbone)
     card = export_model(store, run_id, 1, "after", tmp_path)[-1].read_text(encoding="utf-8")
     assert card.startswith(f"---\nlibrary_name: peft\nbase_model: {tiny_backbone}\ntags: [lora")
@@ -126,7 +126,7 @@ def test_the_model_card_says_what_it_is(store: Store, tiny_backbone: Path, tmp_p
     assert "| Reward | 0.125 sd |" in before
 
 
-def test_a_model_that_is_not_there_is_a_sentence(store: Store, tiny_backbone: Path, tmp_path: Path) -> None:
+def test_a_missing_model_is_refused(store: Store, tiny_backbone: Path, tmp_path: Path) -> None:
     run_id = kept_run(store, tiny_backbone, aligned=False)
     with pytest.raises(ModelError, match=r"^There is no client 2; this run's clients are 0 to 1\.$"):
         export_model(store, run_id, 2, "after", tmp_path / "out")

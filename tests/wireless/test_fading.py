@@ -24,10 +24,10 @@ def test_rayleigh_gains_have_mean_one_and_the_exponential_distribution() -> None
 def test_gains_are_the_squared_magnitude_of_a_complex_gaussian() -> None:
     # independent oracle: h = |x + jy|², x and y ~ N(0, 1/2)
     x, y = np.random.default_rng(2).normal(0.0, math.sqrt(0.5), (2, 200_000))
-    ours = np.sort(gains(200_000, "rayleigh", np.random.default_rng(3)))
-    theirs = np.sort(x**2 + y**2)
+    drawn = np.sort(gains(200_000, "rayleigh", np.random.default_rng(3)))
+    magnitudes = np.sort(x**2 + y**2)
     levels = np.linspace(0.02, 0.98, 49)
-    assert np.allclose(np.quantile(ours, levels), np.quantile(theirs, levels), rtol=0.04)
+    assert np.allclose(np.quantile(drawn, levels), np.quantile(magnitudes, levels), rtol=0.04)
 
 
 def test_awgn_has_gain_one_and_draws_nothing() -> None:

@@ -123,7 +123,7 @@ def gains_of_client(seed: int, client: int, clients: int, count: int) -> NDArray
 
 
 @pytest.mark.parametrize(("bits", "deadline_s"), [(3_000_000, math.inf), (3_000_000, 0.7234), (40_000, math.inf)])
-def test_a_transfer_is_the_block_by_block_walk(bits: int, deadline_s: float) -> None:
+def test_a_transfer_equals_a_walk_block_by_block(bits: int, deadline_s: float) -> None:
     # oracle: one coherence block after the other in plain Python
     sent = send([bits, bits], seed=11, coherence_time_s=0.01, deadline_s=deadline_s)
     for client in range(2):
@@ -140,7 +140,7 @@ def test_a_transfer_is_the_block_by_block_walk(bits: int, deadline_s: float) -> 
         assert bool(sent.delivered[client]) == (left < 1e-6)
 
 
-def test_one_draw_for_the_whole_upload() -> None:
+def test_one_gain_holds_for_the_whole_upload() -> None:
     (gain,) = gains_of_client(5, 0, 1, 1)
     rate = 1e6 * math.log2(1 + 10**0.5 * gain)
     sent = send(1_000_000, seed=5, coherence_time_s=math.inf, deadline_s=1000.0)
@@ -201,7 +201,7 @@ def test_a_client_s_fading_does_not_depend_on_the_others_payload() -> None:
     assert send([10, 2_000_000], seed=3).delay_s[1] == send([9_000_000, 2_000_000], seed=3).delay_s[1]
 
 
-def test_the_same_seed_gives_the_same_transfer_and_another_seed_another() -> None:
+def test_the_seed_decides_the_transfer() -> None:
     assert send(PAPER_BITS, 1).delay_s[0] == send(PAPER_BITS, 1).delay_s[0] != send(PAPER_BITS, 2).delay_s[0]
 
 
@@ -234,11 +234,11 @@ def test_the_normal_bulk_has_the_distribution_of_the_exact_simulation() -> None:
     channel = ChannelConfig(coherence_time_s=1e-3)
     bulk = transfer(np.full(600, bits), channel, np.random.default_rng(22), bulk_above=5_000)
     for name in ("delay_s", "snr_db"):
-        ours, theirs = getattr(bulk, name), getattr(exact, name)
-        spread = theirs.std()
+        in_bulk, one_by_one = getattr(bulk, name), getattr(exact, name)
+        spread = one_by_one.std()
         assert spread > 0
-        assert abs(ours.mean() - theirs.mean()) < 4 * spread * math.sqrt(2 / 600)
-        assert ours.std() == pytest.approx(spread, rel=4 / math.sqrt(600))
+        assert abs(in_bulk.mean() - one_by_one.mean()) < 4 * spread * math.sqrt(2 / 600)
+        assert in_bulk.std() == pytest.approx(spread, rel=4 / math.sqrt(600))
     together = [np.corrcoef(sent.delay_s, sent.snr_db)[0, 1] for sent in (bulk, exact)]
     assert together[0] == pytest.approx(together[1], abs=0.05)  # a lucky upload is fast and sees a high SNR
     assert bulk.rate_bps * bulk.delay_s == pytest.approx([bits] * 600, rel=1e-9)
@@ -255,7 +255,7 @@ def test_billions_of_blocks_take_no_time() -> None:
     assert np.all(sent.delivered)
 
 
-def test_a_deadline_inside_the_bulk() -> None:
+def test_a_deadline_inside_the_bulk_is_met_exactly() -> None:
     sent = send(66_000_000 * 32, snr_db=-30, coherence_time_s=1e-4, deadline_s=500.0)  # 5 million blocks of 14 billion
     assert sent.delay_s[0] == 500.0
     assert not sent.delivered[0]
@@ -280,7 +280,7 @@ def test_a_whole_distilbert_takes_twenty_minutes() -> None:
     assert 66_000_000 * 32 / expected_rate_bps(ChannelConfig()) == pytest.approx(1231, abs=0.5)
 
 
-def test_the_estimate_knows_the_deadline_and_the_silent_methods() -> None:
+def test_the_estimate_is_cut_at_the_deadline_and_0_without_uploads() -> None:
     late = with_changes(preset_config("paper"), {"channel.deadline_s": 4.0, "channel.transmit_power_w": 0.5})
     assert estimate(late, GPT2_SMALL)[2:] == (4.0, 2.0, 20.0)
     local = estimate(RunConfig(method="local"), GPT2_SMALL)

@@ -55,8 +55,8 @@ def test_rank_8_fits_the_paper_s_figure_5_and_rank_96_does_not() -> None:
 
 @pytest.mark.parametrize(("width", "bottleneck", "blocks"), [(768, 10, 12), (6, 2, 2), (64, 5, 3)])
 def test_adapters_against_torch(width: int, bottleneck: int, blocks: int) -> None:
-    one = nn.Sequential(nn.Linear(width, bottleneck), nn.GELU(), nn.Linear(bottleneck, width))
-    assert num_adapter_params(Geometry(blocks, width, width, width, width), bottleneck) == 3 * blocks * count(one)
+    adapter = nn.Sequential(nn.Linear(width, bottleneck), nn.GELU(), nn.Linear(bottleneck, width))
+    assert num_adapter_params(Geometry(blocks, width, width, width, width), bottleneck) == 3 * blocks * count(adapter)
 
 
 def test_lora_against_peft_with_grouped_queries() -> None:
@@ -72,10 +72,10 @@ def test_lora_against_peft_with_grouped_queries() -> None:
 
 @given(blocks=st.integers(1, 48), width=st.integers(1, 4096), rank=st.integers(1, 256))
 def test_sizes_are_proportional_to_blocks_and_rank(blocks: int, width: int, rank: int) -> None:
-    one = Geometry(1, width, width, width, width)
-    many = one._replace(blocks=blocks)
-    assert num_lora_params(many, rank) == blocks * rank * num_lora_params(one, 1)
-    assert num_adapter_params(many, rank) == blocks * num_adapter_params(one, rank)
+    block = Geometry(1, width, width, width, width)
+    many = block._replace(blocks=blocks)
+    assert num_lora_params(many, rank) == blocks * rank * num_lora_params(block, 1)
+    assert num_adapter_params(many, rank) == blocks * num_adapter_params(block, rank)
 
 
 ADAPTERS = 6 * (2 * 6 * 2 + 2 + 6)  # 6 adapters, d = 6 and b = 2
@@ -93,7 +93,7 @@ LORA = 6 * 3 * (6 + 6)  # 6 modules, r = 3
         ("centralised", {}),
     ],
 )
-def test_what_each_method_uploads(method: str, expected: dict[str, int]) -> None:
+def test_each_method_uploads_its_groups_of_the_paper(method: str, expected: dict[str, int]) -> None:
     config = with_changes(RunConfig(), {"adapter.bottleneck": 2, "lora.rank": 3, "method": method})
     assert num_upload_params(METHODS[config.method], TINY, config) == expected
 
@@ -114,12 +114,12 @@ def test_pwff_over_vanilla_fl_at_the_paper_s_scale() -> None:
 
 
 @pytest.mark.parametrize("modules", ["by-device", "all"])
-def test_averaged_lora_goes_up_from_all_sites_whatever_the_device(modules: str) -> None:
+def test_averaged_lora_is_uploaded_from_all_sites_of_every_device(modules: str) -> None:
     config = with_changes(RunConfig(), {"lora.modules": modules})
     assert num_upload_params(METHODS["fedlora"], GPT2_SMALL, config) == {"lora": 442_368}
 
 
-def test_bits_are_numbers_times_width() -> None:
+def test_bits_are_parameters_times_bits_a_parameter() -> None:
     assert uplink_bits({"adapters": 7, "lora": 5}, 32) == 384
     assert uplink_bits({"adapters": 7, "lora": 5}, 16) == 192
     assert uplink_bits({}, 32) == 0
@@ -137,7 +137,7 @@ def test_the_link_can_be_priced_as_gpt2() -> None:
 # ---- geometry without loading -----------------------------------------------------------------------------------
 
 
-def test_gpt2_small_is_what_transformers_says() -> None:
+def test_gpt2_small_has_the_sizes_of_transformers() -> None:
     config = GPT2Config()
     assert geometry_of("gpt2") == GPT2_SMALL == (config.n_layer, *(config.n_embd,) * 4)
 
@@ -180,7 +180,7 @@ def test_the_geometry_of_llama_s_descendants_is_that_of_their_layers(tmp_path: P
     assert geometry_of(str(tmp_path)) == loaded == (3, 24, 60, 20, 20)
 
 
-def test_the_first_llamas_do_not_say_that_no_heads_share(tmp_path: Path) -> None:
+def test_a_first_llama_shares_no_heads(tmp_path: Path) -> None:
     text = '{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 8, "num_hidden_layers": 5}'
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     assert geometry_of(str(tmp_path)) == Geometry(5, 64, 64, 64, 64)
@@ -200,12 +200,12 @@ def test_the_first_llamas_do_not_say_that_no_heads_share(tmp_path: Path) -> None
         '{"model_type": "llama", "hidden_size": 8, "num_attention_heads": 0, "num_hidden_layers": 1}',
     ],
 )
-def test_what_cannot_be_told_from_a_config_is_none(tmp_path: Path, text: str) -> None:
+def test_a_config_of_another_kind_has_no_geometry(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     assert geometry_of(str(tmp_path)) is None
 
 
-def test_an_unknown_backbone_is_known_only_once_loaded(tmp_path: Path) -> None:
+def test_an_unknown_backbone_has_no_geometry_before_it_is_loaded(tmp_path: Path) -> None:
     assert geometry_of("some-lab/some-model") is None
     assert geometry_of(str(tmp_path / "missing")) is None
     (tmp_path / "file").write_text(json.dumps({}), encoding="utf-8")
@@ -233,11 +233,11 @@ def test_reward_payload_follows_the_row_and_what_is_trained() -> None:
 
 def test_every_part_of_every_method_has_one_fate() -> None:
     config = preset_config("paper")
-    told = {
+    rows = {
         name: " ".join(cell.fate for cell in fates(method, GPT2_SMALL, config).values())
         for name, method in METHODS.items()
     }
-    assert told == {
+    assert rows == {
         "pwff": "uploaded home uploaded",
         "vanilla_fl": "uploaded uploaded untrained",
         "fedada": "uploaded untrained untrained",
@@ -250,7 +250,7 @@ def test_every_part_of_every_method_has_one_fate() -> None:
     }
 
 
-def test_the_sizes_of_the_parts_are_those_of_the_link() -> None:
+def test_the_uploaded_parts_have_the_sizes_that_the_link_is_priced_by() -> None:
     config = with_changes(RunConfig(), {"price_as": "gpt2"})
     for method in METHODS.values():
         cells = fates(method, TINY, config)

@@ -40,7 +40,7 @@ def setup(**channel: Any) -> RunConfig:
     return with_changes(RunConfig(), {f"channel.{name}": value for name, value in channel.items()})
 
 
-def test_a_real_run_at_its_own_channel_is_priced_as_it_was_measured(tiny_backbone: Path) -> None:
+def test_a_run_over_its_own_channel_costs_what_was_measured(tiny_backbone: Path) -> None:
     from pwff_core.engine.federation import run
 
     config = with_changes(
@@ -62,7 +62,7 @@ def test_a_real_run_at_its_own_channel_is_priced_as_it_was_measured(tiny_backbon
     assert priced.same_learning
 
 
-def test_without_fading_the_price_is_the_capacity_s() -> None:
+def test_without_fading_the_rate_is_the_capacity() -> None:
     config = setup()
     priced = reprice(config, [measured(config, 1)], ChannelConfig(snr_db=0, fading="awgn", transmit_power_w=0.5))
     assert priced.delay_s.tolist() == [BITS / 1e6]  # B·log2(1 + 1) = 1 Mbit/s
@@ -97,13 +97,13 @@ def test_uploads_that_only_one_of_the_channels_loses_are_counted() -> None:
     assert (back.lost.tolist(), back.differing.tolist()) == ([0], [3])
 
 
-def test_stretches_of_rounds_join_to_the_whole() -> None:
+def test_joined_series_of_rounds_equal_the_whole() -> None:
     config, other = setup(), setup(snr_db=-3).channel
     records = [measured(config, number) for number in range(1, 6)]
     whole = reprice(config, records, other)
     parts = joined(reprice(config, records[:2], other), reprice(config, records[2:], other))
-    for one, two in zip(whole, parts, strict=True):
-        np.testing.assert_array_equal(one, two)
+    for priced, expected in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(priced, expected)
     assert joined(reprice(config, [], other), whole).delay_s.shape == (5,)
 
 

@@ -68,7 +68,7 @@ NARROW = ("StableLm",)  # its heads divide the hidden size between them
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_descendant_of_llama_is_known_by_its_layers(tmp_path: Path, family: str) -> None:
+def test_a_descendant_of_llama_is_recognised_by_its_layers(tmp_path: Path, family: str) -> None:
     folder = family_folder(tmp_path, family, **({} if family in NARROW else {"head_dim": 16}))
     backbone = load_backbone(str(folder), "cpu")
     assert [site.name for site in backbone.adapters[3:]] == ["h.1.attn_out", "h.1.mlp_out", "h.1.block_out"]
@@ -116,7 +116,7 @@ def test_tied_and_untied_heads_shards_and_formats_are_one_model(tmp_path: Path) 
     ("changes", "limit", "context"),
     [({}, None, 64), ({}, 24, 24), ({"sliding_window": 16}, None, 16), ({"sliding_window": None}, None, 64)],
 )
-def test_the_context_is_the_least_of_all_limits(
+def test_the_context_is_the_smallest_of_all_limits(
     tmp_path: Path, changes: dict[str, Any], limit: int | None, context: int
 ) -> None:
     folder = family_folder(tmp_path, "Mistral", **changes)
@@ -138,7 +138,7 @@ def test_the_end_token_may_be_the_first_of_a_list_in_the_settings(tmp_path: Path
     assert (tokenizer.eos_token, tokenizer.eos_token_id) == ("</s>", 1)
 
 
-def test_a_vocabulary_without_an_end(tmp_path: Path) -> None:
+def test_a_vocabulary_without_an_end_token_is_refused(tmp_path: Path) -> None:
     folder = family_folder(tmp_path)
     llama_tokenizer(end=None).save_pretrained(folder)
     for name in ("generation_config.json", "config.json"):
@@ -146,7 +146,7 @@ def test_a_vocabulary_without_an_end(tmp_path: Path) -> None:
     assert "lacks an end token" in problem(str(folder))
 
 
-def test_a_vocabulary_larger_than_the_embedding_matrix(tmp_path: Path) -> None:
+def test_a_vocabulary_larger_than_the_embedding_matrix_is_refused(tmp_path: Path) -> None:
     folder = family_folder(tmp_path)
     more = llama_tokenizer()
     more.add_tokens([f"<{number}>" for number in range(100)])
@@ -155,7 +155,7 @@ def test_a_vocabulary_larger_than_the_embedding_matrix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("{}"), lambda file: file.write_text("")])
-def test_a_tokenizer_that_is_missing_or_broken(
+def test_a_missing_or_broken_tokenizer_is_refused(
     tiny_backbone: Path, tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
     folder = shutil.copytree(tiny_backbone, tmp_path / "dumb")
@@ -167,9 +167,9 @@ def test_a_tokenizer_that_is_missing_or_broken(
 
 
 def edit(file: Path, **changes: Any) -> None:
-    """Some values of a JSON file anew, None removes them."""
-    told = json.loads(file.read_text(encoding="utf-8")) | changes
-    file.write_text(json.dumps({key: value for key, value in told.items() if value is not None}), encoding="utf-8")
+    """Change some values of a JSON file; None removes a value."""
+    settings = json.loads(file.read_text(encoding="utf-8")) | changes
+    file.write_text(json.dumps({key: value for key, value in settings.items() if value is not None}), encoding="utf-8")
 
 
 def problem(name: str, device: str = "cpu") -> str:
@@ -179,7 +179,7 @@ def problem(name: str, device: str = "cpu") -> str:
     return str(caught.value)
 
 
-def test_a_name_that_is_nowhere() -> None:
+def test_an_unknown_name_is_refused() -> None:
     begun = time.monotonic()
     assert "nobody/nothing" in problem("nobody/nothing")
     assert "--backbone demo" in problem("nobody/nothing")
@@ -187,7 +187,7 @@ def test_a_name_that_is_nowhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "words"),
     [
         ("./nothing", "There is no folder ./nothing"),
         ("/nowhere/at/all", "There is no folder"),
@@ -196,8 +196,8 @@ def test_a_name_that_is_nowhere() -> None:
         (__file__, "is a file"),
     ],
 )
-def test_names_that_cannot_be(name: str, said: str) -> None:
-    assert said in problem(name)
+def test_impossible_names_are_refused(name: str, words: str) -> None:
+    assert words in problem(name)
 
 
 def test_a_model_in_the_hub_s_cache_is_loaded_without_the_network(
@@ -216,7 +216,7 @@ def test_a_model_in_the_hub_s_cache_is_loaded_without_the_network(
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "words"),
     [
         (hub_errors.GatedRepoError, "is gated: ask for access on its page"),
         (hub_errors.RepositoryNotFoundError, "The Hub has no model"),
@@ -224,35 +224,35 @@ def test_a_model_in_the_hub_s_cache_is_loaded_without_the_network(
         (hub_errors.OfflineModeIsEnabled, "could not be fetched (OfflineModeIsEnabled)"),
     ],
 )
-def test_what_the_hub_refuses_is_a_sentence(monkeypatch: pytest.MonkeyPatch, error: type[Exception], said: str) -> None:
+def test_what_the_hub_refuses_is_explained(monkeypatch: pytest.MonkeyPatch, error: type[Exception], words: str) -> None:
     def snapshot(name: str, allow_patterns: list[str], local_files_only: bool = False) -> str:
         raise hub_errors.LocalEntryNotFoundError("not cached") if local_files_only else error.__new__(error)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    told = problem("somebody/model")
-    assert said in told and told.endswith("use the embedded default: --backbone demo.")
+    message = problem("somebody/model")
+    assert words in message and message.endswith("use the embedded default: --backbone demo.")
 
 
-def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     assert "has no config.json, so it is no model" in problem(str(tmp_path))
 
 
-def test_a_folder_without_safetensors(tiny_backbone: Path, tmp_path: Path) -> None:
+def test_a_folder_without_safetensors_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_backbone, tmp_path / "pickled")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    told = problem(str(folder))
-    assert "has pickled weights only" in told and "save_pretrained(NEW)" in told
+    message = problem(str(folder))
+    assert "has pickled weights only" in message and "save_pretrained(NEW)" in message
     (folder / "pytorch_model.bin").unlink()
     assert "has no weights" in problem(str(folder))
 
 
-def test_a_peft_adapter_in_the_model_s_place(tmp_path: Path) -> None:
+def test_a_peft_adapter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "gpt2"}', encoding="utf-8")
     assert "is a PEFT adapter, not a model; the model that it adapts is gpt2." in problem(str(tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "words"),
     [
         ("{", "cannot be used"),
         ("[]", "cannot be used"),
@@ -270,16 +270,16 @@ def test_a_peft_adapter_in_the_model_s_place(tmp_path: Path) -> None:
         ('{"model_type": "other", "auto_map": {"AutoConfig": "code.Config"}}', "cannot be used"),
     ],
 )
-def test_a_config_that_does_not_fit_is_said_before_weights_are_read(tmp_path: Path, config: str, said: str) -> None:
+def test_a_config_that_does_not_fit_is_refused_before_weights_are_read(tmp_path: Path, config: str, words: str) -> None:
     (tmp_path / "config.json").write_text(config, encoding="utf-8")
-    assert said in problem(str(tmp_path))
+    assert words in problem(str(tmp_path))
 
 
-def test_an_encoder_in_the_backbone_s_place(tmp_path: Path) -> None:
+def test_an_encoder_is_refused(tmp_path: Path) -> None:
     assert "is a distilbert model; a backbone is a causal language model" in problem(str(wordpiece_folder(tmp_path)))
 
 
-def test_a_family_that_rescales_its_scores(tmp_path: Path) -> None:
+def test_a_family_that_rescales_its_logits_is_refused(tmp_path: Path) -> None:
     folder = family_folder(tmp_path, "Granite", logits_scaling=8.0)
     assert "rescales its vocabulary scores, as granite may" in problem(str(folder))
 
@@ -299,7 +299,7 @@ def cut_short(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "words"),
     [
         (without("model.layers.1.mlp.up_proj.weight"), "lacks 1 of its weights, such as model.layers.1.mlp.up_proj"),
         (without("lm_head.weight"), "lacks 1 of its weights, such as lm_head.weight"),
@@ -308,13 +308,13 @@ def cut_short(folder: Path) -> None:
         (lambda folder: edit(folder / "config.json", intermediate_size=50), "do not fit its config.json"),
     ],
 )  # fmt: skip
-def test_weights_that_are_not_all_there(tmp_path: Path, damage: Callable[[Path], object], said: str) -> None:
+def test_incomplete_weights_are_refused(tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
     folder = family_folder(tmp_path)
     damage(folder)
-    assert said in problem(str(folder))
+    assert words in problem(str(folder))
 
 
-def test_a_shard_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_shard_is_refused(tmp_path: Path) -> None:
     folder = family_folder(tmp_path, shard="20KB")
     shards = sorted(folder.glob("model-*.safetensors"))
     shards[1].unlink()
@@ -324,7 +324,7 @@ def test_a_shard_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_cuda_asked_for_and_absent() -> None:
+def test_cuda_without_a_cuda_device_is_refused() -> None:
     with pytest.raises(ModelError, match="no CUDA device here"):
         pick_device("cuda")
     assert pick_device("auto") == torch.device("cpu")

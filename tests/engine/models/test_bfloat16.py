@@ -41,13 +41,13 @@ def test_all_but_the_head_is_rounded(tiny_backbone: Path) -> None:
     assert 0 < off < 2**-5  # eight bits of a number's beginning are kept, a few are lost on the way
 
 
-def test_the_two_forms_of_gelu_are_as_close_as_is_said() -> None:
+def test_the_two_forms_of_gelu_are_close() -> None:
     x = torch.linspace(-10, 10, 200_001, dtype=torch.float64)
     apart = (F.gelu(x) - F.gelu(x, approximate="tanh")).abs().max()
     assert 4e-4 < apart < 5e-4
 
 
-def test_the_exact_form_is_taken_in_bfloat16_alone(tiny_backbone: Path) -> None:
+def test_the_exact_gelu_is_used_in_bfloat16_alone(tiny_backbone: Path) -> None:
     kinds = {
         precision: {
             type(block.mlp.act).__name__
@@ -75,10 +75,10 @@ print(used_after(800) - few)
 def test_memory_does_not_grow_with_every_shape_of_a_batch() -> None:
     def grown(prelude: str) -> int:
         plain = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")}
-        told = subprocess.run(
+        finished = subprocess.run(
             [sys.executable, "-c", prelude + SHAPES], cwd=ROOT, env=plain, capture_output=True, text=True, check=True
         )
-        return int(told.stdout)
+        return int(finished.stdout)
 
     # by about 300 MB, and not at all
     assert grown("import pwff_core") < 100_000_000 < grown("")

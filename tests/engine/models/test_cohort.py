@@ -49,7 +49,7 @@ def some_rows(seed: int) -> list[list[Encoded]]:
 
 
 class PlainAdapter(nn.Module):
-    """A module with an adapter behind it, as one would write it for one client."""
+    """A module with an adapter behind it, as a single client would have it."""
 
     def __init__(self, inner: nn.Module, width: int) -> None:
         super().__init__()
@@ -130,22 +130,22 @@ def test_cohort_equals_each_client_alone_with_peft(backbone: Backbone) -> None:
             a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
             width = b.shape[0] // 3
             for slot, part in enumerate("qkv"):
-                ours = {key: cohort.tensors["lora"][f"h.{index}.attn.{part}.lora_{key}"][client] for key in "ab"}
+                stacked = {key: cohort.tensors["lora"][f"h.{index}.attn.{part}.lora_{key}"][client] for key in "ab"}
                 rank, rows = slice(slot * RANK, (slot + 1) * RANK), slice(slot * width, (slot + 1) * width)
-                torch.testing.assert_close(ours["a"], a[rank].T, atol=1e-5, rtol=0)
-                torch.testing.assert_close(ours["b"], b[rows, rank].T, atol=1e-5, rtol=0)
-                assert bool(ours["b"].any()) == bool(PLACED[client, index, slot])
+                torch.testing.assert_close(stacked["a"], a[rank].T, atol=1e-5, rtol=0)
+                torch.testing.assert_close(stacked["b"], b[rows, rank].T, atol=1e-5, rtol=0)
+                assert bool(stacked["b"].any()) == bool(PLACED[client, index, slot])
             for site, module in (
                 ("attn_out", block.attn.c_proj),
                 ("mlp_out", block.mlp.c_proj),
                 ("block_out", wrapped),
             ):
-                ours = {
+                stacked = {
                     k: cohort.tensors["adapters"][f"h.{index}.{site}.{k}"][client] for k in ("down", "up", "up_bias")
                 }
-                torch.testing.assert_close(ours["down"], module.down.weight.T, atol=1e-5, rtol=0)
-                torch.testing.assert_close(ours["up"], module.up.weight.T, atol=1e-5, rtol=0)
-                torch.testing.assert_close(ours["up_bias"], module.up.bias, atol=1e-5, rtol=0)
+                torch.testing.assert_close(stacked["down"], module.down.weight.T, atol=1e-5, rtol=0)
+                torch.testing.assert_close(stacked["up"], module.up.weight.T, atol=1e-5, rtol=0)
+                torch.testing.assert_close(stacked["up_bias"], module.up.bias, atol=1e-5, rtol=0)
 
 
 def test_a_fresh_cohort_is_exactly_the_backbone(backbone: Backbone) -> None:
@@ -156,7 +156,7 @@ def test_a_fresh_cohort_is_exactly_the_backbone(backbone: Backbone) -> None:
         torch.testing.assert_close(backbone.hidden(tokens), bare, atol=1e-6, rtol=0)
 
 
-def test_detached_backbone_forgets_the_cohort(backbone: Backbone) -> None:
+def test_a_detached_backbone_computes_as_before(backbone: Backbone) -> None:
     tokens = torch.arange(2, 20)[None].repeat(3, 1)
     bare = backbone.hidden(tokens)
     cohort = new_cohort(backbone)
@@ -179,7 +179,7 @@ def test_gradients_of_one_client_do_not_reach_another(backbone: Backbone) -> Non
     assert cohort.tensors["adapters"]["h.0.attn_out.up"].grad[1].any()
 
 
-def test_a_step_in_parts_is_the_whole_step(backbone: Backbone) -> None:
+def test_a_step_in_parts_equals_the_whole_step(backbone: Backbone) -> None:
     whole, parted = new_cohort(backbone), new_cohort(backbone)
     rows, device = some_rows(0), torch.device("cpu")
     split = [collate(part, 0, device) for part in passes(rows, tokens_at_once=1)]
@@ -189,5 +189,5 @@ def test_a_step_in_parts_is_the_whole_step(backbone: Backbone) -> None:
         for cohort, batches in ((whole, [collate(rows, 0, device)]), (parted, split))
     ]
     torch.testing.assert_close(*losses)
-    for ours, theirs in zip(whole.parameters(), parted.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+    for tensor, expected in zip(whole.parameters(), parted.parameters(), strict=True):
+        torch.testing.assert_close(tensor, expected, atol=1e-6, rtol=1e-5)

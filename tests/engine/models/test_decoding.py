@@ -153,10 +153,10 @@ def test_small_batches_and_split_prompts_give_the_same_answers(tiny_backbone: Pa
     assert torch.equal(parts.ended, whole.ended)
     torch.testing.assert_close(parts.log_probs, whole.log_probs, atol=1e-4, rtol=0)
     by_length = [sorted(prompts, key=len) for prompts in PROMPTS]
-    prefills = [one.tokens for one in passes if one.kind == "prefill"]
+    prefills = [item.tokens for item in passes if item.kind == "prefill"]
     read = [[list(dropwhile(LIKELY.__eq__, row)) for row in tokens] for tokens in prefills]
     assert read == [[prompts[row] for prompts in by_length] for row in range(5)]  # short prompts first, little padding
-    assert [kind for kind, _ in groupby(one.kind for one in passes)] == ["prefill", "step"] * 3  # 2 + 2 + 1 rows
+    assert [kind for kind, _ in groupby(item.kind for item in passes)] == ["prefill", "step"] * 3  # 2 + 2 + 1 rows
 
 
 @pytest.mark.parametrize("family", ["Llama", "Qwen3"])
@@ -171,7 +171,7 @@ def test_ended_rows_are_removed(tiny_backbone: Path) -> None:
     cohort = new_cohort(tiny_backbone, LIKELY)
     with watched(cohort) as watched_passes:
         answers = decode(cohort, PROMPTS, 40, 0.6, generator())
-    sizes = [len(one.tokens) for one in watched_passes]
+    sizes = [len(item.tokens) for item in watched_passes]
     assert len(sizes) == answers.tokens.shape[1]  # a pass a token, the prompts' pass included
     passes = answers.lengths + answers.ended  # that an answer needs
     for index, size in enumerate(sizes):
@@ -193,7 +193,7 @@ def test_decoding_stops_when_all_have_ended(tiny_backbone: Path) -> None:
     assert answers.ended[1]
 
 
-def test_an_end_token_at_once_is_an_empty_answer(tiny_backbone: Path) -> None:
+def test_an_answer_that_ends_at_once_is_empty(tiny_backbone: Path) -> None:
     cohort = new_cohort(tiny_backbone)
     end = plain_greedy(cohort, 0, [5, 6, 7], 1)[0]
     for tensor in cohort.parameters():  # all clients as the first
@@ -227,19 +227,19 @@ def fits(drawn: torch.Tensor, scores: torch.Tensor, temperature: float) -> float
 
 def test_the_same_seed_gives_the_same_answers(tiny_backbone: Path) -> None:
     cohort = new_cohort(tiny_backbone)
-    one, same, other = (decode(cohort, PROMPTS, 12, 1.0, generator(seed)) for seed in (3, 3, 4))
-    assert torch.equal(one.tokens, same.tokens)
-    assert not torch.equal(one.tokens, other.tokens)
+    first, same, other = (decode(cohort, PROMPTS, 12, 1.0, generator(seed)) for seed in (3, 3, 4))
+    assert torch.equal(first.tokens, same.tokens)
+    assert not torch.equal(first.tokens, other.tokens)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_client_s_answers_do_not_depend_on_what_others_are_asked(tiny_backbone: Path, temperature: float) -> None:
+def test_a_client_s_answers_do_not_depend_on_other_clients_prompts(tiny_backbone: Path, temperature: float) -> None:
     cohort = new_cohort(tiny_backbone)
     changed = [[[7] * 25, [3, 4], [8], [9], [10]], PROMPTS[1], [[1] * 3, [2] * 14, [30, 31], [32], [33] * 4]]
-    one = decode(cohort, PROMPTS, 20, temperature, generator())
+    answers = decode(cohort, PROMPTS, 20, temperature, generator())
     other = decode(cohort, changed, 20, temperature, generator())
-    assert written(one)[5:10] == written(other)[5:10]
-    assert written(one)[0] != written(other)[0]
+    assert written(answers)[5:10] == written(other)[5:10]
+    assert written(answers)[0] != written(other)[0]
 
 
 def test_an_answer_ends_where_the_context_is_full(tiny_backbone: Path) -> None:
@@ -251,12 +251,12 @@ def test_an_answer_ends_where_the_context_is_full(tiny_backbone: Path) -> None:
     assert written(answers) == [plain_greedy(cohort, 0, long, 4), [], plain_greedy(cohort, 2, [5, 6], 12)]
 
 
-def test_a_prompt_longer_than_the_context(tiny_backbone: Path) -> None:
+def test_a_prompt_longer_than_the_context_is_refused(tiny_backbone: Path) -> None:
     with pytest.raises(ModelError, match="257 tokens; this backbone reads 256"):
         decode(new_cohort(tiny_backbone), [[[5] * 257], [[5]], [[5]]], 4, 0.0, generator())
 
 
-def test_a_diverged_client_is_told_and_the_backbone_left_as_it_was(tiny_backbone: Path) -> None:
+def test_a_diverged_client_is_an_error_and_the_backbone_stays_the_same(tiny_backbone: Path) -> None:
     cohort = new_cohort(tiny_backbone)
     tokens = torch.tensor([[5, 6, 7]])
     before = cohort.backbone.hidden(tokens)
@@ -267,7 +267,7 @@ def test_a_diverged_client_is_told_and_the_backbone_left_as_it_was(tiny_backbone
     assert torch.equal(cohort.backbone.hidden(tokens), before)
 
 
-def test_greedy_in_bfloat16_picks_the_best_token_but_for_rounding(tiny_backbone: Path) -> None:
+def test_greedy_in_bfloat16_picks_the_best_token_up_to_rounding(tiny_backbone: Path) -> None:
     cohort = new_cohort(tiny_backbone, precision="bfloat16")
     answers = written(decode(cohort, PROMPTS, 12, 0.0, generator()))
     for (client, prompt), answer in zip(ROWS, answers, strict=True):

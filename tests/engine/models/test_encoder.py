@@ -53,21 +53,21 @@ def test_a_text_as_tokens(encoder: Encoder) -> None:
     assert encoder.tokenise([]) == ([], 0)
 
 
-def told(encoder: Encoder, text: Text) -> list[tuple[str, int]]:
+def labelled(encoder: Encoder, text: Text) -> list[tuple[str, int]]:
     [(tokens, parts)], _ = encoder.tokenise([text])
     return [(WORDS[token], part) for token, part in zip(tokens, parts.tolist(), strict=True)]
 
 
-def test_an_empty_response_is_its_end_or_nothing(encoder: Encoder) -> None:
-    assert told(encoder, Text("say", "")) == [("[CLS]", PROMPT), ("say", PROMPT), ("[SEP]", RESPONSE)]
-    assert told(encoder, Text("say", "", ended=False)) == [("[CLS]", PROMPT), ("say", PROMPT)]
-    assert told(encoder, Text("", "", ended=False)) == [("[CLS]", PROMPT)]
+def test_an_empty_response_is_an_end_token_or_nothing(encoder: Encoder) -> None:
+    assert labelled(encoder, Text("say", "")) == [("[CLS]", PROMPT), ("say", PROMPT), ("[SEP]", RESPONSE)]
+    assert labelled(encoder, Text("say", "", ended=False)) == [("[CLS]", PROMPT), ("say", PROMPT)]
+    assert labelled(encoder, Text("", "", ended=False)) == [("[CLS]", PROMPT)]
     states = torch.tensor([[3.0], [5.0]])  # of the start token and of `say`, without a response
     assert pooled(states, torch.tensor([PROMPT, PROMPT])).tolist() == [0.0, 0.0, 5.0]
 
 
-def test_a_token_that_the_response_ends_belongs_to_it(encoder: Encoder) -> None:
-    assert told(encoder, Text("say hel", "lo there", ended=False)) == [
+def test_a_token_across_prompt_and_response_belongs_to_the_response(encoder: Encoder) -> None:
+    assert labelled(encoder, Text("say hel", "lo there", ended=False)) == [
         ("[CLS]", PROMPT), ("say", PROMPT), ("hello", RESPONSE), ("there", RESPONSE),
     ]  # fmt: skip
 
@@ -81,17 +81,17 @@ def test_a_text_too_long_loses_its_beginning(encoder: Encoder) -> None:
     assert rows[0][1].tolist() == [PROMPT] * 22 + [RESPONSE] * 2
 
 
-def test_a_response_too_long_loses_its_beginning_and_all_of_the_prompt(encoder: Encoder) -> None:
+def test_a_response_too_long_loses_its_beginning_and_the_prompt(encoder: Encoder) -> None:
     [(tokens, parts)], cut = encoder.tokenise([Text("say hello", " good" * 25 + " bad")])
     assert cut == 1
     assert [WORDS[token] for token in tokens] == ["[CLS]", *["good"] * 21, "bad", "[SEP]"]
     assert parts.tolist() == [PROMPT] + [RESPONSE] * 23
 
 
-@pytest.mark.parametrize("text", {text for mine in TEXTS for text in mine})
+@pytest.mark.parametrize("text", {text for client_texts in TEXTS for text in client_texts})
 def test_features_are_those_of_a_text_alone(encoder: Encoder, text: Text) -> None:
     encoded = EncodedTexts(encoder, TEXTS)
-    place = next(encoded.index[k, i] for k, mine in enumerate(TEXTS) for i, other in enumerate(mine) if other == text)
+    place = next(encoded.index[k, i] for k, row in enumerate(TEXTS) for i, other in enumerate(row) if other == text)
     states = encoder.model(input_ids=plain_tokens(text)).last_hidden_state[0]
     expected = plain_features(states, words_asked(text.prompt))
     torch.testing.assert_close(encoded.features[place], expected, atol=1e-5, rtol=0)
@@ -106,7 +106,7 @@ def test_each_different_text_is_read_once(encoder: Encoder) -> None:
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 64))
-def test_batches_by_length_hold_everything_once_and_little(lengths: list[int], most: int) -> None:
+def test_batches_by_length_hold_each_row_once_and_few_tokens(lengths: list[int], most: int) -> None:
     batches = list(by_length([torch.zeros(2, length).numpy() for length in lengths], most))
     assert sorted(sum(batches, [])) == list(range(len(lengths)))
     for batch in batches:
@@ -129,27 +129,27 @@ def test_running_features_by_hand() -> None:
 
 
 @given(st.integers(1, 5), st.integers(0, 6), st.integers(0, 3), st.integers(0, 999))
-def test_running_features_are_the_pooled_ones_of_every_prefix(asked: int, said: int, padding: int, seed: int) -> None:
-    parts = torch.tensor([PROMPT] * asked + [RESPONSE] * said + [PADDING] * padding)
+def test_running_features_are_the_pooled_ones_of_prefixes(prompt: int, response: int, padding: int, seed: int) -> None:
+    parts = torch.tensor([PROMPT] * prompt + [RESPONSE] * response + [PADDING] * padding)
     states = torch.randn(len(parts), 3, generator=torch.Generator().manual_seed(seed))
     every = running(states, parts)
-    for t in range(asked - 1, asked + said):  # from the prompt's end on: only there is a value asked for
-        prefix = plain_features(states[: t + 1], asked)
+    for t in range(prompt - 1, prompt + response):  # values are needed from the prompt's end on
+        prefix = plain_features(states[: t + 1], prompt)
         torch.testing.assert_close(every[t], prefix, atol=1e-5, rtol=0)
     torch.testing.assert_close(pooled(states, parts), prefix, atol=1e-5, rtol=0)
 
 
 def test_the_embedded_encoder_loads_silently() -> None:
-    told: list[logging.LogRecord] = []
+    records: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = told.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[method-assign]
     logger = logging.getLogger("transformers")
     logger.addHandler(handler)
     try:
         encoder = load_encoder("demo", "cpu")
     finally:
         logger.removeHandler(handler)
-    assert told == []
+    assert records == []
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
     assert type(encoder.model).__name__ == "DistilBertModel"
     [row], _ = encoder.tokenise([Text("Instruction: hi\nResponse:", " Sure.")])

@@ -56,7 +56,7 @@ def causal(length: int) -> torch.Tensor:
     return torch.ones(length, length, dtype=torch.bool).tril()[None, None]
 
 
-def test_features_are_those_that_transformers_alone_gives(family: tuple[Path, Encoder]) -> None:
+def test_features_equal_those_of_transformers_alone(family: tuple[Path, Encoder]) -> None:
     folder, encoder = family
     plain, coder = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     encoded = EncodedTexts(encoder, [SAID])
@@ -67,7 +67,7 @@ def test_features_are_those_that_transformers_alone_gives(family: tuple[Path, En
         torch.testing.assert_close(encoded.features[place], expected, atol=1e-5, rtol=0)
 
 
-def test_a_causal_state_is_that_of_its_prefix_read_alone(family: tuple[Path, Encoder]) -> None:
+def test_a_causal_state_equals_that_of_its_prefix_alone(family: tuple[Path, Encoder]) -> None:
     encoder = family[1]
     ids, _ = encoder.padded(encoder.tokenise([Text("say hello there", " good fine no bad please", ended=False)])[0])
     states = encoder.states(ids, causal(ids.shape[1]))
@@ -77,7 +77,7 @@ def test_a_causal_state_is_that_of_its_prefix_read_alone(family: tuple[Path, Enc
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "electra"], indirect=True)
-def test_a_causal_state_is_that_of_the_family_s_own_decoder(family: tuple[Path, Encoder]) -> None:
+def test_a_causal_state_equals_that_of_the_family_s_own_decoder(family: tuple[Path, Encoder]) -> None:
     folder, encoder = family
     config = AutoConfig.from_pretrained(folder, is_decoder=True)
     decoder = AutoModel.from_pretrained(folder, config=config).eval()
@@ -86,7 +86,7 @@ def test_a_causal_state_is_that_of_the_family_s_own_decoder(family: tuple[Path, 
     torch.testing.assert_close(encoder.states(ids, causal(ids.shape[1])), own, atol=1e-5, rtol=0)
 
 
-def test_stacked_encoders_read_as_each_client_s_alone(family: tuple[Path, Encoder]) -> None:
+def test_stacked_encoders_equal_each_client_s_alone(family: tuple[Path, Encoder]) -> None:
     folder, encoder = family
     generator = torch.Generator().manual_seed(1)
     own = {
@@ -109,7 +109,7 @@ def test_stacked_encoders_read_as_each_client_s_alone(family: tuple[Path, Encode
             torch.testing.assert_close(left[client, place, :length], seen[0], atol=1e-5, rtol=0)
 
 
-def test_every_weight_of_an_encoder_is_of_use(family: tuple[Path, Encoder]) -> None:
+def test_every_weight_of_an_encoder_is_used(family: tuple[Path, Encoder]) -> None:
     encoder = family[1]
     model = copy.deepcopy(encoder.model).requires_grad_(True)
     model(input_ids=torch.tensor([[5, 6, 7]])).last_hidden_state.square().sum().backward()
@@ -131,9 +131,9 @@ def test_the_longest_text_is_read_whole(family: tuple[Path, Encoder]) -> None:
 
 def test_start_and_end_tokens_serve_as_cls_and_sep(tmp_path: Path) -> None:
     path = family_folder(tmp_path, "roberta") / "tokenizer_config.json"
-    told = json.loads(path.read_text())
-    told |= {"bos_token": told.pop("cls_token"), "eos_token": told.pop("sep_token")}
-    path.write_text(json.dumps(told))
+    config = json.loads(path.read_text())
+    config |= {"bos_token": config.pop("cls_token"), "eos_token": config.pop("sep_token")}
+    path.write_text(json.dumps(config))
     [(tokens, _)], _ = (encoder := load_encoder(str(tmp_path), "cpu")).tokenise([Text("say", " good")])
     assert encoder.tokenizer.convert_ids_to_tokens(tokens) == ["<s>", "say", "Ġgood", "</s>"]
 
@@ -155,7 +155,7 @@ def saved(model: Any, folder: Path) -> Path:
     return folder
 
 
-def test_encoders_that_cannot_be_had(folder: Path, tmp_path: Path) -> None:
+def test_missing_encoders_are_refused(folder: Path, tmp_path: Path) -> None:
     assert "--reward.encoder demo" in problem("nobody/nothing")
     assert "has no config.json" in problem(tmp_path)
     cut = shutil.copytree(folder, tmp_path / "cut") / "model.safetensors"
@@ -170,11 +170,11 @@ def test_pickled_weights_are_not_read(folder: Path, tmp_path: Path) -> None:
     assert "has pickled weights only, which may run code as they load" in problem(pickled)
 
 
-def test_language_models_are_no_encoders(tiny_backbone: Path, tmp_path: Path) -> None:
+def test_language_models_are_refused(tiny_backbone: Path, tmp_path: Path) -> None:
     assert "is a gpt2 model, a causal language model. What fits is a bidirectional encoder" in problem(tiny_backbone)
     config = transformers.T5Config(vocab_size=len(WORDS), d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
-    told = problem(saved(transformers.T5Model(config), tmp_path))
-    assert "is a t5 model, an encoder with a decoder. What fits" in told
+    message = problem(saved(transformers.T5Model(config), tmp_path))
+    assert "is a t5 model, an encoder with a decoder. What fits" in message
 
 
 SIZES = {
@@ -198,21 +198,21 @@ SIZES = {
     ],
     ids=["a causal BERT", "FNet", "MobileBERT", "DeBERTa"],
 )
-def test_models_that_read_otherwise(make: Callable[[], Any], why: str, tmp_path: Path) -> None:
+def test_models_that_read_wrongly_are_refused(make: Callable[[], Any], why: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    told = problem(saved(make(), tmp_path))
-    assert why in told
-    assert told.endswith(FITTING)
+    message = problem(saved(make(), tmp_path))
+    assert why in message
+    assert message.endswith(FITTING)
 
 
-def test_an_encoder_that_lacks_weights(folder: Path, tmp_path: Path) -> None:
+def test_an_encoder_that_lacks_weights_is_refused(folder: Path, tmp_path: Path) -> None:
     deeper = shutil.copytree(folder, tmp_path / "deeper")
     config = json.loads((deeper / "config.json").read_text())
     (deeper / "config.json").write_text(json.dumps(config | {"n_layers": 3}))
     assert "lacks weights of its encoder, such as transformer.layer.2." in problem(deeper)
 
 
-def test_tokenizers_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
+def test_tokenizers_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
     other = shutil.copytree(folder, tmp_path / "other")
     path = other / "tokenizer_config.json"
     kept = {name: value for name, value in json.loads(path.read_text()).items() if name != "cls_token"}
@@ -230,7 +230,7 @@ def test_tokenizers_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_size_distilbert(tmp_path: Path) -> None:
+def test_a_full_size_distilbert_trains(tmp_path: Path) -> None:
     words = (*WORDS[:5], *(f"w{place}" for place in range(30_522 - 5)))
     DistilBertTokenizerFast(vocab={word: place for place, word in enumerate(words)}).save_pretrained(tmp_path)
     transformers.DistilBertForMaskedLM(transformers.DistilBertConfig()).save_pretrained(tmp_path)
@@ -238,8 +238,8 @@ def test_a_full_size_distilbert(tmp_path: Path) -> None:
     assert sum(weight.numel() for weight in encoder.model.parameters()) == DISTILBERT_PARAMS == 66_362_880
     assert (encoder.context, encoder.width) == (512, DISTILBERT_WIDTH)
     generator = random.Random(0)
-    told = [Text(" ".join(generator.choices(words[5:], k=30)), f" w{place} w7") for place in range(64)]
-    encoded = EncodedTexts(encoder, [told])
+    texts = [Text(" ".join(generator.choices(words[5:], k=30)), f" w{place} w7") for place in range(64)]
+    encoded = EncodedTexts(encoder, [texts])
     models = new_reward_models(encoder, ("helpfulness",), 1, 64, "all", torch.Generator().manual_seed(0))
     assert sum(tensor.numel() for tensor in models.tensors["helpfulness"].values()) == (
         DISTILBERT_PARAMS + num_head_params(DISTILBERT_WIDTH, 64)

@@ -68,7 +68,7 @@ def some_rows(seed: int) -> list[list[Encoded]]:
 
 
 class PlainAdapter(nn.Module):
-    """A module with an adapter behind it, as one would write it for one client."""
+    """A module with an adapter behind it, as a single client would have it."""
 
     def __init__(self, inner: nn.Module, cohort: Cohort, name: str, client: int) -> None:
         super().__init__()
@@ -139,9 +139,9 @@ def test_cohort_equals_each_client_alone_with_peft(backbone: Backbone) -> None:
                     torch.testing.assert_close(b, layer.lora_B["default"].weight.T, atol=1e-4, rtol=0)
             sites = {"attn_out": block.self_attn.o_proj, "mlp_out": block.mlp.down_proj, "block_out": wrapped}
             for site, module in sites.items():
-                for part, theirs in module.own.items():
+                for part, expected in module.own.items():
                     ours = cohort.tensors["adapters"][f"h.{index}.{site}.{part}"][client]
-                    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+                    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
@@ -169,7 +169,7 @@ def test_decoding_with_a_cache_equals_decoding_without(tmp_path: Path, family: s
     )  # a telling case
 
 
-def test_an_answer_ends_where_the_context_does(backbone: Backbone) -> None:
+def test_an_answer_ends_where_the_context_is_full(backbone: Backbone) -> None:
     cohort = new_cohort(backbone, seed=2)
     prompt = list(range(2, 2 + CONTEXT - 5))
     answers = decode(cohort, [[prompt]] * 3, 20, 0.0, torch.Generator())
@@ -177,7 +177,7 @@ def test_an_answer_ends_where_the_context_does(backbone: Backbone) -> None:
     assert answers.tokens[1].tolist() == greedy(cohort, 1, prompt, 20)
 
 
-def test_prompts_begin_as_the_tokenizer_wants_and_padding_teaches_nothing(backbone: Backbone) -> None:
+def test_prompts_begin_with_the_tokenizer_s_start_token_and_padding_is_not_learned(backbone: Backbone) -> None:
     tokenizer = backbone.tokenizer
     assert tokenizer.pad_token is None
     example = Example("say hello", (Segment("Hello there.", "plain"),), "greeting")
@@ -205,6 +205,6 @@ def test_a_client_s_lora_is_a_folder_that_peft_loads(
     plain = AutoModelForCausalLM.from_pretrained(folder).eval()
     with torch.no_grad():
         bare = plain(tokens).logits
-        theirs = PeftModel.from_pretrained(plain, tmp_path).eval()(input_ids=tokens).logits
-    torch.testing.assert_close(theirs, own.view(3, 2, 15, -1)[client], atol=1e-4, rtol=0)
-    assert (theirs - bare).abs().max() > 0.1
+        by_peft = PeftModel.from_pretrained(plain, tmp_path).eval()(input_ids=tokens).logits
+    torch.testing.assert_close(by_peft, own.view(3, 2, 15, -1)[client], atol=1e-4, rtol=0)
+    assert (by_peft - bare).abs().max() > 0.1

@@ -44,7 +44,7 @@ def some_cohort(backbone: Backbone, config: RunConfig) -> Cohort:
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 @pytest.mark.parametrize("method", ["pwff", "fedada", "centralised"])
-def test_weights_and_trained_numbers_are_those_of_the_loaded_models(
+def test_weights_and_trained_parameters_equal_those_of_the_loaded_models(
     tiny_backbone: Path, tmp_path: Path, kind: str, method: str
 ) -> None:
     folder = tiny_backbone if kind == "gpt2" else family_folder(tmp_path)
@@ -60,7 +60,7 @@ def test_weights_and_trained_numbers_are_those_of_the_loaded_models(
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_bfloat16_has_two_bytes_a_number_but_in_the_head(tiny_backbone: Path, tmp_path: Path, kind: str) -> None:
+def test_bfloat16_takes_two_bytes_a_parameter_but_for_the_head(tiny_backbone: Path, tmp_path: Path, kind: str) -> None:
     folder = tiny_backbone if kind == "gpt2" else family_folder(tmp_path)
     config = small(folder, precision="bfloat16", **{"reward.rounds": 0, "alignment.rounds": 0})
     model = load_backbone(str(folder), "cpu", "bfloat16").model
@@ -73,7 +73,7 @@ def test_bfloat16_has_two_bytes_a_number_but_in_the_head(tiny_backbone: Path, tm
 
 
 @pytest.mark.parametrize("trainable", ["head", "all"])
-def test_reward_models_are_those_of_every_client_and_axis(tiny_backbone: Path, trainable: str) -> None:
+def test_reward_models_count_for_every_client_and_axis(tiny_backbone: Path, trainable: str) -> None:
     config = small(tiny_backbone, **{"reward.trainable": trainable, "alignment.rounds": 0})
     encoder = load_encoder("demo", "cpu")
     models = new_reward_models(

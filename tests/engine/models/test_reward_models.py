@@ -68,7 +68,7 @@ def plain_encoder(encoder: Encoder, tensors: dict[str, Tensor], client: int) -> 
 # Reward models
 
 
-def test_a_head_starts_as_nn_linear_does(encoder: Encoder) -> None:
+def test_a_head_starts_like_nn_linear(encoder: Encoder) -> None:
     models = new_reward_models(encoder, ("helpfulness",), 2, 400, "head", torch.Generator().manual_seed(0))
     start = models.tensors["helpfulness"]
     assert {name: tuple(tensor.shape) for name, tensor in start.items()} == {
@@ -99,10 +99,10 @@ def test_scores_equal_each_client_alone(encoder: Encoder, trainable: str) -> Non
     models = new_models(encoder, trainable)
     for axis in models.axes:
         raw = models.raw(axis, EncodedTexts(encoder, TEXTS))
-        for client, mine in enumerate(TEXTS):
+        for client, client_texts in enumerate(TEXTS):
             reader = plain_encoder(encoder, models.tensors[axis], client)
             head = plain_head(models.tensors[axis], client)
-            for place, text in enumerate(mine):
+            for place, text in enumerate(client_texts):
                 states = reader(input_ids=plain_tokens(text)).last_hidden_state[0]
                 alone = head(plain_features(states, words_asked(text.prompt)))
                 torch.testing.assert_close(raw[client, place], alone[0], atol=1e-5, rtol=0)
@@ -112,37 +112,39 @@ def test_scores_equal_each_client_alone(encoder: Encoder, trainable: str) -> Non
 @pytest.mark.parametrize("trainable", ["head", "all"])
 def test_calibration_by_hand(encoder: Encoder, trainable: str) -> None:
     models = new_models(encoder, trainable)
-    references = [text for mine in TEXTS for text in mine] + [Text("there", f"{' say' * n}") for n in range(9)]
+    references = [text for client_texts in TEXTS for text in client_texts]
+    references += [Text("there", f"{' say' * n}") for n in range(9)]
     raw = {axis: models.assess(axis, EncodedTexts(encoder, [references])) for axis in models.axes}
     models.calibrate(references)
     for axis in models.axes:
         calibrated = models.score(axis, [references])
         assert calibrated.shape == (CLIENTS, len(references))
         for client in range(CLIENTS):
-            told = raw[axis][client].double()
-            mean = float(sum(told) / len(told))
-            sd = math.sqrt(sum((float(score) - mean) ** 2 for score in told) / len(told))
+            scores = raw[axis][client].double()
+            mean = float(sum(scores) / len(scores))
+            sd = math.sqrt(sum((float(score) - mean) ** 2 for score in scores) / len(scores))
             for place in range(len(references)):
-                assert float(calibrated[client, place]) == pytest.approx((float(told[place]) - mean) / sd, abs=1e-4)
+                assert float(calibrated[client, place]) == pytest.approx((float(scores[place]) - mean) / sd, abs=1e-4)
 
 
-def test_one_model_scores_everybody(encoder: Encoder) -> None:
+def test_one_model_scores_all_clients_texts(encoder: Encoder) -> None:
     alone = new_models(encoder, clients=1)
-    alone.calibrate([text for mine in TEXTS for text in mine])
+    alone.calibrate([text for client_texts in TEXTS for text in client_texts])
     scores = alone.score("helpfulness", TEXTS)
     assert scores.shape == (3, 2)
-    for client, mine in enumerate(TEXTS):
-        torch.testing.assert_close(scores[client : client + 1], alone.score("helpfulness", [mine]), atol=1e-5, rtol=0)
+    for client, client_texts in enumerate(TEXTS):
+        expected = alone.score("helpfulness", [client_texts])
+        torch.testing.assert_close(scores[client : client + 1], expected, atol=1e-5, rtol=0)
     assert float(scores[0, 0]) == float(scores[1, 0]) == float(scores[2, 1])  # one text
 
 
-def test_models_and_texts_of_different_numbers_of_clients(encoder: Encoder) -> None:
+def test_models_and_texts_of_different_numbers_of_clients_are_refused(encoder: Encoder) -> None:
     with pytest.raises(ValueError, match="3 reward models cannot score the texts of 2 clients"):
         new_models(encoder).score("helpfulness", TEXTS[:2])
 
 
 @pytest.mark.parametrize("trainable", ["head", "all"])
-def test_state_brings_everything_back(encoder: Encoder, trainable: str) -> None:
+def test_models_are_restored_from_their_state(encoder: Encoder, trainable: str) -> None:
     models = new_models(encoder, trainable)
     models.calibrate(TEXTS[0])
     state = models.state()
@@ -153,7 +155,7 @@ def test_state_brings_everything_back(encoder: Encoder, trainable: str) -> None:
         assert torch.equal(models.part(slice(1, 3)).score(axis, TEXTS[1:]), models.score(axis, TEXTS)[1:])
 
 
-def test_parts_join_to_the_whole(encoder: Encoder) -> None:
+def test_parts_joined_equal_the_whole(encoder: Encoder) -> None:
     models = new_models(encoder)
     whole = joined([models.part(slice(0, 2)), models.part(slice(2, 3))])
     assert torch.equal(whole.score("harmlessness", TEXTS), models.score("harmlessness", TEXTS))
@@ -183,7 +185,7 @@ def causal_states(encoder: Encoder, model: nn.Module, tokens: Tensor) -> Tensor:
 
 def calibrated_models(encoder: Encoder, trainable: str = "head") -> RewardModels:
     models = new_models(encoder, trainable)
-    models.calibrate([text for mine in TEXTS for text in mine])
+    models.calibrate([text for client_texts in TEXTS for text in client_texts])
     return models
 
 
@@ -202,7 +204,7 @@ def test_values_are_the_head_on_causal_features_of_each_prefix(encoder: Encoder,
     critics = models.critics()
     batch = critics.prepare(PROMPTS, PIECES, 5)
     assert batch.ids.shape[:2] == (3, 2)
-    known = {  # client, response: the prefix that the encoder knows before each response token
+    prefixes_of = {  # client, response: the prefix that the encoder knows before each response token
         (0, 0): ["say hello", "say hello", "say hello hello", "say hello hello there"],
         (0, 1): ["please", "please good"],
         (1, 0): ["say", "say bad", "say bad fine"],
@@ -213,7 +215,7 @@ def test_values_are_the_head_on_causal_features_of_each_prefix(encoder: Encoder,
     for axis in models.axes:
         values = critics.values(axis, batch)
         assert values.shape == (3, 2, 5)
-        for (client, row), prefixes in known.items():
+        for (client, row), prefixes in prefixes_of.items():
             prompt = PROMPTS[client][row]
             expected = [plain_value(encoder, models, axis, client, prompt, prefix) for prefix in prefixes]
             assert values[client, row, : len(prefixes)].tolist() == pytest.approx(expected, abs=2e-4)
@@ -237,7 +239,7 @@ def test_critics_with_own_encoders_read_a_few_responses_at_once(encoder: Encoder
     assert calibrated_models(encoder).critics().prepare(PROMPTS, PIECES, 4).portions() == [slice(0, 2)]
 
 
-def test_a_word_is_known_once_it_is_whole(encoder: Encoder) -> None:
+def test_a_word_of_two_pieces_is_valued_once_it_is_whole(encoder: Encoder) -> None:
     batch = new_models(encoder, clients=1).critics().prepare([["say hel"]], [[["l", "o", " there", ""]]], 4)
     assert batch.at[0, 0].tolist() == [1, 1, 2, 3]  # `hello` is one token
     assert batch.parts[0, 0].tolist() == [PROMPT, PROMPT, RESPONSE, RESPONSE]

@@ -49,22 +49,22 @@ def logits(backbone: Backbone, cohort: Cohort, tokens: torch.Tensor) -> torch.Te
         return backbone.logits(backbone.hidden(tokens))
 
 
-def test_what_is_saved_is_loaded_to_the_bit(backbone: Backbone, tmp_path: Path) -> None:
+def test_saved_models_are_loaded_bit_for_bit(backbone: Backbone, tmp_path: Path) -> None:
     saved = models(backbone)
     save(tmp_path / "models" / "abc", saved)
-    found = load(tmp_path / "models" / "abc")
-    assert found.config == saved.config
-    assert found.prompts == PROMPTS
-    assert torch.equal(found.placed, PLACED)
-    assert {name: tensor.tolist() for name, tensor in found.judge.items()} == {
+    loaded = load(tmp_path / "models" / "abc")
+    assert loaded.config == saved.config
+    assert loaded.prompts == PROMPTS
+    assert torch.equal(loaded.placed, PLACED)
+    assert {name: tensor.tolist() for name, tensor in loaded.judge.items()} == {
         "helpfulness/mean": [0.25], "harmlessness/mean": [-1.0],
     }  # fmt: skip
-    assert found.before is not None and saved.before is not None
-    for theirs, ours in ((found.before, saved.before), (found.after, saved.after)):
-        assert list(theirs) == ["adapters", "lora"]
-        for group, named in ours.items():
-            assert set(theirs[group]) == set(named)
-            assert all(torch.equal(theirs[group][name], tensor) for name, tensor in named.items())
+    assert loaded.before is not None and saved.before is not None
+    for stacks, expected in ((loaded.before, saved.before), (loaded.after, saved.after)):
+        assert list(stacks) == ["adapters", "lora"]
+        for group, named in expected.items():
+            assert set(stacks[group]) == set(named)
+            assert all(torch.equal(stacks[group][name], tensor) for name, tensor in named.items())
 
 
 def test_the_folder_holds_safetensors_and_json_alone(backbone: Backbone, tmp_path: Path) -> None:
@@ -77,14 +77,14 @@ def test_the_folder_holds_safetensors_and_json_alone(backbone: Backbone, tmp_pat
     }
 
 
-def test_saving_again_takes_the_place_of_what_was_there(backbone: Backbone, tmp_path: Path) -> None:
+def test_saving_again_replaces_the_models(backbone: Backbone, tmp_path: Path) -> None:
     save(tmp_path / "abc", models(backbone))
     save(tmp_path / "abc", models(backbone, aligned=False))
     assert load(tmp_path / "abc").before is None
     assert [file.name for file in tmp_path.iterdir()] == ["abc"]
 
 
-def test_a_failed_save_leaves_what_was_there(
+def test_a_failed_save_keeps_the_former_models(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path / "abc", models(backbone, aligned=False))
@@ -99,7 +99,7 @@ def test_a_failed_save_leaves_what_was_there(
     assert load(tmp_path / "abc").before is None
 
 
-def test_a_cohort_of_some_clients_computes_what_they_did(backbone: Backbone, tmp_path: Path) -> None:
+def test_a_cohort_of_some_clients_computes_the_same(backbone: Backbone, tmp_path: Path) -> None:
     save(tmp_path / "abc", models(backbone))
     tokens = torch.arange(2, 20)[None]
     whole = [random_cohort(backbone, part, "pwff", seed) for seed, part in enumerate((PLACED[:2], PLACED[2:]))]
@@ -117,16 +117,16 @@ def test_before_and_after_are_different_models(backbone: Backbone) -> None:
     assert torch.equal(after, saved.after["lora"]["h.0.attn.q.lora_a"][1])
 
 
-def test_one_pooled_model_serves_every_client(backbone: Backbone, tmp_path: Path) -> None:
+def test_all_clients_share_a_pooled_model(backbone: Backbone, tmp_path: Path) -> None:
     saved = models(backbone, "centralised")
     assert saved.after["lora"]["h.0.attn.q.lora_a"].shape[0] == 1
     save(tmp_path / "abc", saved)
     both = logits(backbone, cohort_of(backbone, load(tmp_path / "abc"), [0, 2], "after"), torch.full((2, 4), 9))
-    one = logits(backbone, cohort_of(backbone, saved, [0], "after"), torch.full((1, 4), 9))
-    torch.testing.assert_close(both[:1], one, atol=1e-6, rtol=0)
+    first = logits(backbone, cohort_of(backbone, saved, [0], "after"), torch.full((1, 4), 9))
+    torch.testing.assert_close(both[:1], first, atol=1e-6, rtol=0)
 
 
-def test_what_a_run_does_not_have_is_a_sentence(backbone: Backbone) -> None:
+def test_unknown_clients_and_moments_are_refused(backbone: Backbone) -> None:
     saved = models(backbone, aligned=False)
     with pytest.raises(ModelError, match=r"^There is no client 3; this run's clients are 0 to 2\.$"):
         cohort_of(backbone, saved, [0, 3], "after")
@@ -137,7 +137,7 @@ def test_what_a_run_does_not_have_is_a_sentence(backbone: Backbone) -> None:
         cohort_of(backbone, other, [0], "after")
 
 
-def test_a_folder_without_models_is_a_sentence(tmp_path: Path) -> None:
+def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"^There are no models in .*; a run's models are kept once it has finished"):
         load(tmp_path / "nothing")
 
@@ -147,7 +147,7 @@ def edit(head: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "words"),
     [
         (lambda folder: (folder / "after.safetensors").unlink(), "No such file"),
         (lambda folder: (folder / "before.safetensors").write_bytes(b"cut"), "header"),
@@ -165,22 +165,22 @@ def edit(head: Path, **changes: object) -> None:
         ),
     ],
 )  # fmt: skip
-def test_damage_is_a_sentence(backbone: Backbone, tmp_path: Path, damage: object, said: str) -> None:
+def test_damaged_models_are_refused(backbone: Backbone, tmp_path: Path, damage: object, words: str) -> None:
     save(tmp_path / "abc", models(backbone))
     assert callable(damage)
     damage(tmp_path / "abc")
-    with pytest.raises(ModelError, match=f"are damaged .*{said}.*; run the experiment again"):
+    with pytest.raises(ModelError, match=f"are damaged .*{words}.*; run the experiment again"):
         load(tmp_path / "abc")
 
 
-def test_models_of_another_version_are_said_to_be(backbone: Backbone, tmp_path: Path) -> None:
+def test_models_of_another_version_are_refused(backbone: Backbone, tmp_path: Path) -> None:
     save(tmp_path / "abc", models(backbone))
     edit(tmp_path / "abc" / "saved.json", format=99)
     with pytest.raises(ModelError, match="kept by another version of pwff"):
         load(tmp_path / "abc")
 
 
-def test_a_page_learns_from_the_folder_what_there_is_to_talk_to(backbone: Backbone, tmp_path: Path) -> None:
+def test_a_page_reads_from_the_folder_which_models_it_can_chat_with(backbone: Backbone, tmp_path: Path) -> None:
     store = tmp_path / "runs.sqlite"
     assert kept_models(store, "abc") is None
     save(RunFiles(store).models("abc"), models(backbone))
