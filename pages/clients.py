@@ -12,7 +12,7 @@ from pages.parts.words import plain, sentence
 from pages.run.chat import draw_chat
 from pages.run.plane import draw_plane
 from pages.server.router import through_the_router
-from pages.server.snapshots import seen
+from pages.server.snapshots import latest_snapshot
 from pages.settings.address import RUN
 from pwff_core.config import stage_rounds
 from pwff_core.errors import StoreError
@@ -92,7 +92,7 @@ def page() -> None:
         if row.id == DEMO_ID:
             draw_recorded_demo(is_only_run=not store.runs())
             return
-        draw_plane(row, lambda: seen(store.path, row.id, now=True).shown[:2])
+        draw_plane(row, lambda: latest_snapshot(store.path, row.id, now=True).view[:2])
         draw_chat(store, row)
     except StoreError as error:
         st.error(plain(sentence(str(error))))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.comparison.overlay import draw_overlay
-from pages.parts.notices import draw_notices, draw_toasts
-from pages.parts.run_table import STATUS_LABELS, Wanted, choose
-from pages.parts.words import count, plain, sentence
+from pages.parts.notices import draw_notices, draw_toasts, errors_on_page
+from pages.parts.run_table import STATUS_LABELS, RunFilter, choose_runs
+from pages.parts.words import count
 from pages.run.actions import delete_what_has_stopped, draw_actions, draw_undo, live_page
 from pages.server import session
 from pages.server.router import through_the_router
-from pwff_core.errors import StoreError
 from pwff_core.figures.overlay import MAX_RUNS
 from pwff_core.methods import METHODS
 from pwff_core.paths import default_store_path
@@ -24,7 +23,7 @@ _CHOSEN = "runs:chosen"
 _TEXT, _STATUSES, _METHODS = "runs:text", "runs:statuses", "runs:methods"
 
 
-def filters() -> Wanted:
+def draw_filters() -> RunFilter:
     """What the boxes above the table say."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="runs-filter"):
         text = st.text_input(
@@ -41,7 +40,7 @@ def filters() -> Wanted:
         methods = st.multiselect(
             "Method", list(METHODS), format_func=lambda method: METHODS[method].label, key=_METHODS, placeholder="All"
         )
-    return Wanted(text, statuses, methods)
+    return RunFilter(text, statuses, methods)
 
 
 def clear_filters() -> None:
@@ -50,7 +49,7 @@ def clear_filters() -> None:
 
 
 def welcome() -> None:
-    """What stands here later, while there is no run."""
+    """What will be here, while there is no run."""
     st.info(
         "No run yet. Every run that you start on the **Live** page is kept here: to open it again, to play it once "
         "more, to lay it over others, and to take it home as files.",
@@ -63,62 +62,58 @@ def welcome() -> None:
             live_page(replay=DEMO_ID)
 
 
-def news(store: Store) -> tuple[tuple[object, ...], ...]:
-    """What the table shows of the runs; a change of it is worth drawing the page again."""
+def table_state(store: Store) -> tuple[tuple[object, ...], ...]:
+    """What the table shows of the runs; where it changes, the page is drawn again."""
     return tuple((row.id, row.status, row.rounds_done, row.in_queue) for row in store.runs())
 
 
-def look(store: Store, known: tuple[tuple[object, ...], ...]) -> None:
-    """One look at the store. It starts what is due in the queue, and draws the page again once something is new."""
-    try:
+def poll(store: Store, drawn: tuple[tuple[object, ...], ...]) -> None:
+    """Starts what is due in the queue, and draws the page again once the table has changed."""
+    with errors_on_page(st.warning):
         if store.queue():
             scheduler.advance(Store(store.path))
-        if news(store) != known:
+        if table_state(store) != drawn:
             st.rerun()
-    except StoreError as error:
-        st.warning(plain(sentence(str(error))))
 
 
-def draw_runs(store: Store, rows: list[RunRow], me: str) -> None:
+def draw_runs(store: Store, rows: list[RunRow], viewer: str) -> None:
     """Filter and table, and what can be done with the runs that are chosen in it."""
-    wanted = filters()
-    found = [row for row in rows if wanted.fits(row)]
-    if not found:
+    chosen_filter = draw_filters()
+    fitting = [row for row in rows if chosen_filter.fits(row)]
+    if not fitting:
         st.info(f"None of the {count(len(rows), 'run')} fits.", icon=":material/filter_alt_off:")
         st.button("Show all runs", key="runs:clear", on_click=clear_filters)
         return
     positions = {row.id: place for place, row in enumerate(store.queue(), start=1)}
-    chosen = choose(store, found, positions, _CHOSEN)
+    chosen = choose_runs(store, fitting, positions, _CHOSEN)
     if not chosen:
         st.caption(
-            f"{count(len(found), 'run')}. Tick one at its left to open, resume, fork, replay, rename, export or delete "
-            f"it; tick up to {MAX_RUNS} to lay them over each other."
+            f"{count(len(fitting), 'run')}. Tick one at its left to open, resume, fork, replay, rename, export or "
+            f"delete it; tick up to {MAX_RUNS} to lay them over each other."
         )
     elif len(chosen) == 1:
-        draw_actions(store, chosen[0], positions.get(chosen[0].id, 0), me)
+        draw_actions(store, chosen[0], positions.get(chosen[0].id, 0), viewer)
     else:
         draw_overlay(store, chosen)
 
 
 def page() -> None:
     st.title("Runs: what was played, and what came out", anchor=False)
-    me = session.identify_viewer()
+    viewer = session.identify_viewer()
     draw_toasts()
     with st.container(key="notices"):
         draw_notices()
-    try:
+    with errors_on_page(icon=":material/database_off:"):
         store = Store(default_store_path(), readonly=True)
         delete_what_has_stopped(store)
         draw_undo(store, arrived=_TEXT not in st.session_state)
-        rows, known = store.runs(), news(store)
+        rows, drawn = store.runs(), table_state(store)
         if rows:
-            draw_runs(store, rows, me)
+            draw_runs(store, rows, viewer)
         else:
             welcome()
         going = any(not row.status.ended for row in rows)
-        st.fragment(lambda: look(store, known), run_every=POLL_S if going else None)()
-    except StoreError as error:
-        st.error(plain(sentence(str(error))), icon=":material/database_off:")
+        st.fragment(lambda: poll(store, drawn), run_every=POLL_S if going else None)()
 
 
 through_the_router()

@@ -12,9 +12,9 @@ import pandas as pd
 import streamlit as st
 
 from pages.comparison.claims import draw_claims
-from pages.parts.chart import live_chart
+from pages.parts.chart import chart_with_table
 from pages.parts.words import count, plain
-from pages.run.export import draw_export_comparison
+from pages.run.export import comparison_offer, draw_export
 from pwff_core.comparison.outcomes import MEASURES, Outcome, method_table, outcome_of, run_table, shown_measures
 from pwff_core.comparison.presets import in_order, run_label
 from pwff_core.comparison.verdicts import Verdict, verdict_table, verdicts
@@ -140,15 +140,15 @@ def draw_comparison_export(store: Store, comparison: str, rows: Sequence[RunRow]
     if results.verdicts:
         tables["claims"] = verdict_table(results.verdicts)
     charts = [chart_id for chart_id, numbers in results.numbers.items() if len(numbers)]
-    draw_export_comparison(
+    offer = comparison_offer(
         f"comparison {comparison}",
         {chart_id: partial(chart_figure, chart_id, results.numbers[chart_id], results.planned) for chart_id in charts},
         tables,
         captions={chart_id: f"{CHARTS[chart_id].title}. {NOTES[chart_id]} {_SPREAD}" for chart_id in charts},
         about=f"{comparison_words(rows)} · {len(results.outcomes)} of {len(rows)} runs finished",
         config=rows[0].config,
-        key="compare",
     )
+    draw_export(offer, "compare")
 
 
 def _progress(runs: Sequence[ComparedRun]) -> None:
@@ -262,11 +262,19 @@ def _charts(comparison: str, runs: Sequence[ComparedRun], results: Results) -> N
     for left in range(0, len(charts), 2):
         for column, (chart_id, chart) in zip(st.columns(2), charts[left : left + 2], strict=False):
             with column:
-                live_chart(f"compare:{chart_id}", chart.figure, words=chart.words, view=comparison, revision=revision)
-                st.caption(NOTES[chart_id])
                 title = CHARTS[chart_id].title
-                with st.expander(f"{title} in numbers", key=f"numbers:{chart_id}"):
-                    st.dataframe(chart.table, hide_index=True, alt=title, key=f"table:{chart_id}")
+                chart_with_table(
+                    f"compare:{chart_id}",
+                    chart.figure,
+                    chart.table,
+                    words=chart.words,
+                    view=comparison,
+                    revision=revision,
+                    heading=f"{title} in numbers",
+                    alt=title,
+                    keys=(f"numbers:{chart_id}", f"table:{chart_id}"),
+                    note=NOTES[chart_id],
+                )
 
 
 def _table(outcomes: Sequence[Outcome]) -> None:

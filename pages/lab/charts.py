@@ -8,7 +8,7 @@ from functools import lru_cache
 import pandas as pd
 import streamlit as st
 
-from pages.parts.chart import live_chart
+from pages.parts.chart import folded_table, live_chart
 from pages.parts.words import plain, setting_text
 from pwff_core.config import ChannelConfig, RunConfig
 from pwff_core.figures.channel import (
@@ -65,8 +65,7 @@ def draw_chart(key: str, figure: str, words: str) -> None:
 
 def draw_numbers(key: str, heading: str, table: pd.DataFrame, words: str) -> None:
     """Draw a chart's numbers as a table under a heading that opens."""
-    with st.expander(heading, key=f"more:{key}"):
-        st.dataframe(table, hide_index=True, key=f"table:{key}", alt=words)
+    folded_table(heading, table, alt=words, keys=(f"more:{key}", f"table:{key}"))
 
 
 # ---- fading ------------------------------------------------------------------------------------------------------

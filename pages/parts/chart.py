@@ -8,9 +8,11 @@ nothing fetched from the network, and a browser page loads it once.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 from streamlit.components.v1 import declare_component
 from streamlit.components.v2.types import ComponentRenderer
@@ -30,7 +32,7 @@ def _component() -> ComponentRenderer:
     return st.components.v2.component("pwff.chart", html=_HTML, js=script, isolate_styles=False)
 
 
-@st.cache_resource(show_spinner=False)  # once a server: the folder is declared to it, not to a session
+@cache  # once a server: the folder is declared to it, not to a session
 def _library_address() -> str:
     """Address of plotly.min.js. A declared component is a folder that Streamlit serves."""
     folder = declare_component("plotlyjs", path=library_folder())
@@ -60,3 +62,45 @@ def live_chart(key: str, figure: str, *, words: str, view: str, revision: str) -
     # A chart tells the server nothing. Streamlit keeps a state for it all the same, and copies that of every component
     # whenever any part of the page is run: with eight charts, a fifth of what people who watch a run cost.
     del st.session_state[name]
+
+
+def chart_with_table(
+    key: str,
+    figure: str,
+    table: pd.DataFrame | Callable[[], pd.DataFrame],
+    *,
+    words: str,
+    view: str,
+    revision: str,
+    heading: str,
+    alt: str,
+    keys: tuple[str, str],
+    note: str = "",
+) -> None:
+    """A live chart and, under it, the note and the table behind the heading (see `live_chart` and `folded_table`)."""
+    live_chart(key, figure, words=words, view=view, revision=revision)
+    if note:
+        st.caption(note)
+    folded_table(heading, table, alt=alt, keys=keys)
+
+
+def folded_table(
+    heading: str, table: pd.DataFrame | Callable[[], pd.DataFrame], *, alt: str, keys: tuple[str, str]
+) -> None:
+    """A table behind a heading that opens.
+
+    Args:
+        heading: what is to be clicked.
+        table: the table, or what makes it: then it is made and sent only while it is open.
+        alt: what it holds, for people who do not see it.
+        keys: of the box and of the table in it.
+    """
+    box_key, table_key = keys
+    if callable(table):
+        box = st.expander(heading, key=box_key, on_change="rerun")
+        if not box.open:
+            return
+        table = table()
+    else:
+        box = st.expander(heading, key=box_key)
+    box.dataframe(table, hide_index=True, alt=alt, key=table_key)

@@ -1,4 +1,4 @@
-"""The list of runs: what is told of each, which of them are asked for, and how they are called elsewhere."""
+"""The table of runs, its filter, and what a run is called elsewhere."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ STATUS_LABELS: dict[RunStatus, str] = {
 _LONGEST = 40  # letters of a name in a legend
 
 
-class Wanted(NamedTuple):
-    """Which runs a person wants to see; nothing chosen is no limit."""
+class RunFilter(NamedTuple):
+    """The runs that a person wants to see; nothing chosen is no limit."""
 
     text: str = ""
     statuses: Sequence[RunStatus] = ()
@@ -40,9 +40,9 @@ class Wanted(NamedTuple):
         """Whether a run is one of them: every word of the text is in its name, settings, status, id or parent."""
         method = METHODS[row.config.method]
         state = f"{STATUS_LABELS[row.status]} {row.id} {f'fork {row.parent}' if row.parent else ''}"
-        told = f"{row.name} {settings_words(row.config)} {method.id} {state}".casefold()
+        words = f"{row.name} {settings_words(row.config)} {method.id} {state}".casefold()
         return (
-            all(word in told for word in self.text.casefold().split())
+            all(word in words for word in self.text.casefold().split())
             and (not self.statuses or row.status in self.statuses)
             and (not self.methods or method.id in self.methods)
         )
@@ -54,20 +54,23 @@ def title_of(row: RunRow) -> str:
 
 
 def run_words(row: RunRow) -> str:
-    """A run in a line of a list: its name or settings, when, and how it stands."""
+    """A run in a line of a list: its name or settings, its start, status and id."""
     begun = time.strftime("%d %b %H:%M", time.localtime(row.created_at))
     return f"{title_of(row)} · {begun} · {row.status.value} · {row.id}"
 
 
 def short_names(rows: Sequence[RunRow]) -> list[str]:
-    """A name for each run that fits into a legend, no two the same."""
+    """A name for each run that fits into a legend; no two are the same."""
     whole = [row.name or f"{METHODS[row.config.method].label}, seed {row.config.seed}" for row in rows]
     names = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]} …" for name in whole]
     return [name if names.count(name) == 1 else f"{name} ({row.id})" for name, row in zip(names, rows, strict=True)]
 
 
-def frame_of(store: Store, row: RunRow) -> pd.DataFrame:
-    """The rounds of a run as a table (`figures.round_frame`), read once for each number of rounds."""
+def stored_frame(store: Store, row: RunRow) -> pd.DataFrame:
+    """The rounds of a run as a table (`figures.round_frame`), read once for each number of rounds.
+
+    It is kept by Streamlit's cache, not that of pages/server, which builds on this room.
+    """
     return _frame(store.path, row.id, row.rounds_done)
 
 
@@ -84,20 +87,20 @@ def status_text(row: RunRow, positions: Mapping[str, int]) -> str:
 
 
 def fork_text(row: RunRow, names: Mapping[str, str]) -> str:
-    """Whose fork a run is: 'Lesson, round 7', or "" for none; `names` of the runs that there are, by id."""
+    """The parent of a fork: 'Lesson, round 7', or "" where there is none; `names` of all runs, by id."""
     return f"{names.get(row.parent) or row.parent}, round {row.forked_at}" if row.parent else ""
 
 
 def history_table(store: Store, rows: Sequence[RunRow], positions: Mapping[str, int]) -> pd.DataFrame:
     """One row a run: accuracy as a percentage and reward [sd] are the last ones that were measured.
 
-    Whose fork a run is has a column where any of them is one.
+    Forks have their parents in a column, which is there where any run is a fork.
     """
     forks = any(row.parent for row in rows)
     names = {row.id: row.name for row in store.runs()} if forks else {}
     lines = []
     for row in rows:
-        frame = frame_of(store, row)
+        frame = stored_frame(store, row)
         last = frame[["accuracy", "reward"]].ffill().iloc[-1] if len(frame) else {}
         lines.append(
             {
@@ -116,10 +119,10 @@ def history_table(store: Store, rows: Sequence[RunRow], positions: Mapping[str, 
     return pd.DataFrame(lines)
 
 
-def choose(store: Store, rows: Sequence[RunRow], positions: Mapping[str, int], chosen_key: str) -> list[RunRow]:
-    """Draw the table; the runs that are chosen in it, which the session holds by their ids under `chosen_key`.
+def choose_runs(store: Store, rows: Sequence[RunRow], positions: Mapping[str, int], chosen_key: str) -> list[RunRow]:
+    """Draws the table and returns the runs that are ticked in it; the session keeps their ids under `chosen_key`.
 
-    The browser tells of places in the table alone, and a new run moves them all: so they are set anew each time.
+    The browser knows places in the table only, and a new run moves them all: so the places are set anew each time.
     """
     ids, key = [row.id for row in rows], "runs:table"
 

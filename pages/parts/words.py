@@ -17,8 +17,8 @@ from pwff_core.units import seconds_text
 
 GROUP_LABELS: dict[Group, str] = {"adapters": "adapters", "lora": "LoRA"}
 FADING_LABELS = {"rayleigh": "Rayleigh fading", "awgn": "no fading (AWGN)"}
-_RECENT_ROUNDS = 5  # the time left is told from as many rounds: the first is slower than the others
-# how long a round of one stage takes beside a round of another: a guess, until the first of its rounds is through
+_RECENT_ROUNDS = 5  # the time left is reckoned from so many rounds: the first is slower than the others
+# how long a round takes in one stage beside another: a guess, until the stage's first round is through
 _ROUND_RATIOS: dict[Stage, float] = {"instruction": 1.0, "reward": 1.0, "alignment": 3.0}
 _NO_WIDTH = "\u2060"
 _ADDRESS = re.compile(r"https?:(?=//)|www(?=\.)|(?=@)", re.IGNORECASE)
@@ -28,7 +28,7 @@ _NEAR_CHANCE = 0.55  # a reward model that ranks no more held-out pairs right th
 def plain(text: str) -> str:
     """Text that Streamlit shows letter for letter: whatever Markdown would read as more than text is escaped.
 
-    It makes links of addresses in escaped text too, so those are parted by a letter of no width.
+    Streamlit makes links of addresses even in escaped text, so a letter of no width parts those.
     """
     text = _ADDRESS.sub(f"\\g<0>{_NO_WIDTH}", text)
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&=])", r"\\\1", text)
@@ -60,19 +60,19 @@ def count(number: int, noun: str) -> str:
 
 
 def seconds_left(spans: Sequence[Span], records: Sequence[RoundRecord]) -> float | None:
-    """Seconds of computing until the last round, stage by stage; None before the first.
+    """Seconds of computing until the last round, over all stages; None before the first round.
 
-    A stage that has begun goes on as in its recent rounds; another is guessed from the last one that has.
+    A stage that has begun goes on as in its recent rounds; the others are guessed from the stage that plays.
     """
     if not records:
         return None
-    takes: dict[Stage, float] = {}
+    round_s: dict[Stage, float] = {}
     for span in (span for span in spans if span.done):
         recent = records[span.first - 1 : span.first - 1 + span.done][-_RECENT_ROUNDS:]
-        takes[span.stage] = median(record.wall_s for record in recent)
+        round_s[span.stage] = median(record.wall_s for record in recent)
     now = records[-1].stage
-    unit = takes[now] / _ROUND_RATIOS[now]
-    return sum((span.rounds - span.done) * takes.get(span.stage, unit * _ROUND_RATIOS[span.stage]) for span in spans)
+    unit = round_s[now] / _ROUND_RATIOS[now]
+    return sum((span.rounds - span.done) * round_s.get(span.stage, unit * _ROUND_RATIOS[span.stage]) for span in spans)
 
 
 def status_words(
@@ -84,7 +84,7 @@ def status_words(
 ) -> str:
     """Where a run stands, in a sentence or two.
 
-    `pending`: what was asked of it and is not done yet (`Store.pending`); `position`: in the queue, from 1.
+    `pending`: the commands that were asked of it and are not done yet; `position`: in the queue, from 1.
     """
     done = len(records)
     if row.status is RunStatus.QUEUED:
@@ -104,8 +104,8 @@ def status_words(
         return f"{after} {'Going on.' if 'resume' in pending else 'Resume goes on with the next round.'}"
     spent = seconds_text(sum(record.wall_s for record in records))
     if row.status is RunStatus.FINISHED:
-        told = (f"Finished: {count(done, 'round')} in {spent} of computing.", early_words(spans), row.message)
-        return " ".join(part for part in told if part)
+        parts = (f"Finished: {count(done, 'round')} in {spent} of computing.", early_words(spans), row.message)
+        return " ".join(part for part in parts if part)
     if row.status is RunStatus.STOPPED:
         stopped = row.message or f"Stopped after {count(done, 'round')}."
         return f"{stopped} What was measured is kept."
@@ -113,16 +113,16 @@ def status_words(
 
 
 def failed_words(row: RunRow, done: int) -> str:
-    """Where a run has failed, why, and what of it is kept."""
+    """Where and why a run has failed, and how many of its rounds are kept."""
     reason = row.message or "The engine gave no reason."
     kept = {0: "No round was complete.", 1: "Its 1 round is kept."}.get(done, f"Its {done} rounds are kept.")
     where = f"Failed in round {done + 1}" if row.profiles else "Failed before the first round"
-    said = row.end is not None and row.end.says_what_is_kept
-    return f"{where}: {reason}" if said else f"{where}: {reason} {kept}"
+    complete = row.end is not None and row.end.says_what_is_kept
+    return f"{where}: {reason}" if complete else f"{where}: {reason} {kept}"
 
 
 def held_up_words(row: RunRow) -> str:
-    """What holds a run up that plays, and that nothing is lost by it."""
+    """Why a run is held up, and that nothing is lost by it."""
     safe = "Its rounds are safe; should the engine end, the run can be resumed."
     return f"Held up after {count(row.rounds_done, 'round')} of {row.rounds_total}: {row.message} {safe}"
 
@@ -159,12 +159,16 @@ def _running_words(row: RunRow, records: Sequence[RoundRecord], spans: Sequence[
     return f"{stage}{round_now} · about {seconds_text(left)} left. {early_words(spans)}".rstrip(". ")
 
 
-def asked_words(asked: Mapping[str, Value]) -> list[str]:
+def change_words(path: str, value: Value) -> str:
+    """A setting and its value: 'SNR 0 dB', or 'preferences' for the weights of all clients."""
+    return "preferences" if path == WEIGHTS else f"{knobs()[path].label} {value_words(path, value)}"
+
+
+def pending_words(changes: Mapping[str, Value]) -> list[str]:
     """A line for each setting that was asked of a run and does not hold yet, without its full stop."""
     return [
-        f"{'preferences' if path == WEIGHTS else f'{knobs()[path].label} {value_words(path, value)}'}: asked, "
-        f"{'hold' if path == WEIGHTS else 'holds'} from the next round"
-        for path, value in asked.items()
+        f"{change_words(path, value)}: asked, {'hold' if path == WEIGHTS else 'holds'} from the next round"
+        for path, value in changes.items()
     ]
 
 
@@ -183,11 +187,11 @@ def doubts(spans: Sequence[Span], records: Sequence[RoundRecord]) -> list[str]:
     if span is None:
         return []
     last = records[span.last - 1]
-    told = ((axis, getattr(last, f"{axis}_accuracy")) for axis in AXES)
+    shares = ((axis, getattr(last, f"{axis}_accuracy")) for axis in AXES)
     return [
         f"The {axis} reward model ranks {100 * share:.0f} % of held-out pairs right, and guessing gets 50 %: it has "
         f"hardly learned what {axis} is, so what alignment does with its scores means little. More training pairs, "
         "more rounds of reward learning or clearer pairs may help."
-        for axis, share in told
+        for axis, share in shares
         if share is not None and share <= _NEAR_CHANCE
     ]

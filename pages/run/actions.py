@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 import streamlit as st
 
+from pages.parts.notices import errors_as_notice
 from pages.parts.run_table import status_text, title_of
 from pages.parts.words import (
     count,
@@ -17,19 +19,20 @@ from pages.parts.words import (
     sentence,
     settings_words,
 )
-from pages.run import fork, origin, resume
-from pages.run.export import draw_export
+from pages.run import fork, origin
+from pages.run.export import draw_export, run_offer
+from pages.run.resume import can_resume, resume_button, resume_outlook
 from pages.server import session
+from pages.server.snapshots import parent_row
 from pages.settings import panel
 from pages.settings.address import REPLAY, RUN, share
-from pwff_core.errors import StoreError
 from pwff_core.figures.changes import config_at
 from pwff_core.runs import chat, scheduler
 from pwff_core.runs.checkpoints import forget, list_checkpoints
 from pwff_core.runs.store import MAX_NAME, RunRow, RunStatus, Store
 from pwff_core.units import with_prefix
 
-_DELETED, _STOPPING, _ASKED, _NAME = "runs:deleted", "runs:stopping", "runs:asked-to-delete", "runs:name"
+_DELETED, _STOPPING, _QUESTION, _NAME = "runs:deleted", "runs:stopping", "runs:asked-to-delete", "runs:name"
 _PROBLEM, _BAD_NAME = "runs:problem", "runs:bad-name"
 
 
@@ -42,61 +45,62 @@ def live_page(*, run: str = "", replay: str = "") -> NoReturn:
 def draw_actions(store: Store, row: RunRow, position: int, viewer: str) -> None:
     """The run in words and its buttons.
 
-    `position` is its place in the queue, 0 where it does not wait; `viewer` is who looks.
+    `position` is its place in the queue, 0 where it does not wait.
     """
     positions = {row.id: position} if position else {}
     with st.container(border=True, key="run-actions"):
         st.markdown(f"**{plain(title_of(row))}** · {status_text(row, positions)}")
-        _standing(store, row)
+        _description(store, row)
         with st.container(horizontal=True, key="run-buttons"):
-            _ways_out(store, row, viewer)
-            mine = session.may_change(row, viewer)
-            if mine:
+            _open_buttons(store, row, viewer)
+            allowed = session.may_change(row, viewer)
+            if allowed:
                 _rename(store, row)
             share(row.config, row.id)
-            if position and mine:
+            if position and allowed:
                 st.button(
                     "Cancel", icon=":material/event_busy:", key="runs:cancel", on_click=_cancel, args=(store, row)
                 )
-            if mine:
+            if allowed:
                 st.button("Delete", icon=":material/delete:", key="runs:delete", on_click=_delete, args=(store, row))
         _confirm(store, row)
         _draw_problem(_PROBLEM)
     if row.rounds_done:
-        draw_export(store, row.id, "runs")
+        draw_export(run_offer(store, row.id), "runs")
 
 
-def _standing(store: Store, row: RunRow) -> None:
-    """Its settings, where it came from, what is kept of it to go on from, and what is wrong with it."""
-    told = [settings_words(row.config)] if row.name else []
-    said = row.message if row.status not in (RunStatus.FAILED, RunStatus.STALLED) else ""
-    st.caption(plain(" · ".join(part for part in (*told, f"run {row.id}", kept_words(store, row), said) if part)))
+def _description(store: Store, row: RunRow) -> None:
+    """Its settings, checkpoints and origin, why it failed or is held up, and what Resume would do."""
+    settings = settings_words(row.config) if row.name else ""
+    message = row.message if row.status not in (RunStatus.FAILED, RunStatus.STALLED) else ""
+    parts = (settings, f"run {row.id}", checkpoint_words(store, row), message)
+    st.caption(plain(" · ".join(part for part in parts if part)))
     if row.parent:
-        words = origin.origin_words(row, origin.parent_row(store, row), store.steerings(row.id))
+        words = origin.origin_words(row, parent_row(store, row), store.steerings(row.id))
         st.markdown(f":material/fork_right: {words}")
     if row.status is RunStatus.FAILED:
         st.error(plain(failed_words(row, row.rounds_done)), icon=":material/error:")
     elif row.status is RunStatus.STALLED:
         st.warning(plain(held_up_words(row)), icon=":material/pending:")
-    if resume.possible(row):
-        st.caption(resume.outlook(row, store.path))
+    if can_resume(row):
+        st.caption(resume_outlook(row, store.path))
 
 
-def kept_words(store: Store, row: RunRow) -> str:
+def checkpoint_words(store: Store, row: RunRow) -> str:
     """'2 checkpoints, 31 MB, the last after round 12 (21:43)', or "" where there is none."""
-    found = list_checkpoints(store.path, row.id)
-    if not found:
+    checkpoints = list_checkpoints(store.path, row.id)
+    if not checkpoints:
         return ""
-    when = time.strftime("%d %b %H:%M", time.localtime(found[-1].written_at))
-    size = with_prefix(sum(mark.size for mark in found), "B")
-    return f"{count(len(found), 'checkpoint')}, {size}, the last after round {found[-1].position} ({when})"
+    when = time.strftime("%d %b %H:%M", time.localtime(checkpoints[-1].written_at))
+    size = with_prefix(sum(checkpoint.size for checkpoint in checkpoints), "B")
+    return f"{count(len(checkpoints), 'checkpoint')}, {size}, the last after round {checkpoints[-1].position} ({when})"
 
 
-def _ways_out(store: Store, row: RunRow, viewer: str) -> None:
+def _open_buttons(store: Store, row: RunRow, viewer: str) -> None:
     """Resume where the run can go on, and the buttons that lead to the Live page."""
-    interrupted = resume.possible(row)
+    interrupted = can_resume(row)
     if interrupted:
-        resume.button(row, viewer, busy=any(not one.status.ended for one in store.runs()))
+        resume_button(row, viewer, busy=any(not other.status.ended for other in store.runs()))
     if st.button(
         "Open", type="secondary" if interrupted else "primary", icon=":material/open_in_new:", key="runs:open"
     ):
@@ -111,10 +115,9 @@ def _ways_out(store: Store, row: RunRow, viewer: str) -> None:
     why = "" if row.status.ended else "A run can be replayed once it has ended."
     if not why and not row.rounds_done:
         why = "It has no rounds, so there is nothing to replay."
-    replayed = st.button(
+    if st.button(
         "Replay", icon=":material/replay:", key="runs:replay", disabled=bool(why), help=why or "Watch it once more."
-    )
-    if replayed:
+    ):
         live_page(replay=row.id)
     if st.button(
         "Use its settings", icon=":material/content_copy:", key="runs:duplicate",
@@ -139,13 +142,12 @@ def _rename(store: Store, row: RunRow) -> None:
 
 
 def _attempt(action: Callable[[], object], where: str = _PROBLEM) -> bool:
-    """Does it; what the store has against it is said once, in its place."""
-    try:
+    """Whether the store has done it; its refusal is drawn once, at the place `where`."""
+    done = False
+    with errors_as_notice(tell=partial(st.session_state.__setitem__, where)):
         action()
-    except StoreError as error:
-        st.session_state[where] = str(error)
-        return False
-    return True
+        done = True
+    return done
 
 
 def _draw_problem(where: str) -> None:
@@ -154,7 +156,7 @@ def _draw_problem(where: str) -> None:
 
 
 def _writable(store: Store, row: RunRow) -> Store:
-    """The same store, to change one's own run in it; pages look at it read-only. StoreError for another visitor's."""
+    """The same store, open to change a run of one's own: pages read it only. StoreError for another visitor's run."""
     session.require_may_change(row, session.viewer_name())
     return Store(store.path)
 
@@ -167,47 +169,47 @@ def _cancel(store: Store, row: RunRow) -> None:
 def _delete(store: Store, row: RunRow) -> None:
     """Callback of Delete: at once, with a way back; a run that plays is asked about first."""
     if not row.status.ended and not row.in_queue:
-        st.session_state[_ASKED] = row.id
+        st.session_state[_QUESTION] = row.id
     elif _attempt(lambda: _writable(store, row).delete(row.id)):
         st.session_state.setdefault(_DELETED, {})[row.id] = title_of(row)
 
 
 def _confirm(store: Store, row: RunRow) -> None:
-    """The question about a run that plays."""
+    """The question before a run that plays is deleted."""
     if row.id in st.session_state.get(_STOPPING, []):
         st.info("It stops after the round that it is in, and is then deleted.", icon=":material/hourglass_top:")
         return
-    if st.session_state.get(_ASKED) != row.id:
+    if st.session_state.get(_QUESTION) != row.id:
         return
     if row.status.ended:  # meanwhile
-        del st.session_state[_ASKED]
+        del st.session_state[_QUESTION]
         return
     st.warning("This run is going. It must stop before it can be deleted.", icon=":material/warning:")
     with st.container(horizontal=True):
         st.button("Stop it, then delete it", key="runs:stop-and-delete", on_click=_stop_and_delete, args=(store, row))
-        st.button("Let it go on", key="runs:keep", on_click=st.session_state.pop, args=(_ASKED,))
+        st.button("Let it go on", key="runs:keep", on_click=st.session_state.pop, args=(_QUESTION,))
 
 
 def _stop_and_delete(store: Store, row: RunRow) -> None:
     """Callback: ask the engine to stop; the page deletes the run once it has."""
-    st.session_state.pop(_ASKED)
+    st.session_state.pop(_QUESTION)
     if _attempt(lambda: _writable(store, row).request_stop(row.id)):
         st.session_state.setdefault(_STOPPING, []).append(row.id)
 
 
 def delete_what_has_stopped(store: Store) -> None:
     """Deletes the runs that were to be deleted once they have stopped, and have."""
-    waiting: list[str] = st.session_state.get(_STOPPING, [])
-    for row in [store.run(run_id) for run_id in waiting]:
+    stopping: list[str] = st.session_state.get(_STOPPING, [])
+    for row in [store.run(run_id) for run_id in stopping]:
         if row.status.ended:
-            waiting.remove(row.id)
+            stopping.remove(row.id)
             _delete(store, row)
 
 
 def draw_undo(store: Store, *, arrived: bool) -> None:
     """A line that says what was deleted, with a way back; it is gone once the page has been left (`arrived` anew).
 
-    With the way back go the runs' models and checkpoints: they are the most of what a run takes on the disk.
+    The runs' models and checkpoints go when the way back does: they are most of what a run takes on the disk.
     """
     if arrived:
         for run_id in st.session_state.pop(_DELETED, {}):

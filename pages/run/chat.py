@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple, get_args
 
 import streamlit as st
 
-from pages.parts.words import count, plain, sentence
-from pwff_core.errors import PwffError
+from pages.parts.notices import errors_on_page
+from pages.parts.words import count, plain
 from pwff_core.records import ClientProfile, When
 from pwff_core.runs.chat import Answer, ChatClient, KeptModels, Question, kept_models
 from pwff_core.runs.store import RunRow, Store
@@ -37,7 +37,10 @@ class Exchange(NamedTuple):
 
 @st.cache_resource(max_entries=1, show_spinner=False, on_release=ChatClient.close)
 def chat_client(store_path: Path, run_id: str) -> ChatClient:
-    """The one chat process for all browsers. That of another run ends first, as each holds a whole model."""
+    """The one chat process for all browsers. That of another run ends first, as each holds a whole model.
+
+    Streamlit's cache keeps it, as it closes what it lets go; the cache of pages/server only forgets it.
+    """
     return ChatClient(store_path, run_id)
 
 
@@ -165,16 +168,13 @@ def _ask(store: Store, row: RunRow, questions: list[Question]) -> None:
     if not instruction:
         st.warning("Type an instruction first, or pick one above.")
         return
-    try:
+    with errors_on_page():
         with st.spinner("The clients answer … (their models are loaded first, which takes some seconds)"):
             client = chat_client(store.path, row.id)
             answers = [answer for question in questions for answer in client.ask(question, LONGEST_WAIT_S)]
-    except PwffError as error:
-        st.error(plain(sentence(str(error))))
-        return
-    history: list[Exchange] = st.session_state.setdefault(_HISTORY, [])
-    history.insert(0, Exchange(row.id, instruction, tuple(answers)))
-    del history[MOST_EARLIER + 1 :]
+        history: list[Exchange] = st.session_state.setdefault(_HISTORY, [])
+        history.insert(0, Exchange(row.id, instruction, tuple(answers)))
+        del history[MOST_EARLIER + 1 :]
 
 
 def _draw_answers(row: RunRow, exchange: Exchange) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from pages.server.cache import Shelf
+from pages.server.cache import Cache
 from pwff_core.figures.panel_figure import safe_cell
 from pwff_core.records import METRICS, RoundRecord
 from pwff_core.runs.store import RunRow
@@ -28,7 +28,7 @@ _HELP = {
     "energy_j": "Transmit energy of this client in the last round.",
 }
 MOST_TABLES = 48
-_TABLES = Shelf(MOST_TABLES)
+_TABLES = Cache(MOST_TABLES)
 _FORMATS = {"%": "%.1f", "sd": "%+.2f", "nat": "%.2f", "tokens": "%.1f"}
 
 
@@ -105,7 +105,7 @@ def draw_clients(row: RunRow, records: Sequence[RoundRecord], *, key: str = "") 
 def _as_sent(row: RunRow, records: Sequence[RoundRecord], scope: str) -> pa.Table:
     """The table of clients as it is sent, made once for all browsers."""
     state = scope, row.id, row.created_at, len(row.profiles), len(records)
-    return _TABLES.take(state, lambda: pa.Table.from_pandas(client_table(row, records)))
+    return _TABLES.get(state, lambda: pa.Table.from_pandas(client_table(row, records)))
 
 
 def _column(name: str) -> Any:

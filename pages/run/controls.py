@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
-from pages.parts.notices import say
+from pages.parts.notices import errors_as_notice, say
 from pages.parts.words import plain, settings_words
-from pages.run import resume as going_on
+from pages.run.resume import WAITS_ITS_TURN, announce_position, can_resume, draw_interruption, resume_button
 from pages.run.steering import Mode
-from pages.run.view import Shown
 from pages.server import session
+from pages.server.drawings import RunView
 from pages.settings import address, panel
 from pages.settings.price import draw_price
 from pwff_core.config import RunConfig
-from pwff_core.errors import PwffError
 from pwff_core.knobs import Problem
 from pwff_core.paths import default_store_path
 from pwff_core.runs import scheduler
@@ -23,7 +22,7 @@ from pwff_core.runs.store import RunRow, RunStatus, Store
 
 TO_SHOW = "live:to-show"
 _MOST_LISTED = 5
-_OTHERS = "Another browser steers this run; take over first."
+_TAKE_OVER_FIRST = "Another browser steers this run; take over first."
 
 
 def show(run_id: str) -> None:
@@ -35,65 +34,57 @@ def start(config: RunConfig, viewer: str, click: int) -> None:
     """Callback of Start and Queue: a new run in the queue, whose engine starts at once where no other run is going."""
     if not session.is_first_call("start", click):
         return
-    try:
+    with errors_as_notice("The run could not be started"):
         store = Store(default_store_path())
         with session.within_limits(store, viewer, config):
             run_id = store.create_run(config, in_queue=True, owner=viewer)
         scheduler.advance(store)
         store.take_over(run_id, viewer)
-        waits = going_on.tell_place(store, run_id)
-    except PwffError as error:
-        say(f"The run could not be started: {error}")
-        return
-    if not waits:
-        show(run_id)
+        if not announce_position(store, run_id):
+            show(run_id)
 
 
-def _asked(run_id: str, viewer: str, what: str, act: Callable[[Store], object]) -> None:
-    """Asks something of a run's engine, or says why it could not be."""
-    try:
+def _command(run_id: str, viewer: str, what: str, send: Callable[[Store], object]) -> None:
+    """Sends a command to a run's engine, or says why it could not be."""
+    with errors_as_notice(f"The run could not be {what}"):
         store = Store(default_store_path(), readonly=True)
         session.require_may_change(store.run(run_id), viewer)
-        act(store)
-    except PwffError as error:
-        say(f"The run could not be {what}: {error}")
+        send(store)
 
 
 def stop(run_id: str, viewer: str) -> None:
     """Callback of Stop: ask the engine to end after the round that it is in."""
-    _asked(run_id, viewer, "asked to stop", lambda store: store.request_stop(run_id, viewer))
+    _command(run_id, viewer, "asked to stop", lambda store: store.request_stop(run_id, viewer))
 
 
 def pause(run_id: str, viewer: str) -> None:
     """Callback of Pause: ask the engine to wait after the round that it is in."""
-    _asked(run_id, viewer, "asked to pause", lambda store: store.pause(run_id, viewer))
+    _command(run_id, viewer, "asked to pause", lambda store: store.pause(run_id, viewer))
 
 
-def resume(run_id: str, viewer: str) -> None:
-    """Callback of Resume."""
-    _asked(run_id, viewer, "asked to go on", lambda store: store.resume(run_id, viewer))
+def unpause(run_id: str, viewer: str) -> None:
+    """Callback of Resume while the run is paused, or about to be."""
+    _command(run_id, viewer, "asked to go on", lambda store: store.resume(run_id, viewer))
 
 
 def take_over(run_id: str, viewer: str) -> None:
     """Callback of Take over."""
-    _asked(run_id, viewer, "taken over", lambda store: store.take_over(run_id, viewer))
+    _command(run_id, viewer, "taken over", lambda store: store.take_over(run_id, viewer))
 
 
 def cancel(run_id: str, viewer: str) -> None:
     """Callback of Cancel: take a run out of the queue."""
-    try:
+    with errors_as_notice("The run could not be cancelled"):
         store = Store(default_store_path())
         session.require_may_change(store.run(run_id), viewer)
         if not store.cancel(run_id) and not store.run(run_id).status.ended:
             say("The run has started meanwhile; stop it instead.")
-    except PwffError as error:
-        say(f"The run could not be cancelled: {error}")
 
 
-def draw(
+def draw_controls(
     config: RunConfig | None,
     problems: Mapping[str, Problem],
-    shown: Shown | None,
+    view: RunView | None,
     mode: Mode,
     *,
     viewer: str,
@@ -105,14 +96,14 @@ def draw(
     `usable`: there is a store; `busy`: a run is going or waits, so that the next one has to wait too.
     """
     with st.container(border=True, key="next-run"):
-        interrupted = shown is not None and going_on.possible(shown.row)
-        if shown and interrupted:
-            going_on.tell(shown.row)
+        interrupted = view is not None and can_resume(view.row)
+        if view and interrupted:
+            draw_interruption(view.row)
         with st.container(horizontal=True, vertical_alignment="center", key="buttons"):
             if config is None:
                 st.error(f"A run cannot start like this. {panel.problem_words(problems)}")
             else:
-                st.markdown(f"**{'Next run' if shown else 'Your run'}:** {plain(settings_words(config))}")
+                st.markdown(f"**{'Next run' if view else 'Your run'}:** {plain(settings_words(config))}")
             st.button(
                 "Queue" if busy else "Start",
                 type="secondary" if busy or interrupted else "primary",
@@ -121,96 +112,96 @@ def draw(
                 on_click=start,
                 args=(config, viewer, session.click_number("start")),
                 disabled=config is None or not usable,
-                help=going_on.WAITS_ITS_TURN if busy else None,
+                help=WAITS_ITS_TURN if busy else None,
             )
-            if shown and interrupted:
-                going_on.button(shown.row, viewer, busy=busy)
+            if view and interrupted:
+                resume_button(view.row, viewer, busy=busy)
             else:
-                _pause_button(shown, mode, viewer)
-            _stop_button(shown, mode, viewer)
+                _pause_button(view, mode, viewer)
+            _stop_button(view, mode, viewer)
             if config:
-                address.share(config, shown.row.id if shown else "")
+                address.share(config, view.row.id if view else "")
         if config:
             draw_price(config)
-        if shown and mode is Mode.WATCH:
-            _other_browser(shown.row, viewer)
+        if view and mode is Mode.WATCH:
+            _other_browser(view.row, viewer)
 
 
-def _going(shown: Shown | None) -> bool:
-    """Whether the run that is shown plays."""
-    return shown is not None and not shown.row.status.ended and not shown.row.in_queue
+def _going(view: RunView | None) -> bool:
+    """Whether the run on the page plays."""
+    return view is not None and not view.row.status.ended and not view.row.in_queue
 
 
-def _is_mine(shown: Shown | None, mode: Mode, viewer: str) -> bool:
-    """Whether this browser may pause and stop it, and it takes wishes still."""
+def _can_command(view: RunView | None, mode: Mode, viewer: str) -> bool:
+    """Whether this browser may pause and stop the run, and the run still takes commands."""
     return (
-        shown is not None
-        and _going(shown)
+        view is not None
+        and _going(view)
         and mode is not Mode.WATCH
-        and "stop" not in shown.pending
-        and session.may_change(shown.row, viewer)
+        and "stop" not in view.pending_commands
+        and session.may_change(view.row, viewer)
     )
 
 
-def _pause_button(shown: Shown | None, mode: Mode, viewer: str) -> None:
+def _pause_button(view: RunView | None, mode: Mode, viewer: str) -> None:
     """Pause, or Resume where the run is paused or about to be."""
-    paused = shown is not None and shown.row.status is RunStatus.PAUSED
-    if shown and paused != bool(shown.pending & {"pause", "resume"}):
-        label, icon, act, told = "Resume", "resume", resume, "Goes on with the next round."
+    paused = view is not None and view.row.status is RunStatus.PAUSED
+    if view and paused != bool(view.pending_commands & {"pause", "resume"}):
+        label, icon, callback, help_text = "Resume", "resume", unpause, "Goes on with the next round."
     else:
-        label, icon, act, told = "Pause", "pause", pause, "Waits after the round that it is in, until Resume."
-    if shown and shown.row.status is RunStatus.FINISHED:
-        told = "This run is finished. It can be forked: to go on from one of its rounds with other settings."
+        label, icon, callback, help_text = "Pause", "pause", pause, "Waits after the round that it is in, until Resume."
+    if view and view.row.status is RunStatus.FINISHED:
+        help_text = "This run is finished. It can be forked: to go on from one of its rounds with other settings."
     st.button(
         label,
         icon=f":material/{icon}:",
         key="pause",
-        on_click=act,
-        args=(shown.row.id if shown else "", viewer),
-        disabled=not _is_mine(shown, mode, viewer),
-        help=_OTHERS if _going(shown) and mode is Mode.WATCH else told,
+        on_click=callback,
+        args=(view.row.id if view else "", viewer),
+        disabled=not _can_command(view, mode, viewer),
+        help=_TAKE_OVER_FIRST if _going(view) and mode is Mode.WATCH else help_text,
     )
 
 
-def _stop_button(shown: Shown | None, mode: Mode, viewer: str) -> None:
-    told = "Ends the run after the round it is in; its rounds are kept, and it can be resumed."
+def _stop_button(view: RunView | None, mode: Mode, viewer: str) -> None:
+    help_text = "Ends the run after the round it is in; its rounds are kept, and it can be resumed."
     st.button(
         "Stop",
         icon=":material/stop:",
         key="stop",
         on_click=stop,
-        args=(shown.row.id if shown else "", viewer),
-        disabled=not _is_mine(shown, mode, viewer),
-        help=_OTHERS if _going(shown) and mode is Mode.WATCH else told,
+        args=(view.row.id if view else "", viewer),
+        disabled=not _can_command(view, mode, viewer),
+        help=_TAKE_OVER_FIRST if _going(view) and mode is Mode.WATCH else help_text,
     )
 
 
 def _other_browser(row: RunRow, viewer: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="other-browser"):
-        mine = session.may_change(row, viewer)
-        who = "Another browser steers this run." if mine else "This run is another visitor's."
-        st.info(f"{who} Here you watch, and the sliders only ask *what if*.", icon=":material/visibility:")
-        if mine:
+        allowed = session.may_change(row, viewer)
+        lead = "Another browser steers this run." if allowed else "This run is another visitor's."
+        st.info(f"{lead} Here you watch, and the sliders only ask *what if*.", icon=":material/visibility:")
+        if allowed:
             st.button(
                 "Take over", icon=":material/pan_tool:", key="take-over", on_click=take_over, args=(row.id, viewer)
             )
 
 
-def elsewhere(going: RunRow | None, shown: Shown) -> None:
+def draw_going_run(going: RunRow | None, view: RunView) -> None:
     """A way to the run that is going, while another is shown."""
-    if going is None or not (shown.row.status.ended or shown.row.in_queue):
+    if going is None or not (view.row.status.ended or view.row.in_queue):
         return
     with st.container(horizontal=True, vertical_alignment="center", key="elsewhere"):
         st.info(f"Another run is going: {plain(going.name or settings_words(going.config))}.")
         st.button("Show it", key="show-going", on_click=show, args=(going.id,))
 
 
-def waiting_list(waiting: Sequence[RunRow], shown_id: str, viewer: str) -> None:
-    """The queue, with a way out of it for each run that is this viewer's to take out."""
-    if not waiting:
+def draw_queue(queue: Sequence[RunRow], shown_id: str, viewer: str) -> None:
+    """The queue, with a Cancel button for each run, enabled where this viewer may cancel it."""
+    if not queue:
         return
-    with st.expander(f"Queue: {len(waiting)} waiting", expanded=True, icon=":material/queue:", key="queue"):
-        for place, row in enumerate(waiting[:_MOST_LISTED], start=1):
+    with st.expander(f"Queue: {len(queue)} waiting", expanded=True, icon=":material/queue:", key="queue"):
+        for place, row in enumerate(queue[:_MOST_LISTED], start=1):
             with st.container(horizontal=True, vertical_alignment="center", key=f"waiting:{row.id}"):
                 allowed = session.may_change(row, viewer)
                 mark = " (shown here)" if row.id == shown_id else ""
@@ -224,5 +215,5 @@ def waiting_list(waiting: Sequence[RunRow], shown_id: str, viewer: str) -> None:
                     disabled=not allowed,
                     help="Takes this run out of the queue." if allowed else session.ANOTHER_S_RUN,
                 )
-        if len(waiting) > _MOST_LISTED:
-            st.caption(f"… and {len(waiting) - _MOST_LISTED} more.")
+        if len(queue) > _MOST_LISTED:
+            st.caption(f"… and {len(queue) - _MOST_LISTED} more.")

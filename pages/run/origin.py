@@ -1,4 +1,4 @@
-"""A run that was forked from another: where it came from, in a line, and its parent's curves beneath its own."""
+"""Where a fork came from, in a line, with the way to its parent."""
 
 from __future__ import annotations
 
@@ -6,38 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
-from pages.parts.run_table import frame_of, short_names
 from pages.parts.words import plain
-from pwff_core.errors import StoreError
+from pages.server.snapshots import parent_row
 from pwff_core.figures.changes import WEIGHTS, value_words
-from pwff_core.figures.panels import Parent
 from pwff_core.knobs import knobs
 from pwff_core.records import Steering, Value
 from pwff_core.runs.store import RunRow, Store
 
 
-def parent_row(store: Store, row: RunRow) -> RunRow | None:
-    """The run that a run was forked from; None if it is no fork, or its parent cannot be read or was deleted."""
-    if not row.parent:
-        return None
-    try:
-        found = store.run(row.parent)
-    except StoreError:  # written by another version
-        return None
-    return None if found.deleted else found
-
-
-def parent_of(store: Store, row: RunRow) -> Parent | None:
-    """The parent's rounds from the fork on; None where it has none after that, or there is no parent (any more)."""
-    found = parent_row(store, row)
-    if found is None or found.rounds_done <= row.forked_at:
-        return None
-    name = short_names([found])[0] if found.name else f"run {found.id}"
-    return Parent(name, frame_of(store, found).loc[row.forked_at :])
-
-
 def setting_words(path: str, value: Value) -> str:
-    """A setting as a run is called by it: 'SNR 0 dB', 'bandwidth 2 MHz', 'other preferences'."""
+    """A setting as part of a run's name: 'SNR 0 dB', 'bandwidth 2 MHz', 'other preferences'."""
     if path == WEIGHTS:
         return "other preferences"
     label = knobs()[path].label
@@ -45,7 +23,7 @@ def setting_words(path: str, value: Value) -> str:
 
 
 def replaced_words(before: Mapping[str, Value], changes: Mapping[str, Value]) -> str:
-    """What is otherwise: 'SNR 0 dB in place of 5, other preferences'."""
+    """What a fork changed: 'SNR 0 dB in place of 5, other preferences'."""
     parts = []
     for path, value in changes.items():
         words = setting_words(path, value)
@@ -59,13 +37,13 @@ def replaced_words(before: Mapping[str, Value], changes: Mapping[str, Value]) ->
 def origin_words(row: RunRow, parent: RunRow | None, steerings: Sequence[Steering]) -> str:
     """Where a fork came from, as Markdown: 'Forked after round 7 of **Lesson**, with SNR 0 dB in place of 5.'"""
     name = f"**{plain(parent.name or f'run {parent.id}')}**" if parent else f"run {row.parent}, which is gone"
-    first = next((one for one in steerings if one.position == row.forked_at + 1), None)
+    first = next((steering for steering in steerings if steering.position == row.forked_at + 1), None)
     how = plain(replaced_words(first.before, first.changes)) if first else "the same settings: a replication"
     return f"Forked after round {row.forked_at} of {name}, with {how}."
 
 
 def draw_origin(store: Store, row: RunRow, steerings: Sequence[Steering], show: Callable[[str], None]) -> None:
-    """The line of a fork, with the way to its parent; nothing for another run. `show` is told the parent's id."""
+    """The line of a fork, with the way to its parent; nothing for another run. `show` gets the parent's id."""
     if not row.parent:
         return
     parent = parent_row(store, row)

@@ -9,9 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts.chart import live_chart
-from pages.parts.words import plain, sentence
+from pages.parts.notices import errors_on_page
 from pwff_core.config import stage_rounds
-from pwff_core.errors import StoreError
 from pwff_core.figures.panel_figure import figure_json
 from pwff_core.figures.plane import plane_figure, plane_frame, plane_table, plane_words, step_name, steps_of
 from pwff_core.methods import METHODS
@@ -57,14 +56,15 @@ def _is_playing(row: RunRow) -> bool:
 
 def _poll(read: ReadRun, *, active: bool, playing: bool) -> None:
     """Draw the run as it is now. If it has ended, or playing has begun or ended, the whole page is drawn again."""
-    try:
+    with errors_on_page(st.warning):
         row, records = read()
         if active == row.status.ended or playing != _is_playing(row):
             st.rerun()
-        frame = plane_frame(records)
-    except StoreError as error:
-        st.warning(plain(sentence(str(error))))
-        return
+        _draw_round(row, plane_frame(records), active=active)
+
+
+def _draw_round(row: RunRow, frame: pd.DataFrame, *, active: bool) -> None:
+    """The chart at the chosen round, its slider, its words and its table."""
     if frame.empty:
         st.info(
             "The judge first scores the clients before alignment begins; until then there is nothing to draw."

@@ -1,89 +1,65 @@
-"""A run as it goes: status, progress, tiles, charts, clients; drawn anew at each look, from what is already read.
+"""A run as it goes: status, progress, tiles, charts, clients; drawn anew each time from what has been read.
 
 No store in here, so that a replay is drawn by the same code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts.chart import live_chart
-from pages.parts.words import asked_words, doubts, plain, sentence, settings_words, status_words
+from pages.parts.chart import chart_with_table
+from pages.parts.words import doubts, pending_words, plain, sentence, settings_words, status_words
 from pages.run import whatif
 from pages.run.client_table import draw_clients
-from pages.server.cache import Shelf
-from pages.server.drawings import Drawable, drawings, frame_of
+from pages.server.cache import Cache
+from pages.server.drawings import LIVE, MOST_STATES, RunView, drawings_of, frame_of
 from pwff_core.config import ChannelConfig
 from pwff_core.figures.changes import config_at, steering_words
-from pwff_core.figures.frames import MAX_CLIENT_LINES, Span, planned_stages, spans_of, value_text
-from pwff_core.figures.panels import PANELS, Parent, panel_table
-from pwff_core.records import METRICS, RoundRecord, Steering, Value
+from pwff_core.figures.frames import MAX_CLIENT_LINES, Span, value_text
+from pwff_core.figures.panels import PANELS, panel_table
+from pwff_core.records import METRICS
 from pwff_core.runs.store import RunRow, RunStatus
 
-MOST_STATES = 48
-_LIVE = "live"
-_TILES = Shelf(MOST_STATES)
+_TILES = Cache(MOST_STATES)
 
 
-class Shown(NamedTuple):
-    """One run as it is shown: of the store, or of a recording."""
-
-    row: RunRow
-    records: Sequence[RoundRecord]
-    steerings: Sequence[Steering] = ()
-    asked: Mapping[str, Value] = {}  # settings that were asked for and do not hold yet
-    pending: frozenset[str] = frozenset()  # of "pause", "resume" and "stop": asked for, and not done yet
-    position: int = 0  # in the queue, from 1; 0: it does not wait
-    parent: Parent | None = None  # that it was forked from
-
-
-def draw_run(shown: Shown, *, key: str = _LIVE, what_if: ChannelConfig | None = None) -> None:
+def draw_run(view: RunView, *, scope: str = LIVE, what_if: ChannelConfig | None = None) -> None:
     """Everything about one run, top to bottom.
 
     Args:
-        shown: the run.
-        key: stands before the keys of its widgets, so that a replay has its own.
+        view: the run.
+        scope: LIVE, or what stands before the keys of its widgets, so that a replay has its own.
         what_if: a channel that all its rounds are priced over too, dashed beside what was measured.
     """
-    row, records = shown.row, shown.records
-    planned = planned_stages(row.config, row.rounds_total, records)
-    spans = spans_of(planned, records)
-    held = config_at(row.config, shown.steerings).channel
-    priced = whatif.price_run(row, records, held, what_if) if what_if and records and what_if != held else None
+    row, records, spans = view.row, view.records, view.spans
+    held = config_at(row.config, view.steerings).channel
+    priced = whatif.price_rounds(row, records, held, what_if) if what_if and records and what_if != held else None
     with st.container(key="status"):  # a place of its own: what comes and goes in it does not move the charts,
-        _status(shown, spans)  # which the browser would then build anew, and lose their zoom
+        _status(view, spans)  # which the browser would then build anew, and lose their zoom
         if priced:
             st.info(whatif.words(priced, records), icon=":material/calculate:")
     if not records and (row.status.ended or row.in_queue):
         return
-    frame = frame_of(row, records, key)
-    _tiles(row, frame, key)
-    _charts(shown, frame, spans, key, priced)
-    draw_clients(row, records, key=_scope(key))
+    frame = frame_of(row, records, scope)
+    _tiles(row, frame, scope)
+    _charts(view, frame, spans, scope, priced)
+    draw_clients(row, records, key=_key_prefix(scope))
     _notes(row)
 
 
-def make_ready(shown: Shown) -> None:
-    """Makes what every browser is sent of a run that is watched live, before they ask for it one after another."""
-    row, records = shown.row, shown.records
-    frame = frame_of(row, records, _LIVE)
-    spans = spans_of(planned_stages(row.config, row.rounds_total, records), records)
-    drawings(Drawable(row, records, frame, spans, shown.steerings, shown.parent), False, {})
-
-
-def _scope(key: str) -> str:
+def _key_prefix(scope: str) -> str:
     """What stands before a widget's key: nothing for the run that is watched live."""
-    return "" if key == _LIVE else f"{key}:"
+    return "" if scope == LIVE else f"{scope}:"
 
 
-def _status(shown: Shown, spans: Sequence[Span]) -> None:
-    row, records = shown.row, shown.records
-    words = plain(status_words(row, records, spans, shown.pending, shown.position))
+def _status(view: RunView, spans: Sequence[Span]) -> None:
+    row, records = view.row, view.records
+    words = plain(status_words(row, records, spans, view.pending_commands, view.queue_position))
     name = plain(row.name) if row.name else f"Run {row.id}"
     st.markdown(f"**{name}:** {plain(settings_words(row.config, {span.stage: span.planned for span in spans}))}")
     if row.status is RunStatus.FAILED:
@@ -99,7 +75,8 @@ def _status(shown: Shown, spans: Sequence[Span]) -> None:
     else:
         done, total = len(records), max(sum(span.rounds for span in spans), 1)
         st.progress(min(done / total, 1.0), text=words)
-    for line in (*(steering_words(one) for one in shown.steerings[-1:]), *asked_words(shown.asked)):
+    newest = [steering_words(steering) for steering in view.steerings[-1:]]
+    for line in (*newest, *pending_words(view.pending_changes)):
         st.markdown(f":material/tune: {plain(line)}.")
     for warning in doubts(spans, records):
         st.warning(plain(warning), icon=":material/casino:")
@@ -146,9 +123,9 @@ def _tile(frame: pd.DataFrame, column: str, label: str, delta_color: Literal["no
     return Tile(label, value_text(now, metric.unit), change, since if change else None, metric.help, delta_color)
 
 
-def _tiles(row: RunRow, frame: pd.DataFrame, key: str) -> None:
+def _tiles(row: RunRow, frame: pd.DataFrame, scope: str) -> None:
     with st.container(key="tiles:round"):
-        for tile in _TILES.take((key, row.id, row.created_at, len(frame)), lambda: tiles_of(frame)):
+        for tile in _TILES.get((scope, row.id, row.created_at, len(frame)), lambda: tiles_of(frame)):
             st.metric(
                 tile.label,
                 tile.value,
@@ -160,30 +137,31 @@ def _tiles(row: RunRow, frame: pd.DataFrame, key: str) -> None:
 
 
 def _charts(
-    shown: Shown, frame: pd.DataFrame, spans: Sequence[Span], key: str, priced: whatif.PricedRun | None
+    view: RunView, frame: pd.DataFrame, spans: Sequence[Span], scope: str, priced: whatif.PricedRounds | None
 ) -> None:
     each_client = st.toggle(
         "Each client",
-        key=f"{_scope(key)}each-client",
+        key=f"{_key_prefix(scope)}each-client",
         help="Draws clients as thin lines, from blue and dotted (harmless first) to orange and solid (helpful first); "
         f"at most {MAX_CLIENT_LINES} of them, evenly over their weights. Point at a line to see whose it is.",
     )
     lines = whatif.lines(priced) if priced else {}
-    drawn = Drawable(shown.row, shown.records, frame, spans, shown.steerings, shown.parent)
     with st.container(key="charts"):  # one beside the other by assets/style.css: st.columns would send thrice as much
-        for panel_id, drawing in drawings(drawn, each_client, lines).items():
-            name = f"{_scope(key)}{panel_id}"
-            live_chart(name, drawing.figure, words=drawing.words, view=shown.row.id, revision=drawing.revision)
-            told = {"steerings": shown.steerings, "what_if": lines.get(panel_id), "parent": shown.parent}
-            table = partial(panel_table, panel_id, frame, **told)
-            _numbers(name, PANELS[panel_id].label, table)
-
-
-def _numbers(name: str, label: str, table: Callable[[], pd.DataFrame]) -> None:
-    """The table behind a chart; made and sent only while it is open."""
-    box = st.expander(f"{label} in numbers", key=f"numbers:{name}", on_change="rerun")
-    if box.open:
-        box.dataframe(table(), hide_index=True, alt=f"{label} of every round", key=f"table:{name}")
+        drawings = drawings_of(view, frame, spans, each_client=each_client, what_if=lines)
+        for panel_id, drawing in drawings.items():
+            key, label = f"{_key_prefix(scope)}{panel_id}", PANELS[panel_id].label
+            line, parent = lines.get(panel_id), view.parent
+            chart_with_table(
+                key,
+                drawing.figure,
+                partial(panel_table, panel_id, frame, steerings=view.steerings, what_if=line, parent=parent),
+                words=drawing.words,
+                view=view.row.id,
+                revision=drawing.revision,
+                heading=f"{label} in numbers",
+                alt=f"{label} of every round",
+                keys=(f"numbers:{key}", f"table:{key}"),
+            )
 
 
 def _notes(row: RunRow) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import streamlit as st
 
 from pages.parts.words import count, plain
-from pwff_core.config import ChannelConfig
+from pages.server.cache import Cache
+from pwff_core.config import ChannelConfig, RunConfig
 from pwff_core.figures.changes import value_words
 from pwff_core.figures.frames import value_text
 from pwff_core.figures.panels import PanelId, WhatIf
@@ -16,11 +17,11 @@ from pwff_core.records import RoundRecord
 from pwff_core.runs.store import RunRow
 from pwff_core.wireless.repricing import Repriced, joined, reprice
 
-_CACHE = "whatif:priced"
-_MOST_CACHED = 8  # channels in a session, so that a knob that is moved back costs nothing
+MOST_CHANNELS = 64
+_PRICES = Cache(MOST_CHANNELS, idle_s=600.0)  # by run and channel: a knob that is moved back costs nothing
 
 
-class PricedRun(NamedTuple):
+class PricedRounds(NamedTuple):
     """A run's rounds over another channel."""
 
     channel: ChannelConfig
@@ -28,24 +29,34 @@ class PricedRun(NamedTuple):
     rounds: Repriced
 
 
-def price_run(row: RunRow, records: Sequence[RoundRecord], actual: ChannelConfig, channel: ChannelConfig) -> PricedRun:
-    """All rounds at the channel's price. Only rounds that the session has not priced yet are computed."""
-    cache: dict[tuple[str, ChannelConfig], Repriced] = st.session_state.setdefault(_CACHE, {})
-    rounds = cache.pop((row.id, channel), None)
-    done = 0 if rounds is None else len(rounds.delay_s)
-    if rounds is None or done < len(records):
+class _GrowingPrices:
+    """The prices of a run's rounds over one channel, as far as they were asked for."""
+
+    def __init__(self) -> None:
+        self.rounds: Repriced | None = None
+
+
+def price_rounds(
+    row: RunRow,
+    records: Sequence[RoundRecord],
+    actual: ChannelConfig,
+    channel: ChannelConfig,
+    price: Callable[[RunConfig, Sequence[RoundRecord], ChannelConfig], Repriced] = reprice,
+) -> PricedRounds:
+    """All rounds at the channel's price; `price` is called for new rounds only."""
+    growing = _PRICES.get((row.id, row.created_at, channel), _GrowingPrices)
+    prices = growing.rounds  # never changed, only replaced by longer ones: sessions may do so at once
+    done = 0 if prices is None else len(prices.delay_s)
+    if prices is None or done < len(records):
         with st.spinner("Pricing the rounds anew …"):
-            new = reprice(row.config, records[done:], channel)
-        rounds = new if rounds is None else joined(rounds, new)
-    cache[row.id, channel] = rounds  # at the end, as the last one in use
-    for oldest in list(cache)[:-_MOST_CACHED]:
-        del cache[oldest]
+            new = price(row.config, records[done:], channel)
+        prices = growing.rounds = new if prices is None else joined(prices, new)
     until = len(records)  # a replay may have gone back
-    return PricedRun(channel, actual, Repriced(*(numbers[:until] for numbers in rounds)))
+    return PricedRounds(channel, actual, Repriced(*(numbers[:until] for numbers in prices)))
 
 
 def differences(actual: ChannelConfig, channel: ChannelConfig) -> list[str]:
-    """The channel's settings that differ from the run's: 'SNR 0 dB', 'bandwidth 2 MHz'."""
+    """The settings in which `channel` differs from `actual`: 'SNR 0 dB', 'bandwidth 2 MHz'."""
     names = {
         "snr_db": "SNR", "bandwidth_hz": "bandwidth", "transmit_power_w": "power", "fading": "fading",
         "coherence_time_s": "coherence time", "deadline_s": "deadline",
@@ -57,14 +68,14 @@ def differences(actual: ChannelConfig, channel: ChannelConfig) -> list[str]:
     ]
 
 
-def lines(priced: PricedRun) -> dict[PanelId, WhatIf]:
-    """A dashed line for each panel. Its name has room for one setting; the sentence above the charts names all."""
+def lines(priced: PricedRounds) -> dict[PanelId, WhatIf]:
+    """The dashed lines by panel; their name has room for one setting, the sentence above the charts has all."""
     first, *more = differences(priced.actual, priced.channel)
     name = f"what if: {first}{' …' if more else ''}"
     return {"delay": WhatIf(name, priced.rounds.delay_s), "energy": WhatIf(name, priced.rounds.energy_j)}
 
 
-def words(priced: PricedRun, records: Sequence[RoundRecord]) -> str:
+def words(priced: PricedRounds, records: Sequence[RoundRecord]) -> str:
     """The totals as measured and as they would have been, and whether learning would have gone as it did."""
     delay_s, energy_j = sum(record.delay_s for record in records), sum(record.energy_j for record in records)
     whatif_s, whatif_j = value_text(priced.rounds.delay_s.sum(), "s"), value_text(priced.rounds.energy_j.sum(), "J")

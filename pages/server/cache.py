@@ -11,48 +11,48 @@ from typing import TypeVar, cast
 _T = TypeVar("_T")
 
 
-class _Place:
-    """Room for one thing. Its lock is held while it is made."""
+class _Entry:
+    """The place of one value. Its lock is held while the value is made."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.thing: tuple[object] | None = None
-        self.asked_at = 0.0  # time.monotonic()
+        self.value: tuple[object] | None = None
+        self.requested_at = 0.0  # by the cache's clock
 
 
-class Shelf:
-    """Things by their keys; a key says everything that a thing depends on. Sessions may ask at the same time.
+class Cache:
+    """Values by their keys; a key says everything that a value depends on. Sessions may ask at the same time.
 
-    At most `most` things are kept, those that were asked for last, and none that nobody has asked for in `idle_s`
+    At most `most` values are kept, those that were asked for last, and none that nobody has asked for in `idle_s`
     seconds: the next request for anything clears it away.
     """
 
-    def __init__(self, most: int, idle_s: float = 60.0) -> None:
-        self._most, self._idle_s = most, idle_s
+    def __init__(self, most: int, idle_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._idle_s, self._clock = most, idle_s, clock
         self._lock = threading.Lock()
-        self._places: OrderedDict[Hashable, _Place] = OrderedDict()  # the one asked for last at the end
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()  # the one asked for last at the end
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._entries)
 
-    def take(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """The thing of a key; where there is none it is made, and whoever asks for it meanwhile waits.
+    def get(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """The value of a key; where there is none it is made, and whoever asks for it meanwhile waits.
 
-        What `make` raises is raised, and the next one who asks tries again.
+        What `make` raises is raised, and the next request tries again.
         """
         with self._lock:
-            place = self._places.setdefault(key, _Place())
-            place.asked_at = time.monotonic()
-            self._places.move_to_end(key)
+            entry = self._entries.setdefault(key, _Entry())
+            entry.requested_at = self._clock()
+            self._entries.move_to_end(key)
             self._clear()
-        with place.lock:
-            if place.thing is None:
-                place.thing = (make(),)
-            return cast(_T, place.thing[0])
+        with entry.lock:
+            if entry.value is None:
+                entry.value = (make(),)
+            return cast(_T, entry.value[0])
 
     def _clear(self) -> None:
-        now = time.monotonic()
-        idle = (key for key, place in self._places.items() if now - place.asked_at > self._idle_s)
-        surplus = list(self._places)[: max(len(self._places) - self._most, 0)]
+        now = self._clock()
+        idle = (key for key, entry in self._entries.items() if now - entry.requested_at > self._idle_s)
+        surplus = list(self._entries)[: max(len(self._entries) - self._most, 0)]
         for key in {*idle, *surplus}:
-            del self._places[key]
+            del self._entries[key]

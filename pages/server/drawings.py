@@ -1,8 +1,8 @@
-"""What is drawn of a run, made once for all browsers: its table of rounds, its panels as they are sent, its clients.
+"""What is drawn of a run, made once for all browsers: its table of rounds, and its panels as they are sent.
 
-A new round is drawn by the session that sees it first; the other twenty-nine send what it made. What a thing depends
-on is in its key, so nothing is shown for another run or another state. Kept are MOST_STATES states of runs, whichever
-were asked for last and within the last minute; a state is at most eight panels of some 10 kB each.
+A new round is drawn by the session that sees it first; the others send what it made. What a value depends on is in
+its key, so nothing is shown for another run or another state. MOST_STATES states of runs are kept, those that were
+asked for last and within the last minute; a state is at most eight panels of some 10 kB each.
 """
 
 from __future__ import annotations
@@ -13,18 +13,42 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from pages.server.cache import Shelf
-from pwff_core.figures.frames import Span, client_lines, round_frame
+from pages.server.cache import Cache
+from pwff_core.figures.frames import Span, client_lines, planned_stages, round_frame, spans_of
 from pwff_core.figures.panel_figure import figure_json, panel_figure
 from pwff_core.figures.panels import PANELS, PanelId, Parent, WhatIf, panel_words, panels_of
 from pwff_core.figures.steering_marks import expected_pieces
-from pwff_core.records import RoundRecord, Steering
+from pwff_core.records import RoundRecord, Steering, Value
 from pwff_core.runs.store import RunRow
 
+LIVE = "live"  # the scope of a run that is watched live; a replay has another
 MOST_STATES = 48
 MOST_FRAMES = 8  # runs whose table of rounds is kept: 0.4 kB a round
 
-_PANELS, _FRAMES = Shelf(MOST_STATES), Shelf(MOST_FRAMES)
+_PANELS, _FRAMES = Cache(MOST_STATES), Cache(MOST_FRAMES)
+
+
+class RunView(NamedTuple):
+    """One run as it is drawn: a run of the store, or a recording."""
+
+    row: RunRow
+    records: Sequence[RoundRecord]
+    steerings: Sequence[Steering] = ()
+    pending_changes: Mapping[str, Value] = {}  # settings that were asked for and do not hold yet
+    pending_commands: frozenset[str] = frozenset()  # of "pause", "resume" and "stop": asked for, and not done yet
+    queue_position: int = 0  # from 1; 0: it does not wait
+    parent: Parent | None = None  # the run that it was forked from
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Its stages, and how far they are."""
+        return spans_of(planned_stages(self.row.config, self.row.rounds_total, self.records), self.records)
+
+    def state(self, spans: Sequence[Span]) -> tuple[object, ...]:
+        """What its panels depend on: rounds and steerings are only ever added to a run."""
+        parent = self.parent and (self.parent.name, len(self.parent.frame))
+        run = self.row.id, self.row.created_at
+        return (*run, len(self.records), tuple(spans), len(self.steerings), parent)
 
 
 class Drawing(NamedTuple):
@@ -35,25 +59,7 @@ class Drawing(NamedTuple):
     revision: str  # another one for another figure
 
 
-class Drawable(NamedTuple):
-    """All that the panels of a run show, but for what a single person asks for."""
-
-    row: RunRow
-    records: Sequence[RoundRecord]
-    frame: pd.DataFrame
-    spans: Sequence[Span]
-    steerings: Sequence[Steering]
-    parent: Parent | None
-
-    @property
-    def state(self) -> tuple[object, ...]:
-        """What the panels depend on: rounds and steerings are only ever added to a run."""
-        parent = self.parent and (self.parent.name, len(self.parent.frame))
-        run = self.row.id, self.row.created_at
-        return (*run, len(self.frame), tuple(self.spans), len(self.steerings), parent)
-
-
-class _Growing:
+class _GrowingFrame:
     """The table of a run's rounds."""
 
     def __init__(self) -> None:
@@ -65,7 +71,7 @@ def frame_of(row: RunRow, records: Sequence[RoundRecord], scope: str) -> pd.Data
 
     `scope` tells the live run from its replay, whose rounds take another time.
     """
-    growing = _FRAMES.take((scope, row.id, row.created_at), _Growing)
+    growing = _FRAMES.get((scope, row.id, row.created_at), _GrowingFrame)
     frame = growing.frame  # a table is never changed, only replaced by a longer one: sessions may do so at once
     if len(frame) < len(records):
         new = round_frame(records[len(frame) :], first=len(frame) + 1)
@@ -73,40 +79,51 @@ def frame_of(row: RunRow, records: Sequence[RoundRecord], scope: str) -> pd.Data
     return frame.iloc[: len(records)]
 
 
-def drawings(drawn: Drawable, each_client: bool, what_if: Mapping[PanelId, WhatIf]) -> dict[PanelId, Drawing]:
-    """Every panel of a run. `each_client`: single clients in the place of their range; `what_if`: dashed lines."""
-    key = (*drawn.state, each_client, tuple(_key(panel_id, line) for panel_id, line in what_if.items()))
-    return _PANELS.take(key, lambda: _drawn(drawn, each_client, what_if))
+def drawings_of(
+    view: RunView,
+    frame: pd.DataFrame,
+    spans: Sequence[Span],
+    *,
+    each_client: bool = False,
+    what_if: Mapping[PanelId, WhatIf] | None = None,
+) -> dict[PanelId, Drawing]:
+    """Every panel of a run, by its table and its stages.
+
+    `each_client`: single clients in the place of their range; `what_if`: dashed lines, by panel.
+    """
+    lines = what_if or {}
+    key = tuple((panel_id, line.name, line.values.tobytes()) for panel_id, line in lines.items())
+    return _PANELS.get(
+        (*view.state(spans), each_client, key), lambda: _draw_panels(view, frame, spans, each_client, lines)
+    )
 
 
-def _key(panel_id: PanelId, line: WhatIf) -> tuple[object, ...]:
-    return panel_id, line.name, line.values.tobytes()
+def draw_ahead(view: RunView) -> None:
+    """Draws what every browser is sent of a run that is watched live, before they ask for it one after another."""
+    drawings_of(view, frame_of(view.row, view.records, LIVE), view.spans)
 
 
-def _drawn(drawn: Drawable, each_client: bool, what_if: Mapping[PanelId, WhatIf]) -> dict[PanelId, Drawing]:
-    expected = expected_pieces(drawn.row.config, drawn.steerings, drawn.spans)
-    found = {}
-    for panel_id in panels_of(span.stage for span in drawn.spans):
+def _draw_panels(
+    view: RunView, frame: pd.DataFrame, spans: Sequence[Span], each_client: bool, lines: Mapping[PanelId, WhatIf]
+) -> dict[PanelId, Drawing]:
+    expected = expected_pieces(view.row.config, view.steerings, spans)
+    drawings = {}
+    for panel_id in panels_of(span.stage for span in spans):
         metric = PANELS[panel_id].clients if each_client else ""
         figure = panel_figure(
             panel_id,
-            drawn.frame,
-            drawn.spans,
+            frame,
+            spans,
             theme=None,
             expected=expected.get(panel_id, ()),
-            clients=client_lines(drawn.records, metric) if metric and drawn.records else None,
-            steerings=drawn.steerings,
-            what_if=what_if.get(panel_id),
-            parent=drawn.parent,
+            clients=client_lines(view.records, metric) if metric and view.records else None,
+            steerings=view.steerings,
+            what_if=lines.get(panel_id),
+            parent=view.parent,
         )
         words = panel_words(
-            panel_id,
-            drawn.frame,
-            drawn.spans,
-            steerings=drawn.steerings,
-            what_if=what_if.get(panel_id),
-            parent=drawn.parent,
+            panel_id, frame, spans, steerings=view.steerings, what_if=lines.get(panel_id), parent=view.parent
         )
         text = figure_json(figure)
-        found[panel_id] = Drawing(text, words, hashlib.blake2b(text.encode(), digest_size=8).hexdigest())
-    return found
+        drawings[panel_id] = Drawing(text, words, hashlib.blake2b(text.encode(), digest_size=8).hexdigest())
+    return drawings

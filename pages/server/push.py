@@ -1,13 +1,13 @@
-"""The bell: a page's fragment is drawn again as soon as the run that it shows is otherwise, without having asked.
+"""Push: a page's fragment is drawn again as soon as the run that it shows has changed, without the page asking.
 
-A page that looks for itself costs the server a run of its script at every look, news or not: thirty people who looked
-twice a second took half of a core. Here one thread looks for all of them, ten times a second, and rings where a page
-is behind. What it hands to Streamlit is the message that a browser sends when a fragment's timer fires. Only a session
-that does nothing else gets it, so that it is never merged with something that a person has just asked for; a busy one
-is rung for at the next look. A browser that draws more slowly than rounds come, or whose tab is hidden, falls silent:
-its own timer is late. Then nothing is sent until it is heard again, so that nothing piles up before it.
+A page that polls costs the server a run of its script at every poll, news or not: thirty people whose pages polled
+twice a second took half of a core. Here one thread reads the runs for all of them, ten times a second, and pushes
+where a page is behind. What it hands to Streamlit is the message that a browser sends when a fragment's timer fires.
+Only an idle session gets it, so that it is never merged with something that a person has just asked for; a busy one
+gets it a moment later. A browser that draws more slowly than rounds come, or whose tab is hidden, falls silent: its
+own timer is late. Then nothing is pushed until it is heard again, so that nothing piles up before it.
 
-Streamlit has no public way to run a session's fragment from outside; what is used of its inside (`_scriptrunner`,
+Streamlit has no public way to run a session's fragment from outside. What is used of its inside (`_scriptrunner`,
 `_client_state`, `_event_loop` of its AppSession) is that of the version that pyproject.toml asks for.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,49 +25,75 @@ from streamlit.runtime import get_instance
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from pages.run.view import make_ready
-from pages.server.snapshots import seen
+from pages.server.drawings import draw_ahead
+from pages.server.snapshots import Snapshot, latest_snapshot
 from pwff_core.errors import StoreError
 
-LOOK_S = 0.1  # between looks at a run that goes
-REST_S = 1.0  # between looks at one that does not, or cannot be read
-CALM_S = 0.5  # between two rings for a page: what changes faster cannot be watched
-AGAIN_S = 3.0  # a ring that has drawn nothing for so long was not heard
-SILENT_S = 12.0  # a browser that was not heard for so long is not rung for
+GOING_S = 0.1  # between readings of a run that goes
+RESTING_S = 1.0  # between readings of one that does not go, or cannot be read
+CALM_S = 0.5  # between two pushes to a page: what changes faster cannot be watched
+RETRY_S = 3.0  # a push that has drawn nothing for so long has got lost
+SILENT_S = 12.0  # a browser that was not heard for so long is pushed nothing
 
 
 @dataclass
-class _Listener:
-    """A session's page."""
+class Subscription:
+    """A session's page, and the run that it shows."""
 
     path: Path
     run_id: str
     fragment: str  # Streamlit's id of the fragment that draws the run
-    revision: int  # of the run that it shows
+    revision: int  # of the snapshot that is drawn
     heard_at: float  # when its browser last asked for anything by itself, by time.monotonic()
-    not_before: float  # when it is rung for again
+    not_before: float  # when the next push may be
+
+    @property
+    def run(self) -> tuple[Path, str]:
+        """The store and the id of the run."""
+        return self.path, self.run_id
 
 
-class _Bell:
-    """All pages of this server that show a run, by session, and the thread that looks for them."""
+class Pusher:
+    """All pages of this server that show a run, by session, and the thread that watches the runs for them.
 
-    def __init__(self) -> None:
-        self._listeners: dict[str, _Listener] = {}
-        self._changed = threading.Condition()  # held while listeners come or go
+    Args:
+        find_session: a session by its id; None once it has gone.
+        read: the newest snapshot of a run; StoreError where it cannot be read.
+    """
+
+    def __init__(
+        self,
+        find_session: Callable[[str], AppSession | None],
+        read: Callable[[Path, str], Snapshot] = lambda path, run_id: latest_snapshot(path, run_id, now=True),
+    ) -> None:
+        self._find_session, self._read = find_session, read
+        self._subscriptions: dict[str, Subscription] = {}
+        self._changed = threading.Condition()  # held while subscriptions come or go
         self._thread: threading.Thread | None = None
 
-    def listen(self, session_id: str, listener: _Listener, *, heard: bool) -> None:
+    @property
+    def subscribers(self) -> list[str]:
+        """The sessions that wait for a push."""
         with self._changed:
-            before = self._listeners.get(session_id)
+            return list(self._subscriptions)
+
+    def subscribe(self, session_id: str, subscription: Subscription, *, heard: bool) -> None:
+        """Takes the place of the session's former subscription; `heard`: the browser has asked by itself."""
+        with self._changed:
+            before = self._subscriptions.get(session_id)
             if before and not heard:
-                listener.heard_at = before.heard_at
-            self._listeners[session_id] = listener
+                subscription.heard_at = before.heard_at
+            self._subscriptions[session_id] = subscription
             self._changed.notify()
+
+    def start(self) -> None:
+        """Starts the thread, unless it works already."""
+        with self._changed:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._look_for_all, name="bell", daemon=True)
+                self._thread = threading.Thread(target=self._watch, name="push", daemon=True)
                 self._thread.start()
 
-    def _look_for_all(self) -> None:
+    def _watch(self) -> None:
         # the libraries, loaded by now, stay as long as the server: without them a search for garbage, which stops all
         # pages every few rounds, has a fifth of the objects to look at
         gc.collect()
@@ -75,68 +101,82 @@ class _Bell:
         due: dict[tuple[Path, str], float] = {}
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._listeners)
-                listeners = dict(self._listeners)
+                self._changed.wait_for(lambda: self._subscriptions)
+                runs = {subscription.run for subscription in self._subscriptions.values()}
             now = time.monotonic()
-            due = {run: due.get(run, now) for run in {(one.path, one.run_id) for one in listeners.values()}}
+            due = {run: due.get(run, now) for run in runs}
             for run in (run for run in due if due[run] <= now):
-                theirs = {name: one for name, one in listeners.items() if (one.path, one.run_id) == run}
-                due[run] = now + self._ring_where_behind(run, theirs)
-            time.sleep(LOOK_S)
+                due[run] = now + self.push(*run)
+            time.sleep(GOING_S)
 
-    def _ring_where_behind(self, run: tuple[Path, str], listeners: Mapping[str, _Listener]) -> float:
-        """One look at a run, if there is anybody to look for; returns how long it can be left alone."""
-        there = [(session, one) for name, one in listeners.items() if (session := self._session(name, one))]
-        if not there:
-            return REST_S
+    def push(self, path: Path, run_id: str) -> float:
+        """Reads a run, if it has subscribers, and pushes to those that are behind; returns the seconds until the next.
+
+        Sessions that have gone, or show another page, are forgotten.
+        """
+        with self._changed:
+            subscriptions = dict(self._subscriptions)
+        sessions = [
+            (session, subscription)
+            for session_id, subscription in subscriptions.items()
+            if subscription.run == (path, run_id) and (session := self._session(session_id, subscription))
+        ]
+        if not sessions:
+            return RESTING_S
         try:
-            found = seen(*run, now=True)
+            snapshot = self._read(path, run_id)
         except StoreError:
-            return REST_S  # the page's own look says so
-        behind = [(session, one) for session, one in there if one.revision != found.revision]
+            return RESTING_S  # the page says so when it polls
+        behind = [(session, page) for session, page in sessions if page.revision != snapshot.revision]
         if behind:
-            make_ready(found.shown)
-        for session, one in behind:
+            draw_ahead(snapshot.view)
+        for session, page in behind:
             now = time.monotonic()
-            if now >= one.not_before and now - one.heard_at <= SILENT_S:
-                session._event_loop.call_soon_threadsafe(_hand_over, session, one)
-        return LOOK_S if found.waiting or not found.shown.row.status.ended else REST_S
+            if now >= page.not_before and now - page.heard_at <= SILENT_S:
+                session._event_loop.call_soon_threadsafe(_request_fragment, session, page)
+        return GOING_S if snapshot.queue or not snapshot.view.row.status.ended else RESTING_S
 
-    def _session(self, session_id: str, listener: _Listener) -> AppSession | None:
-        """Who listens; forgotten if they have gone, or show another page."""
-        session = get_instance().get_app_session(session_id)
-        if session is not None and session.has_fragment(listener.fragment):
+    def _session(self, session_id: str, subscription: Subscription) -> AppSession | None:
+        session = self._find_session(session_id)
+        if session is not None and session.has_fragment(subscription.fragment):
             return session
         with self._changed:
-            if self._listeners.get(session_id) is listener:
-                del self._listeners[session_id]
+            if self._subscriptions.get(session_id) is subscription:
+                del self._subscriptions[session_id]
         return None
 
 
-_BELL = _Bell()
+def _app_session(session_id: str) -> AppSession | None:
+    session = get_instance().get_app_session(session_id)
+    return session if isinstance(session, AppSession) else None  # in a test of a page there is none
 
 
-def ring_for(fragment: str, path: Path, run_id: str, revision: int) -> None:
-    """Has the fragment of this key drawn again, in this session, once the run is otherwise than at `revision`."""
+_PUSHER = Pusher(_app_session)
+
+
+def subscribe(fragment: str, path: Path, run_id: str, revision: int) -> None:
+    """Has the fragment of this key drawn again, in this session, once the run has another revision than this one."""
     context = get_script_run_ctx()
     assert context  # this is a page
-    if not isinstance(get_instance().get_app_session(context.session_id), AppSession):  # nobody looks: a test
+    if _app_session(context.session_id) is None:
         return
     now = time.monotonic()
-    for found in context.fragment_storage.resolve_target(fragment):
-        heard = found not in (context.fragment_ids_this_run or ())  # not an answer to the bell
-        _BELL.listen(context.session_id, _Listener(path, run_id, found, revision, now, now + CALM_S), heard=heard)
+    for fragment_id in context.fragment_storage.resolve_target(fragment):
+        heard = fragment_id not in (context.fragment_ids_this_run or ())  # otherwise it is the answer to a push
+        subscription = Subscription(path, run_id, fragment_id, revision, heard_at=now, not_before=now + CALM_S)
+        _PUSHER.subscribe(context.session_id, subscription, heard=heard)
+        _PUSHER.start()
 
 
-def _hand_over(session: AppSession, listener: _Listener) -> None:
+def _request_fragment(session: AppSession, page: Subscription) -> None:
     """On Streamlit's event loop: asks an idle session for its fragment."""
     if session._scriptrunner is not None:
         return
-    listener.not_before = time.monotonic() + AGAIN_S
-    asked = BackMsg()
-    asked.rerun_script.CopyFrom(session._client_state)  # address and page as they are
+    page.not_before = time.monotonic() + RETRY_S
+    message = BackMsg()
+    message.rerun_script.CopyFrom(session._client_state)  # address and page as they are
     for name in ("widget_states", "cached_message_hashes"):  # nothing was touched, and the browser may keep less by now
-        asked.rerun_script.ClearField(name)
-    asked.rerun_script.fragment_id = listener.fragment
-    asked.rerun_script.is_auto_rerun = True
-    session.handle_backmsg(asked)
+        message.rerun_script.ClearField(name)
+    message.rerun_script.fragment_id = page.fragment
+    message.rerun_script.is_auto_rerun = True
+    session.handle_backmsg(message)

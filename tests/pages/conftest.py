@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,8 @@ from pwff_core.runs.store import Store, status
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that a test plays is not held up, however long the test takes from one round to the next."""
-    monkeypatch.setattr(status, "STALE_S", math.inf)
+    """A run that a test plays is not held up, unless its last sign of life is put more than an hour back."""
+    monkeypatch.setattr(status, "STALE_S", 3600.0)
 
 
 @pytest.fixture

@@ -19,9 +19,7 @@ from tests.support import scripted
 from tests.support.live_page import (
     GPT2_PRICE,
     PLANNED,
-    ROOT,
     THREE_STAGES,
-    address,
     charts,
     clients_of,
     going,
@@ -29,17 +27,17 @@ from tests.support.live_page import (
     opened,
     profile,
     round_record,
-    shown,
-    texts,
+    run_in_address,
     tiles,
     typed,
 )
+from tests.support.pages import ROOT, texts, without_exception
 
 
 def test_an_empty_store_says_what_start_will_do(store: Store) -> None:
     page = opened()
     assert "No run yet. Press **Start**" in texts(page)
-    assert address(page) is None
+    assert run_in_address(page) is None
     assert not page.button("start").disabled and page.button("stop").disabled
 
 
@@ -47,21 +45,21 @@ def test_start_creates_a_run_launches_its_engine_and_puts_it_into_the_address(
     store: Store, launched: list[tuple[Path, str]]
 ) -> None:
     page = typed(opened(), "channel.snr_db", "12.5")
-    page = shown(page.button("start").click().run())
+    page = without_exception(page.button("start").click().run())
     (row,) = store.runs()
     assert launched == [(store.path, row.id)]
-    assert address(page) == row.id
+    assert run_in_address(page) == row.id
     assert row.config == with_changes(RunConfig(), {"channel.snr_db": 12.5})
     assert page.button("start").label == "Queue" and not page.button("stop").disabled
     assert "Waiting for the engine." in texts(page)
 
 
-def test_an_engine_that_cannot_start_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_cannot_start_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path, run_id: str) -> None:
         raise EngineError("The engine cannot be started (no memory).")
 
     monkeypatch.setattr(scheduler, "launch", fail)
-    page = shown(opened().button("start").click().run())
+    page = without_exception(opened().button("start").click().run())
     assert "Failed before the first round: The engine cannot be started (no memory)." in texts(page)
 
 
@@ -69,7 +67,7 @@ def test_stop_asks_the_engine_to_stop(store: Store) -> None:
     run_id = going(store, 1)
     page = opened(run_id)
     assert not store.stop_requested(run_id)
-    shown(page.button("stop").click().run())
+    without_exception(page.button("stop").click().run())
     assert store.stop_requested(run_id)
 
 
@@ -77,9 +75,9 @@ def test_stop_asks_the_engine_to_stop(store: Store) -> None:
 def test_an_address_of_no_run_gets_a_notice_and_a_working_page(store: Store, bad: str) -> None:
     page = opened(bad)
     assert f"There is no run {bad[:40]!r} in {store.path}" in texts(page)
-    assert address(page) is None
+    assert run_in_address(page) is None
     assert not page.button("start").disabled
-    assert "There is no run" not in texts(shown(page.run()))  # said once
+    assert "There is no run" not in texts(without_exception(page.run()))  # said once
 
 
 def test_the_address_of_a_deleted_run_gets_a_notice(store: Store) -> None:
@@ -93,7 +91,7 @@ def test_a_refresh_attaches_to_the_run_of_the_address_and_takes_its_settings(sto
     config = with_changes(GPT2_PRICE, {"method": "fedlora", "adapter.bottleneck": 7})
     older, newer = going(store, 2, config), going(store, 1)
     page = opened(older)
-    assert address(page) == older and newer not in texts(page)
+    assert run_in_address(page) == older and newer not in texts(page)
     assert page.text_input("knob:adapter.bottleneck").value == "7"
     assert page.selectbox("settings:method").value == "fedlora"
     assert tiles(page)["Accuracy"] == "70.0 %"
@@ -102,9 +100,9 @@ def test_a_refresh_attaches_to_the_run_of_the_address_and_takes_its_settings(sto
 def test_without_an_address_a_going_run_comes_first_then_the_newest(store: Store) -> None:
     older, newest = going(store, 1), going(store, 1)
     store.finish(newest, RunStatus.FINISHED)
-    assert address(opened()) == older
+    assert run_in_address(opened()) == older
     store.finish(older, RunStatus.FINISHED)
-    assert address(opened()) == newest
+    assert run_in_address(opened()) == newest
 
 
 def test_an_ended_run_is_shown_with_a_way_to_the_one_that_is_going(store: Store) -> None:
@@ -112,8 +110,8 @@ def test_an_ended_run_is_shown_with_a_way_to_the_one_that_is_going(store: Store)
     store.finish(ended, RunStatus.FINISHED)
     page = opened(ended)
     assert "Another run is going: FedAda" in texts(page)
-    page = shown(page.button("show-going").click().run())
-    assert address(page) == running and "Another run is going" not in texts(page)
+    page = without_exception(page.button("show-going").click().run())
+    assert run_in_address(page) == running and "Another run is going" not in texts(page)
 
 
 def test_a_going_run_shows_tiles_clients_and_notes(store: Store) -> None:
@@ -131,11 +129,11 @@ def test_a_going_run_shows_tiles_clients_and_notes(store: Store) -> None:
     assert "Simulated: the channel" in texts(page)
 
 
-def test_new_rounds_are_added_to_those_seen(store: Store) -> None:
+def test_new_rounds_are_added_to_those_drawn(store: Store) -> None:
     run_id = going(store, 1)
     page = opened(run_id)
     store.append(run_id, round_record(run_id, 2))
-    assert tiles(shown(page.run()))["Energy so far"] == "12.0 J"
+    assert tiles(without_exception(page.run()))["Energy so far"] == "12.0 J"
 
 
 def test_a_failed_run_says_why_and_keeps_its_rounds(store: Store) -> None:
@@ -147,7 +145,7 @@ def test_a_failed_run_says_why_and_keeps_its_rounds(store: Store) -> None:
     assert not page.button("start").disabled
 
 
-def test_a_store_that_cannot_be_opened_is_told_and_nothing_starts(
+def test_a_store_that_cannot_be_opened_is_reported_and_nothing_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "letter.sqlite"
@@ -175,7 +173,7 @@ def test_a_run_of_three_stages_shows_rewards_once_measured(store: Store) -> None
 
 def test_each_client_can_be_drawn(store: Store) -> None:
     page = opened(in_stages(store, 9))
-    assert shown(page.toggle("each-client").set_value(True).run()).toggle("each-client").value
+    assert without_exception(page.toggle("each-client").set_value(True).run()).toggle("each-client").value
 
 
 def test_progress_names_the_stage(store: Store) -> None:
@@ -202,7 +200,7 @@ def test_after_an_early_end_the_other_stages_are_still_planned(store: Store) -> 
         store.append(run_id, record)
     store.describe(run_id, people, [], 6)
     store.finish(run_id, RunStatus.FINISHED)
-    page = shown(page.run())
+    page = without_exception(page.run())
     assert f"**Run {run_id}:** {settings_words(THREE_STAGES, PLANNED)}" in texts(page)
     assert (
         "Finished: 6 rounds in 14 s of computing. "
@@ -211,13 +209,13 @@ def test_after_an_early_end_the_other_stages_are_still_planned(store: Store) -> 
     ) in texts(page)
 
 
-def test_a_finished_run_says_what_its_end_lacked(store: Store) -> None:
+def test_a_finished_run_says_what_went_wrong_at_its_end(store: Store) -> None:
     run_id = going(store, 2)
     store.finish(run_id, RunStatus.FINISHED, "The models cannot be written to /x (full); make room.")
     assert "3.0 s of computing. The models cannot be written to /x (full); make room." in texts(opened(run_id))
 
 
-def test_a_worker_that_died_is_shown_as_failed_with_its_last_words(store: Store) -> None:
+def test_a_worker_that_died_is_shown_as_failed_with_the_end_of_its_log(store: Store) -> None:
     run_id = store.create_run(GPT2_PRICE)
     path = str(store.path)
     claim = f"from pathlib import Path; from pwff_core.runs.store import Store; Store(Path({path!r})).claim('{run_id}')"

@@ -15,8 +15,8 @@ from pwff_core.figures.changes import WEIGHTS
 from pwff_core.knobs import with_changes
 from pwff_core.runs.checkpoints import forget
 from pwff_core.runs.store import RunStatus, Store
-from pwff_core.runs.store import status as status_module
-from tests.support.live_page import THREE_STAGES, address, in_stages, marked, opened, shown, texts, typed
+from tests.support.live_page import THREE_STAGES, in_stages, marked, opened, run_in_address, typed
+from tests.support.pages import texts, without_exception
 from tests.support.scripted import profile, whole_run
 
 ENDS = {"instruction": "All 3 rounds were played.", "reward": "All 2 rounds were played."}
@@ -44,7 +44,7 @@ def abandoned(store: Store, rounds: int) -> str:
 
 
 def change(store: Store, query: str, *values: float) -> None:
-    """What no Store would do: the past of a run made otherwise."""
+    """Changes the past of a run, which no Store would do."""
     connection = sqlite3.connect(store.path)
     with connection:
         connection.execute(query, values)
@@ -56,13 +56,13 @@ def toasts(page: AppTest) -> list[str]:
 
 
 def clicked(page: AppTest, key: str) -> AppTest:
-    return shown(page.button(key).click().run())
+    return without_exception(page.button(key).click().run())
 
 
 def forking(page: AppTest) -> AppTest:
     """The page with the panel for a fork open."""
     page.session_state["fork"] = True
-    return shown(page.run())
+    return without_exception(page.run())
 
 
 def keys(page: AppTest) -> set[str]:
@@ -81,15 +81,15 @@ def test_a_run_that_ended_before_its_time_is_resumed(
     how = "stopped" if status is RunStatus.STOPPED else "interrupted"
     assert f"**Lesson** was {how} after 4 of 9 rounds. Resume goes on after round 4; all that was mea" in texts(page)
     page = clicked(page, "go-on")
-    assert launched == [(store.path, run_id)] and address(page) == run_id
+    assert launched == [(store.path, run_id)] and run_in_address(page) == run_id
     assert store.run(run_id).status is RunStatus.QUEUED and store.run(run_id).rounds_done == 4
     assert "Waiting for the engine." in texts(page) and "go-on" not in keys(page)
 
 
-def test_after_a_restart_the_newest_run_is_shown_as_interrupted_with_a_way_on(store: Store) -> None:
+def test_after_a_restart_the_newest_run_is_shown_as_interrupted_and_can_be_resumed(store: Store) -> None:
     run_id = abandoned(store, 5)
     page = opened()
-    assert address(page) == run_id
+    assert run_in_address(page) == run_id
     assert "**Lesson** was interrupted after 5 of 9 rounds. Resume goes on after round 5" in texts(page)
     assert "Failed in round 6: The engine stopped" in texts(page)
     assert not page.button("go-on").disabled
@@ -100,7 +100,7 @@ def test_a_run_without_a_round_starts_anew(store: Store) -> None:
     assert "was interrupted after 0 of 9 rounds. Resume starts it anew: it has no round yet." in texts(opened())
 
 
-def test_what_has_to_be_computed_again_is_told(store: Store) -> None:
+def test_resume_says_which_rounds_are_computed_again(store: Store) -> None:
     run_id = ended(store, 4, RunStatus.STOPPED)
     forget(store.path, run_id)
     assert "Resume goes on after round 4, once rounds 1 to 4 have been computed again; all that" in texts(opened())
@@ -151,10 +151,7 @@ def test_beside_a_run_that_is_going_it_waits_its_turn(store: Store, launched: li
 # ---- held up ----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_gives_no_sign_of_life_says_why_and_can_be_stopped(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(status_module, "STALE_S", 3600.0)
+def test_a_run_that_gives_no_sign_of_life_says_why_and_can_be_stopped(store: Store) -> None:
     run_id = ended(store, 4, RunStatus.STOPPED)
     change(store, "UPDATE runs SET status = 'running', heartbeat_at = ?", time.time() - 7200)
     page = opened(run_id)
@@ -166,10 +163,7 @@ def test_a_run_that_gives_no_sign_of_life_says_why_and_can_be_stopped(
 
 
 @pytest.mark.parametrize(("clicks", "label"), [(["pause"], "Resume"), (["pause", "pause"], "Pause")])
-def test_the_button_of_a_run_that_is_held_up_is_what_a_press_does(
-    store: Store, monkeypatch: pytest.MonkeyPatch, clicks: list[str], label: str
-) -> None:
-    monkeypatch.setattr(status_module, "STALE_S", 3600.0)
+def test_the_button_of_a_run_that_is_held_up_is_what_a_press_does(store: Store, clicks: list[str], label: str) -> None:
     run_id = ended(store, 4, RunStatus.STOPPED)
     change(store, "UPDATE runs SET status = 'running', heartbeat_at = ?", time.time() - 7200)
     page = opened(run_id)
@@ -180,8 +174,7 @@ def test_the_button_of_a_run_that_is_held_up_is_what_a_press_does(
     assert ("It pauses as soon as it goes on." in texts(page)) is (label == "Resume")
 
 
-def test_a_paused_run_that_is_held_up_offers_to_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_module, "STALE_S", 3600.0)
+def test_a_paused_run_that_is_held_up_offers_to_go_on(store: Store) -> None:
     run_id = ended(store, 4, RunStatus.STOPPED)
     change(store, "UPDATE runs SET status = 'running'")
     store.pause(run_id, "")
@@ -190,10 +183,10 @@ def test_a_paused_run_that_is_held_up_offers_to_go_on(store: Store, monkeypatch:
     page = opened(run_id)
     assert "Held up after 4 rounds of 9" in texts(page) and page.button("pause").label == "Resume"
     page = clicked(page, "pause")
-    assert [one.kind for one in store.pending_commands(run_id)] == ["pause", "resume"]
+    assert [command.kind for command in store.pending_commands(run_id)] == ["pause", "resume"]
     assert page.button("pause").label == "Pause"
     change(store, "UPDATE runs SET heartbeat_at = ?", time.time())
-    assert "Going on." in texts(shown(page.run()))
+    assert "Going on." in texts(without_exception(page.run()))
 
 
 # ---- fork -------------------------------------------------------------------------------------------------------
@@ -206,14 +199,14 @@ def test_a_run_is_forked_with_what_the_sliders_say(store: Store, launched: list[
     assert (box.options, box.value) == (POINTS, 5)
     assert "From round 6: SNR 5 → 0 dB." in texts(page)
     assert page.text_input("fork:name").value == "Lesson, SNR 0 dB"
-    page = clicked(shown(box.set_value(3).run()), "fork:start")
+    page = clicked(without_exception(box.set_value(3).run()), "fork:start")
     (child, parent) = store.runs()
-    assert address(page) == child.id and launched == [(store.path, child.id)]
+    assert run_in_address(page) == child.id and launched == [(store.path, child.id)]
     assert (child.name, child.parent, child.forked_at, child.rounds_done) == ("Lesson, SNR 0 dB", parent.id, 3, 3)
-    assert [one.changes for one in store.steerings(child.id)] == [{"channel.snr_db": 0.0}]
+    assert [steering.changes for steering in store.steerings(child.id)] == [{"channel.snr_db": 0.0}]
     assert "Forked after round 3 of **Lesson**, with SNR 0 dB in place of 5." in texts(page)
     page = clicked(page, "show-parent")
-    assert address(page) == run_id
+    assert run_in_address(page) == run_id
 
 
 def test_a_run_that_is_going_is_forked_without_being_touched_and_the_fork_waits(
@@ -223,11 +216,11 @@ def test_a_run_that_is_going_is_forked_without_being_touched_and_the_fork_waits(
     marked(store, run_id, 3, 4)
     page = forking(opened(run_id))
     assert "The sliders steer this run at the moment. Choose *Only what-if* above them" in texts(page)
-    page = shown(page.segmented_control("steering:use").set_value("what-if").run())
+    page = without_exception(page.segmented_control("steering:use").set_value("what-if").run())
     page = clicked(typed(page, "channel.snr_db", "0"), "fork:start")
     (child,) = store.queue()
     assert (child.parent, child.forked_at) == (run_id, 4) and store.pending_commands(run_id) == [] and launched == []
-    assert address(page) == child.id and "Queued at position 1: it starts by itself." in toasts(page)
+    assert run_in_address(page) == child.id and "Queued at position 1: it starts by itself." in toasts(page)
     assert page.session_state["fork"] is False  # its own panel is closed
 
 
@@ -243,18 +236,18 @@ def test_a_fork_without_changes_says_that_it_is_a_replication(store: Store, laun
 
 def test_a_fork_has_other_preferences(store: Store, launched: list[tuple[Path, str]]) -> None:
     page = forking(opened(ended(store, 9, RunStatus.FINISHED)))
-    page = shown(page.selectbox("preferences:start").set_value("harmless").run())
+    page = without_exception(page.selectbox("preferences:start").set_value("harmless").run())
     assert "From round 6: preferences changed." in texts(page)
     assert page.text_input("fork:name").value == "Lesson, other preferences"
     clicked(page, "fork:start")
     child = store.runs()[0]
     assert store.steerings(child.id)[0].changes == {WEIGHTS: (0.0,) * 5}
-    assert [one.helpfulness_weight for one in child.profiles] == [0.0] * 5
+    assert [profile.helpfulness_weight for profile in child.profiles] == [0.0] * 5
 
 
 def test_another_number_of_clients_leaves_the_preferences_as_they_are(store: Store) -> None:
     page = forking(opened(ended(store, 9, RunStatus.FINISHED)))
-    page = typed(shown(page.selectbox("preferences:start").set_value("harmless").run()), "clients", "3")
+    page = typed(without_exception(page.selectbox("preferences:start").set_value("harmless").run()), "clients", "3")
     assert "This run has 5 clients and the settings panel another number: preferences stay" in texts(page)
     assert "would be a replication" in texts(page)
 
@@ -265,7 +258,7 @@ def test_a_name_that_was_typed_stays_and_a_suggestion_follows_the_sliders(store:
     assert page.text_input("fork:name").value == f"Run {run_id}, SNR 0 dB"
     page = typed(page, "channel.bandwidth_hz", "2e6")
     assert page.text_input("fork:name").value == f"Run {run_id}, SNR 0 dB, bandwidth 2 MHz"
-    page = shown(page.text_input("fork:name").set_value("My own").run())
+    page = without_exception(page.text_input("fork:name").set_value("My own").run())
     assert typed(page, "channel.snr_db", "1").text_input("fork:name").value == "My own"
 
 
@@ -273,11 +266,13 @@ def test_what_the_run_s_other_settings_do_not_allow_is_said(store: Store) -> Non
     still = with_changes(THREE_STAGES, {"channel.fading": "awgn", "channel.coherence_time_s": float("inf")})
     page = forking(opened(ended(store, 9, RunStatus.FINISHED, config=still)))
     page = typed(page, "channel.coherence_time_s", "0.01")  # of the next run
-    page = shown(page.segmented_control("knob:channel.fading").set_value("rayleigh").run())
+    page = without_exception(page.segmented_control("knob:channel.fading").set_value("rayleigh").run())
     assert "A run cannot be forked like this." in texts(page) and page.button("fork:start").disabled
 
 
-def test_a_checkpoint_that_has_gone_meanwhile_is_told(store: Store, launched: list[tuple[Path, str]]) -> None:
+def test_a_fork_from_a_checkpoint_that_has_gone_is_refused_in_words(
+    store: Store, launched: list[tuple[Path, str]]
+) -> None:
     run_id = ended(store, 9, RunStatus.FINISHED)
     page = forking(opened(run_id))
     forget(store.path, run_id)
@@ -297,7 +292,7 @@ def test_a_run_without_checkpoints_cannot_be_forked(store: Store) -> None:
 def numbers(page: AppTest, panel: str) -> list[str]:
     """The columns behind a chart."""
     page.session_state[f"numbers:{panel}"] = True
-    frames = [frame.value for frame in shown(page.run()).dataframe if "Round" in frame.value]
+    frames = [frame.value for frame in without_exception(page.run()).dataframe if "Round" in frame.value]
     return list(frames[0].columns)
 
 

@@ -1,4 +1,4 @@
-"""The bell rings once where a page is behind, and never for a session that is busy or gone."""
+"""A page that is behind gets one push, and a session that is busy or gone gets none."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
+from streamlit.runtime.app_session import AppSession
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.runtime.runtime import Runtime
+from streamlit.runtime.scriptrunner import ScriptRunContext
 
-from pages.server import push
-from pages.server.push import LOOK_S, REST_S, SILENT_S, _Bell, _Listener
-from pages.server.snapshots import seen
+from pages.server.push import GOING_S, RESTING_S, SILENT_S, Pusher, Subscription
+from pages.server.snapshots import Snapshot, latest_snapshot
 from pwff_core.config import RunConfig
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
-
-_LOOK_FOR_ALL = _Bell._look_for_all
 
 
 class Loop:
@@ -29,10 +30,11 @@ class Loop:
 
 @dataclass
 class Session:
-    """As much of Streamlit's AppSession as the bell knows."""
+    """As much of Streamlit's AppSession as the pusher knows."""
 
     fragments: tuple[str, ...] = ("f",)
-    got: list[BackMsg] = field(default_factory=list)
+    received: list[BackMsg] = field(default_factory=list)
+    closes_page: bool = False  # at the first message
     _scriptrunner: object | None = None
     _event_loop: Loop = field(default_factory=Loop)
     _client_state: ClientState = field(default_factory=lambda: ClientState(query_string="run=x", page_script_hash="p"))
@@ -41,124 +43,123 @@ class Session:
         return fragment in self.fragments
 
     def handle_backmsg(self, message: BackMsg) -> None:
-        self.got.append(message)
+        self.received.append(message)
+        if self.closes_page:
+            self.fragments = ()
 
 
-class Server:
-    def __init__(self, **sessions: Session) -> None:
-        self._sessions = sessions
+class WatchedRun:
+    """A run of the store that goes, and a page of the session "viewer" that shows it."""
 
-    def get_app_session(self, session_id: str) -> Session | None:
-        return self._sessions.get(session_id)
+    def __init__(self, store: Store) -> None:
+        self.store, self.run_id = store, store.create_run(RunConfig())
+        store.claim(self.run_id)
+        self.session = Session()
+        self.sessions: dict[str, Session] = {"viewer": self.session}
+        self.reads = 0
+        self.pusher = Pusher(self.sessions.get, self.read)  # type: ignore[arg-type]  # stands for an AppSession
+        revision = latest_snapshot(store.path, self.run_id, now=True).revision
+        self.page = Subscription(store.path, self.run_id, "f", revision, heard_at=time.monotonic(), not_before=0.0)
+        self.pusher.subscribe("viewer", self.page, heard=True)
 
-
-@dataclass
-class Watched:
-    """A run of the store that goes, and a page of this session that shows it."""
-
-    store: Store
-    run_id: str
-    session: Session
-    bell: _Bell
-    listener: _Listener
+    def read(self, path: Path, run_id: str) -> Snapshot:
+        self.reads += 1
+        return latest_snapshot(path, run_id, now=True)
 
     def append(self, number: int) -> None:
         self.store.append(self.run_id, scripted.whole_run(self.run_id)[number])
 
-    def look(self) -> float:
-        return self.bell._ring_where_behind((self.store.path, self.run_id), {"me": self.listener})
+    def push(self) -> float:
+        return self.pusher.push(self.store.path, self.run_id)
 
 
 @pytest.fixture
-def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    store, session = Store(tmp_path / "runs.sqlite"), Session()
-    monkeypatch.setattr(push, "get_instance", lambda: Server(me=session))
-    monkeypatch.setattr(_Bell, "_look_for_all", lambda self: None)  # a test looks when it wants to
-    run_id = store.create_run(RunConfig())
-    store.claim(run_id)
-    revision = seen(store.path, run_id, now=True).revision
-    listener = _Listener(store.path, run_id, "f", revision, heard_at=time.monotonic(), not_before=0.0)
-    return Watched(store, run_id, session, _Bell(), listener)
+def watched(tmp_path: Path) -> WatchedRun:
+    return WatchedRun(Store(tmp_path / "runs.sqlite"))
 
 
-def test_a_page_that_is_behind_is_rung_for_with_a_timer_s_message(watched: Watched) -> None:
-    assert watched.look() == LOOK_S and not watched.session.got
+def test_a_page_that_is_behind_gets_a_timer_s_message(watched: WatchedRun) -> None:
+    assert watched.push() == GOING_S and not watched.session.received
     watched.append(0)
-    watched.look()
-    (message,) = watched.session.got
+    watched.push()
+    (message,) = watched.session.received
     assert message.rerun_script == ClientState(
         query_string="run=x", page_script_hash="p", fragment_id="f", is_auto_rerun=True
     )
 
 
-def test_a_ring_is_repeated_only_when_it_was_not_heard(watched: Watched) -> None:
+def test_a_push_is_repeated_only_when_it_got_lost(watched: WatchedRun) -> None:
     watched.append(0)
-    watched.look()
-    watched.look()
-    assert len(watched.session.got) == 1
-    watched.listener.not_before = 0.0
-    watched.look()
-    assert len(watched.session.got) == 2
+    watched.push()
+    watched.push()
+    assert len(watched.session.received) == 1
+    watched.page.not_before = 0.0
+    watched.push()
+    assert len(watched.session.received) == 2
 
 
-def test_a_browser_that_has_fallen_silent_is_left_alone_until_it_is_heard(watched: Watched) -> None:
-    silent_since = watched.listener.heard_at = time.monotonic() - SILENT_S
+def test_a_silent_browser_is_left_alone_until_it_is_heard(watched: WatchedRun) -> None:
+    silent_since = watched.page.heard_at = time.monotonic() - SILENT_S
     watched.append(0)
-    watched.look()
-    assert not watched.session.got
-    watched.bell.listen("me", watched.listener, heard=True)
-    answer = dataclasses.replace(watched.listener, heard_at=time.monotonic())
-    watched.bell.listen("me", answer, heard=False)
+    watched.push()
+    assert not watched.session.received
+    answer = dataclasses.replace(watched.page, heard_at=time.monotonic())
+    watched.pusher.subscribe("viewer", answer, heard=False)
     assert answer.heard_at == silent_since
-    asked = dataclasses.replace(watched.listener, heard_at=time.monotonic())
-    watched.bell.listen("me", asked, heard=True)
-    watched.listener = asked
-    watched.look()
-    assert watched.session.got
+    watched.push()
+    assert not watched.session.received
+    watched.pusher.subscribe("viewer", dataclasses.replace(watched.page, heard_at=time.monotonic()), heard=True)
+    watched.push()
+    assert watched.session.received
 
 
-def test_a_busy_session_is_rung_for_once_it_is_idle(watched: Watched) -> None:
+def test_a_busy_session_gets_its_push_once_it_is_idle(watched: WatchedRun) -> None:
     watched.append(0)
     watched.session._scriptrunner = object()
-    watched.look()
-    assert not watched.session.got
+    watched.push()
+    assert not watched.session.received
     watched.session._scriptrunner = None
-    watched.look()
-    assert len(watched.session.got) == 1
+    watched.push()
+    assert len(watched.session.received) == 1
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_who_has_gone_or_shows_another_page_is_forgotten_and_nobody_looks_for_them(
-    watched: Watched, gone: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    watched.bell._listeners["me"] = watched.listener
-    watched.look()
-    assert watched.bell._listeners
+def test_a_session_that_has_gone_or_shows_another_page_is_forgotten(watched: WatchedRun, gone: bool) -> None:
+    watched.push()
+    assert watched.pusher.subscribers == ["viewer"] and watched.reads == 1
     watched.session.fragments = ()
     if gone:
-        monkeypatch.setattr(push, "get_instance", Server)
-    monkeypatch.delattr(push, "seen")
-    assert watched.look() == REST_S
-    assert not watched.session.got and not watched.bell._listeners
+        watched.sessions.clear()
+    assert watched.push() == RESTING_S
+    assert watched.pusher.subscribers == [] and watched.reads == 1  # the store is read for nobody
+    assert not watched.session.received
 
 
-def test_a_run_that_does_not_go_is_looked_at_less_often(watched: Watched) -> None:
+def test_a_run_that_does_not_go_is_read_less_often(watched: WatchedRun) -> None:
     watched.store.finish(watched.run_id, RunStatus.STOPPED)
-    assert watched.look() == REST_S and len(watched.session.got) == 1
+    assert watched.push() == RESTING_S and len(watched.session.received) == 1
     watched.store.path.unlink()
-    assert watched.look() == REST_S
+    assert watched.push() == RESTING_S
 
 
-def test_the_thread_rings_by_itself_and_forgets_who_leaves(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Bell, "_look_for_all", _LOOK_FOR_ALL)
-
-    def leaves(message: BackMsg) -> None:
-        watched.session.fragments = ()
-
-    monkeypatch.setattr(watched.session, "handle_backmsg", leaves)
-    watched.bell.listen("me", watched.listener, heard=True)
+def test_the_thread_pushes_by_itself_and_forgets_who_leaves(watched: WatchedRun) -> None:
+    watched.session.closes_page = True
     watched.append(0)
+    watched.pusher.start()
     give_up_at = time.monotonic() + 60
-    while watched.bell._listeners and time.monotonic() < give_up_at:
+    while watched.pusher.subscribers and time.monotonic() < give_up_at:
         time.sleep(0.01)
-    assert not watched.session.fragments and not watched.bell._listeners
+    assert watched.session.received and not watched.pusher.subscribers
+
+
+def test_streamlit_has_the_internals_that_the_pages_use() -> None:
+    """They are not public: another version may lack them."""
+    made_at_start = AppSession.__init__.__code__.co_names
+    assert {"_scriptrunner", "_client_state", "_event_loop"} <= set(made_at_start)
+    assert callable(AppSession.has_fragment) and callable(AppSession.handle_backmsg)
+    assert callable(Runtime.get_app_session)
+    assert {"fragment_storage", "fragment_ids_this_run"} <= {slot.name for slot in dataclasses.fields(ScriptRunContext)}
+    assert {"widget_states", "cached_message_hashes", "fragment_id", "is_auto_rerun"} <= set(
+        ClientState.DESCRIPTOR.fields_by_name
+    )
+    assert isinstance(PagesManager.uses_pages_directory, bool | None)

@@ -11,14 +11,14 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.parts.run_table import Wanted, short_names, title_of
+from pages.parts.run_table import RunFilter, short_names, title_of
 from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
 from pwff_core.runs.checkpoints import list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
-from pwff_core.runs.store import status as status_module
 from tests.support.live_page import marked
+from tests.support.pages import texts, without_exception
 from tests.support.scripted import WEIGHTS, profile, whole_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,15 +39,15 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def gone(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Mapping[str, str]]]:
-    """Where the page has led to: a page file and its query."""
-    found: list[tuple[str, Mapping[str, str]]] = []
+    """The pages that this one has led to: their files and queries."""
+    visits: list[tuple[str, Mapping[str, str]]] = []
 
     def switch(page: str, *, query_params: Mapping[str, str]) -> NoReturn:
-        found.append((page, query_params))
+        visits.append((page, query_params))
         st.stop()
 
     monkeypatch.setattr(st, "switch_page", switch)
-    return found
+    return visits
 
 
 def played(
@@ -69,22 +69,17 @@ def played(
 
 
 def opened() -> AppTest:
-    return shown(AppTest.from_file(PAGE, default_timeout=30).run())
-
-
-def shown(page: AppTest) -> AppTest:
-    assert not page.exception, page.exception
-    return page
+    return without_exception(AppTest.from_file(PAGE, default_timeout=30).run())
 
 
 def ticked(page: AppTest, *ids: str) -> AppTest:
     """The page with the ticks set before runs of the table, as a click does it."""
     page.session_state["runs:chosen"] = list(ids)
-    return shown(page.run())
+    return without_exception(page.run())
 
 
 def clicked(page: AppTest, key: str) -> AppTest:
-    return shown(page.button(key).click().run())
+    return without_exception(page.button(key).click().run())
 
 
 def table(page: AppTest) -> Any:
@@ -93,12 +88,6 @@ def table(page: AppTest) -> Any:
 
 def ids(page: AppTest) -> list[str]:
     return list(table(page)["Id"])
-
-
-def texts(page: AppTest) -> str:
-    """Everything that the page says in words, without Markdown's escapes."""
-    parts = [*page.markdown, *page.caption, *page.error, *page.warning, *page.info, *page.success, *page.subheader]
-    return "\n".join(str(part.value) for part in parts).replace("\\", "")
 
 
 # the list
@@ -112,14 +101,14 @@ def test_an_empty_store_says_what_will_be_here_and_leads_on(store: Store, gone: 
     assert gone == [("pages/live.py", {}), ("pages/live.py", {"replay": "recorded"})]
 
 
-def test_a_store_that_cannot_be_opened_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_opened_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "letter.sqlite"
     path.write_text("Dear reader, this is no database. " * 100)
     monkeypatch.setenv("PWFF_STORE", str(path))
     assert "letter.sqlite is not a store of runs" in texts(opened())
 
 
-def test_the_table_tells_of_each_run_how_it_stands(store: Store) -> None:
+def test_the_table_has_status_and_last_numbers_of_each_run(store: Store) -> None:
     older = played(store, "First")
     tuned = played(store, changes={"method": "fedada", "seed": 4}, rounds=2, status=None)
     rows = table(opened()).set_index("Id")
@@ -133,7 +122,7 @@ def test_the_table_tells_of_each_run_how_it_stands(store: Store) -> None:
     assert rows.loc[tuned, "Accuracy [%]"] == pytest.approx(68) and rows["Reward [sd]"].isna()[tuned]
 
 
-def test_runs_that_wait_tell_their_position(store: Store) -> None:
+def test_runs_that_wait_have_their_position(store: Store) -> None:
     played(store, rounds=1, status=None)
     first, second = (store.create_run(CONFIG, in_queue=True) for _ in range(2))
     status = table(opened()).set_index("Id")["Status"]
@@ -151,20 +140,20 @@ def test_text_status_and_method_narrow_the_list(store: Store) -> None:
     deep = played(store, "Deep *fade*", {"channel.snr_db": -7})
     failed = played(store, changes={"method": "fedlora"}, rounds=1, status=RunStatus.FAILED)
     page = opened()
-    assert ids(shown(page.text_input("runs:text").set_value("DEEP -7 db").run())) == [deep]
-    assert ids(shown(page.text_input("runs:text").set_value(failed[:6]).run())) == [failed]
+    assert ids(without_exception(page.text_input("runs:text").set_value("DEEP -7 db").run())) == [deep]
+    assert ids(without_exception(page.text_input("runs:text").set_value(failed[:6]).run())) == [failed]
     page.text_input("runs:text").set_value("")
-    assert ids(shown(page.multiselect("runs:statuses").set_value([RunStatus.FAILED]).run())) == [failed]
-    page = shown(page.multiselect("runs:methods").set_value(["pwff"]).run())
+    assert ids(without_exception(page.multiselect("runs:statuses").set_value([RunStatus.FAILED]).run())) == [failed]
+    page = without_exception(page.multiselect("runs:methods").set_value(["pwff"]).run())
     assert "None of the 2 runs fits." in texts(page)
     assert ids(clicked(page, "runs:clear")) == [failed, deep]
 
 
-def test_what_fits_is_decided_by_every_word(store: Store) -> None:
+def test_every_word_of_the_filter_has_to_fit(store: Store) -> None:
     row = store.run(played(store, "Class of May"))
-    assert Wanted().fits(row) and Wanted("may CLASS finished pwff").fits(row) and Wanted(row.id).fits(row)
-    assert not Wanted("may june").fits(row)
-    assert not Wanted(statuses=[RunStatus.FAILED]).fits(row) and not Wanted(methods=["sfl"]).fits(row)
+    assert RunFilter().fits(row) and RunFilter("may CLASS finished pwff").fits(row) and RunFilter(row.id).fits(row)
+    assert not RunFilter("may june").fits(row)
+    assert not RunFilter(statuses=[RunStatus.FAILED]).fits(row) and not RunFilter(methods=["sfl"]).fits(row)
 
 
 # one run
@@ -175,7 +164,7 @@ def test_a_tick_stays_with_its_run_when_a_new_run_comes(store: Store) -> None:
     page = ticked(opened(), run_id)
     assert page.session_state[TABLE]["selection"]["rows"] == [0]
     played(store)
-    page = shown(page.run())
+    page = without_exception(page.run())
     assert page.session_state[TABLE]["selection"]["rows"] == [1]
     assert "**Chosen** · Finished" in texts(page)
 
@@ -218,22 +207,22 @@ def test_a_run_is_renamed_and_shown_letter_for_letter(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "problem"),
     [
         ("First", 'is called "First" already; choose another name.'),
         ("x" * 10_000, "at most 80 characters; this one has 10,000. Choose a shorter one."),
         ("a\nb", "holds a line break"),
     ],
 )
-def test_a_name_that_cannot_be_is_told_and_nothing_is_lost(store: Store, name: str, said: str) -> None:
+def test_a_name_that_is_not_allowed_is_refused_and_nothing_is_lost(store: Store, name: str, problem: str) -> None:
     played(store, "First")
     run_id = played(store, "Second")
     page = ticked(opened(), run_id)
     page.text_input(f"runs:name:{run_id}").set_value(name)
     page = clicked(page, "runs:save-name")
-    assert said in texts(page)
+    assert problem in texts(page)
     assert store.run(run_id).name == "Second"
-    assert said not in texts(shown(page.run()))
+    assert problem not in texts(without_exception(page.run()))
 
 
 def test_a_run_that_waits_can_be_cancelled(store: Store) -> None:
@@ -260,22 +249,22 @@ def test_a_deleted_run_is_gone_and_comes_back(store: Store) -> None:
     assert "Deleted:" not in texts(page)
 
 
-def test_the_last_run_comes_back_too_and_after_other_looks(store: Store) -> None:
+def test_the_last_run_comes_back_too_after_the_page_was_drawn_again(store: Store) -> None:
     first, second = played(store, "One"), played(store, "Two")
     page = clicked(ticked(opened(), first), "runs:delete")
     page = clicked(ticked(page, second), "runs:delete")
-    page = shown(shown(page.run()).run())
+    page = without_exception(without_exception(page.run()).run())
     assert "Deleted: 2 runs." in texts(page) and "No run yet." in texts(page)
     assert ids(clicked(page, "runs:undo")) == [second, first]
 
 
-def test_the_way_back_is_gone_once_the_page_is_left_and_models_and_checkpoints_with_it(store: Store) -> None:
+def test_undo_models_and_checkpoints_are_gone_once_the_page_is_left(store: Store) -> None:
     run_id, other = played(store), played(store)
-    for one in (run_id, other):
-        RunFiles(store.path).models(one).mkdir(parents=True)
-        marked(store, one, 3)
+    for deleted_or_not in (run_id, other):
+        RunFiles(store.path).models(deleted_or_not).mkdir(parents=True)
+        marked(store, deleted_or_not, 3)
     page = clicked(ticked(opened(), run_id), "runs:delete")
-    page = shown(page.run())
+    page = without_exception(page.run())
     assert (
         "Deleted:" in texts(page)
         and RunFiles(store.path).models(run_id).exists()
@@ -283,13 +272,13 @@ def test_the_way_back_is_gone_once_the_page_is_left_and_models_and_checkpoints_w
     )
     back = AppTest.from_file(PAGE, default_timeout=30)  # where a page's widgets have no answers yet
     back.session_state["runs:deleted"] = dict(page.session_state["runs:deleted"])
-    assert "Deleted:" not in texts(shown(back.run()))
+    assert "Deleted:" not in texts(without_exception(back.run()))
     assert not RunFiles(store.path).models(run_id).exists() and RunFiles(store.path).models(other).exists()
     assert not RunFiles(store.path).checkpoints(run_id).exists() and len(list_checkpoints(store.path, other)) == 1
     assert store.run(run_id).deleted
 
 
-def test_a_run_that_plays_is_asked_about_stopped_and_then_deleted(store: Store) -> None:
+def test_a_run_that_plays_is_stopped_after_a_question_and_then_deleted(store: Store) -> None:
     run_id = played(store, "Going", rounds=2, status=None)
     page = clicked(ticked(opened(), run_id), "runs:delete")
     assert "This run is going. It must stop before it can be deleted." in texts(page)
@@ -298,7 +287,7 @@ def test_a_run_that_plays_is_asked_about_stopped_and_then_deleted(store: Store) 
     assert store.stop_requested(run_id)
     assert "It stops after the round that it is in, and is then deleted." in texts(page)
     store.finish(run_id, RunStatus.STOPPED, "Stopped after 2 of 9 rounds.")
-    page = shown(page.run())
+    page = without_exception(page.run())
     assert store.run(run_id).deleted and "Deleted: “Going”." in texts(page)
     assert ids(clicked(page, "runs:undo")) == [run_id]
 
@@ -310,11 +299,11 @@ def test_a_run_that_plays_may_go_on(store: Store) -> None:
     assert not store.run(run_id).deleted and not store.stop_requested(run_id)
 
 
-def test_a_run_that_ended_while_it_was_asked_about_is_asked_about_no_more(store: Store) -> None:
+def test_the_question_goes_when_the_run_has_ended(store: Store) -> None:
     run_id = played(store, rounds=2, status=None)
     page = clicked(ticked(opened(), run_id), "runs:delete")
     store.finish(run_id, RunStatus.FINISHED)
-    page = shown(page.run())
+    page = without_exception(page.run())
     assert "This run is going." not in texts(page) and ids(page) == [run_id]
 
 
@@ -378,19 +367,18 @@ def test_a_run_with_checkpoints_leads_to_a_fork_on_the_live_page(store: Store, g
     assert page.session_state["knob:channel.snr_db"] == "-3.5" and page.session_state["fork"] is True
 
 
-def test_whose_fork_a_run_is_stands_in_the_list(store: Store) -> None:
+def test_the_list_names_the_parent_of_a_fork(store: Store) -> None:
     parent = played(store, "Lesson")
     assert "Forked from" not in table(opened())
     child = store.fork(parent, 3, {"channel.snr_db": 0.0}, "Other", in_queue=True)
     page = opened()
     assert table(page).set_index("Id")["Forked from"].to_dict() == {parent: "", child: "Lesson, round 3"}
     assert "Forked after round 3 of **Lesson**, with SNR 0 dB in place of 5." in texts(ticked(page, child))
-    assert ids(shown(page.text_input("runs:text").set_value(f"fork {parent}").run())) == [child]
-    assert "Laid over each other" in texts(shown(ticked(opened(), parent, child)))
+    assert ids(without_exception(page.text_input("runs:text").set_value(f"fork {parent}").run())) == [child]
+    assert "Laid over each other" in texts(without_exception(ticked(opened(), parent, child)))
 
 
-def test_a_run_that_is_held_up_says_why(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_module, "STALE_S", 3600.0)
+def test_a_run_that_is_held_up_says_why(store: Store) -> None:
     run_id = played(store, rounds=2, status=None)
     with sqlite3.connect(store.path) as connection:
         connection.execute("UPDATE runs SET heartbeat_at = heartbeat_at - 7200")
@@ -399,4 +387,4 @@ def test_a_run_that_is_held_up_says_why(store: Store, monkeypatch: pytest.Monkey
     assert table(page)["Status"].tolist() == ["Held up"]
     assert "Held up after 2 rounds of 9: No sign of life for 2 h 0" in texts(page)
     page.multiselect("runs:statuses").set_value([RunStatus.STALLED])
-    assert ids(shown(page.run())) == [run_id]
+    assert ids(without_exception(page.run())) == [run_id]

@@ -18,19 +18,16 @@ from pwff_core.knobs import with_changes
 from pwff_core.records import Stage
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
-from tests.support.live_page import (
-    PLANNED,
-    going,
-)
+from tests.support.live_page import PLANNED, going
 
 
 def test_status_in_words(store: Store) -> None:
     run_id = store.create_run(RunConfig())
-    one: dict[Stage, int] = {"instruction": 16}
-    assert status_words(store.run(run_id), [], spans_of(one, [])) == "Waiting for the engine."
+    planned: dict[Stage, int] = {"instruction": 16}
+    assert status_words(store.run(run_id), [], spans_of(planned, [])) == "Waiting for the engine."
     run_id = going(store, 6)
     records = [record for _, record in store.rounds(run_id)]
-    row, spans = store.run(run_id), spans_of(one, records)
+    row, spans = store.run(run_id), spans_of(planned, records)
     assert status_words(row, records, spans) == "Round 7 of 16 · about 15 s left"  # 10 rounds of 1.5 s
     assert status_words(row, records, spans, frozenset({"stop"})) == (
         "Stopping after the round that is being trained (6 rounds done)."
@@ -88,7 +85,7 @@ def test_status_says_which_stage_is_played_and_which_ended_early(store: Store) -
     )
 
 
-def test_time_left_is_told_stage_by_stage() -> None:
+def test_time_left_is_reckoned_stage_by_stage() -> None:
     records = scripted.whole_run()  # rounds of 1.5, 0.5 and 4 s; guesses are in proportion 1 : 1 : 3
     left = {done: seconds_left(spans_of(PLANNED, records[:done]), records[:done]) for done in (0, 1, 4, 6, 9)}
     assert left == {0: None, 1: 2 * 1.5 + 2 * 1.5 + 4 * 4.5, 4: 1 * 0.5 + 4 * 1.5, 6: 3 * 4.0, 9: 0.0}

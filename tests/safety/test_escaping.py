@@ -23,7 +23,8 @@ from pwff_core.export.options import parse_options
 from pwff_core.runs.chat import Answer
 from pwff_core.runs.recording import recording_of
 from pwff_core.runs.store import Store
-from tests.support.live_page import PAGE, shown
+from tests.support.live_page import PAGE
+from tests.support.pages import without_exception
 from tests.support.planted import FORMULA, IMAGE, LONG, NASTY, plant
 
 # what Streamlit shows as it is: it reads no Markdown in them
@@ -73,7 +74,7 @@ def visited(page: str, ids: dict[str, str]) -> AppTest:
     if name == "runs":
         app.session_state["runs:chosen"] = chosen
         app.run()
-    return shown(app)
+    return without_exception(app)
 
 
 def answer(client: int) -> Answer:

@@ -17,7 +17,8 @@ from pwff_core.runs import limits, uploads
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
-from tests.support.live_page import opened, shown, texts, typed
+from tests.support.live_page import opened, typed
+from tests.support.pages import texts, without_exception
 
 ME, OTHER = limits.owner_of("a" * 32), limits.owner_of("b" * 32)
 
@@ -37,7 +38,7 @@ def test_the_panel_has_what_a_visitor_may_choose(hosted: None, store: Store, lau
     for toggle in page.toggle:
         if str(toggle.key).startswith("all:"):
             toggle.set_value(True)
-    shown(page.run())
+    without_exception(page.run())
     assert "clients" in knobs_of(page) and "data.max_length" in knobs_of(page)
     assert not {"backbone", "data.source", "reward.encoder", "reward.helpful_source"} & knobs_of(page)
     assert next(box for box in page.selectbox if box.key == "settings:preset").options == ["Demo"]
@@ -72,7 +73,7 @@ def test_a_link_does_not_lead_past_the_limits(
     page = AppTest.from_file(str(Path(__file__).parents[2] / "app.py"), default_timeout=30)
     for name, value in query.items():
         page.query_params[name] = value
-    shown(page.run())
+    without_exception(page.run())
     assert notice in texts(page)
     assert button(page, "start")  # with the preset's value
 
@@ -89,7 +90,7 @@ def test_a_run_from_the_command_line_is_adopted_within_the_limits(
 def test_a_visitor_has_three_runs_at_a_time(hosted: None, store: Store, launched: list[tuple[Path, str]]) -> None:
     page = opened()
     for _ in range(4):
-        shown(page.button(key="start").click().run())
+        without_exception(page.button(key="start").click().run())
     assert "a visitor may have 3 runs that wait or play, and you would have 4" in texts(page)
     rows = store.runs()
     assert len(rows) == 3 and len({row.owner for row in rows}) == 1 and len(rows[0].owner) == 32
@@ -111,15 +112,15 @@ def test_a_day_s_runs_are_counted_with_those_that_were_deleted(
 def test_a_resume_is_no_run_more_of_the_day_but_one_more_at_a_time(
     hosted: None, store: Store, launched: list[tuple[Path, str]]
 ) -> None:
-    page = shown(opened().button(key="start").click().run())
+    page = without_exception(opened().button(key="start").click().run())
     (mine,) = store.runs()
     for _ in range(19):
         store.delete(store.create_run(RunConfig(), in_queue=True, owner=mine.owner))
     store.claim(mine.id)
     store.finish(mine.id, RunStatus.STOPPED)
-    shown(shown(page.run()).button(key="start").click().run())
+    without_exception(without_exception(page.run()).button(key="start").click().run())
     assert "this would be number 21" in texts(page) and store.runs() == [store.run(mine.id)]
-    shown(page.button(key="go-on").click().run())
+    without_exception(page.button(key="go-on").click().run())
     assert store.run(mine.id).status is RunStatus.QUEUED and launched == [(store.path, mine.id)] * 2
     with (
         pytest.raises(ConfigError, match="a visitor may have 3 runs"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Slider
@@ -15,8 +13,8 @@ from pwff_core.runs.checkpoints import HEAD, STATE, CheckpointInfo, folder_of
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 from tests.support import scripted
+from tests.support.pages import ROOT, query_value, without_exception
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = str(ROOT / "app.py")  # the router: only there are links to other pages known
 GPT2_PRICE = with_changes(RunConfig(), {"price_as": "gpt2"})
 PLANNED: dict[Stage, int] = {"instruction": 3, "reward": 2, "alignment": 4}
@@ -29,21 +27,15 @@ def opened(run: str | None = None) -> AppTest:
     page = AppTest.from_file(PAGE, default_timeout=30)
     if run is not None:
         page.query_params["run"] = run
-    return shown(page.run())
+    return without_exception(page.run())
 
 
-def shown(page: AppTest) -> AppTest:
-    assert not page.exception
-    return page
-
-
-def address(page: AppTest) -> str | None:
-    value = page.query_params.get("run")
-    return value[0] if isinstance(value, list) else value
+def run_in_address(page: AppTest) -> str | None:
+    return query_value(page, "run")
 
 
 def typed(page: AppTest, path: str, text: str) -> AppTest:
-    return shown(page.text_input(f"knob:{path}").set_value(text).run())
+    return without_exception(page.text_input(f"knob:{path}").set_value(text).run())
 
 
 def tiles(page: AppTest) -> dict[str, str]:
@@ -58,13 +50,6 @@ def prices(page: AppTest) -> dict[str, str]:
 def weight_sliders(page: AppTest) -> list[Slider]:
     """The sliders of the clients' weights."""
     return [slider for slider in page.slider if str(slider.key).startswith("preferences:client:")]
-
-
-def texts(page: AppTest) -> str:
-    """Everything that the page says in words, without Markdown's escapes."""
-    parts = [*page.markdown, *page.caption, *page.error, *page.warning, *page.info, *page.success]
-    bars = [bar.proto.text for bar in page.get("progress")]
-    return "\n".join([*(str(part.value) for part in parts), *bars]).replace("\\", "")
 
 
 def profile(client: int) -> ClientProfile:
