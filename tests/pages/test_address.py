@@ -1,4 +1,4 @@
-"""Settings in the address: what is written is read back, and nonsense falls back to the preset in words."""
+"""Settings in the address: a config survives it, and nonsense falls back to the preset with a notice."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.errors import ConfigError
 from pwff_core.knobs import Knob, knobs, with_changes
 
-OPTIONAL = {path for path, entry in knobs().items() if entry.value is None}
+OPTIONAL = {path for path, knob in knobs().items() if knob.value is None}
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=60)
 
 
-def read(**found: str) -> tuple[RunConfig | None, list[str]]:
-    """What an address says in which every name has one value; "__" stands for the dot of a path."""
-    return config_of({name.replace("__", "."): [text] for name, text in found.items()})
+def read(**query: str) -> tuple[RunConfig | None, list[str]]:
+    """The config and the notices of an address; "__" stands for the dot of a path."""
+    return config_of({name.replace("__", "."): [text] for name, text in query.items()})
 
 
-def values(entry: Knob) -> st.SearchStrategy[Any]:
-    """What a knob can be set to."""
-    if entry.kind == "switch":
-        found: st.SearchStrategy[Any] = st.booleans()
-    elif entry.kind == "choice":
-        found = st.sampled_from(entry.choices)
-    elif entry.kind == "integer":
-        found = st.integers(int(entry.low or 0), int(entry.high or 10**6))
-    elif entry.kind == "number":
-        found = st.floats(entry.low, entry.high, allow_nan=False)
-    elif entry.kind == "list":
-        found = st.lists(st.floats(0, 1), min_size=2, max_size=6).map(tuple)
+def values(knob: Knob) -> st.SearchStrategy[Any]:
+    """The values of a knob."""
+    if knob.kind == "switch":
+        strategy: st.SearchStrategy[Any] = st.booleans()
+    elif knob.kind == "choice":
+        strategy = st.sampled_from(knob.choices)
+    elif knob.kind == "integer":
+        strategy = st.integers(int(knob.low or 0), int(knob.high or 10**6))
+    elif knob.kind == "number":
+        strategy = st.floats(knob.low, knob.high, allow_nan=False)
+    elif knob.kind == "list":
+        strategy = st.lists(st.floats(0, 1), min_size=2, max_size=6).map(tuple)
     else:
-        found = TEXT
-    return st.none() | found if entry.path in OPTIONAL else found
+        strategy = TEXT
+    return st.none() | strategy if knob.path in OPTIONAL else strategy
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> RunConfig:
-    """Any config that the panel can spell: a preset with some of its knobs moved."""
+    """Any config of the panel: a preset with some of its knobs moved."""
     base = preset_config(draw(st.sampled_from(get_args(PresetId))))
     moved = draw(st.sets(st.sampled_from([path for path in knobs() if path != "preset"]), max_size=12))
     changes = {path: draw(values(knobs()[path])) for path in sorted(moved)}
@@ -59,25 +59,25 @@ def configs(draw: st.DrawFn) -> RunConfig:
         raise
 
 
-def written(config: RunConfig) -> dict[str, list[str]]:
+def query_of(config: RunConfig) -> dict[str, list[str]]:
     return {name: [text] for name, text in settings_of(config).items()}
 
 
 @given(configs())
 @settings(deadline=None)
-def test_what_is_written_is_read_back(config: RunConfig) -> None:
-    assert config_of(written(config)) == (config, [])
+def test_a_config_survives_the_address(config: RunConfig) -> None:
+    assert config_of(query_of(config)) == (config, [])
 
 
 @given(configs())
 @settings(deadline=None, max_examples=30)
-def test_a_link_s_query_is_read_back(config: RunConfig) -> None:
-    found = parse_qs(urlsplit(link(config, "abcdefgh")).query, keep_blank_values=True)
-    assert found["run"] == ["abcdefgh"]
-    assert config_of(found) == (config, [])
+def test_a_config_survives_a_link(config: RunConfig) -> None:
+    query = parse_qs(urlsplit(link(config, "abcdefgh")).query, keep_blank_values=True)
+    assert query["run"] == ["abcdefgh"]
+    assert config_of(query) == (config, [])
 
 
-def test_only_what_differs_from_the_preset_is_written() -> None:
+def test_an_address_holds_only_what_differs_from_the_preset() -> None:
     assert settings_of(RunConfig()) == {"preset": "demo"}
     assert settings_of(preset_config("paper")) == {"preset": "paper"}
     config = with_changes(
@@ -93,12 +93,12 @@ def test_only_what_differs_from_the_preset_is_written() -> None:
     }  # fmt: skip
 
 
-def test_a_link_leads_to_the_live_page_and_escapes_what_must_be() -> None:
+def test_a_link_leads_to_the_live_page_and_is_escaped() -> None:
     config = with_changes(RunConfig(), {"data.source": "a b&run=<i>.csv"})
     assert link(config) == "http://localhost:8501/?preset=demo&data.source=a%20b%26run%3D%3Ci%3E.csv"
 
 
-def test_an_address_without_settings_says_nothing() -> None:
+def test_an_address_without_settings_has_no_config() -> None:
     assert config_of({}) == (None, [])
     assert read(run="abcdefgh", replay="recorded") == (None, [])
 
@@ -169,34 +169,34 @@ BAD: dict[str, tuple[Mapping[str, list[str]], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("found, notice", BAD.values(), ids=BAD)
-def test_nonsense_falls_back_to_the_preset_and_says_so(found: Mapping[str, list[str]], notice: str) -> None:
-    assert config_of(found) == (RunConfig(), [notice])
+@pytest.mark.parametrize("query, notice", BAD.values(), ids=BAD)
+def test_nonsense_falls_back_to_the_preset_with_a_notice(query: Mapping[str, list[str]], notice: str) -> None:
+    assert config_of(query) == (RunConfig(), [notice])
 
 
-def test_what_is_right_beside_nonsense_is_used() -> None:
+def test_good_settings_beside_nonsense_are_used() -> None:
     config, notices = read(preset="paper", channel__snr_db="17", clients="many", lora__rank="4")
     assert config == with_changes(preset_config("paper"), {"channel.snr_db": 17.0, "lora.rank": 4})
     assert [notice.split(":")[0] for notice in notices] == ["Clients cannot be “many”"]
 
 
-def test_settings_that_wait_for_each_other_are_taken_in_any_order() -> None:
-    wanted = with_changes(RunConfig(), {"channel.deadline_s": 2.0, "channel.coherence_time_s": math.inf})
+def test_settings_that_need_each_other_may_come_in_any_order() -> None:
+    expected = with_changes(RunConfig(), {"channel.deadline_s": 2.0, "channel.coherence_time_s": math.inf})
     config, notices = read(channel__coherence_time_s="inf", channel__deadline_s="2.0", seed="-1")
-    assert (config, len(notices)) == (wanted, 1)
+    assert (config, len(notices)) == (expected, 1)
     alone, (notice,) = read(channel__coherence_time_s="inf")
     assert alone == RunConfig()
     assert "set deadline_s (seconds) or a finite coherence_time_s. The preset's value is used." in notice
 
 
-def test_unknown_names_are_named_once() -> None:
+def test_all_unknown_names_are_in_one_notice() -> None:
     assert read(snr="5") == (None, ["The address names “snr”. pwff has no such setting and leaves it out."])
     config, notices = read(seed="3", a="", b="", c="", d="")
     assert config == RunConfig(seed=3)
     assert notices == ["The address names “a”, “b”, “c” and 1 more. pwff has no such settings and leaves them out."]
 
 
-def test_no_more_notices_than_a_person_reads() -> None:
+def test_there_are_no_more_notices_than_a_person_reads() -> None:
     config, notices = config_of({path: ["<x>", "<y>"] for path in knobs()})
     assert config == RunConfig()
     assert len(notices) == 6
@@ -209,18 +209,19 @@ TEXTS = st.text(max_size=40) | st.sampled_from(["inf", "-inf", "nan", "1e400", "
 
 @given(st.dictionaries(NAMES, st.lists(TEXTS, min_size=1, max_size=2), max_size=12))
 @settings(deadline=None)
-def test_no_address_is_too_wild(found: dict[str, list[str]]) -> None:
-    config, notices = config_of(found)
-    assert (config is None) == (not set(found) & set(knobs()))
+def test_any_address_has_a_config_and_short_notices(query: dict[str, list[str]]) -> None:
+    config, notices = config_of(query)
+    assert (config is None) == (not set(query) & set(knobs()))
     assert all(len(notice) < 400 for notice in notices)
     if config is not None:
-        assert config_of(written(config)) == (config, [])
+        assert config_of(query_of(config)) == (config, [])
 
 
-# the widgets, in a page
+# ---- in a page ---------------------------------------------------------------------------------------------------
 
 
-def page(config: str, run_id: str = "") -> AppTest:
+def address_page(changes: str, run_id: str = "") -> AppTest:
+    """A page that reads its address, writes the config with these changes to it, and shares a link."""
     script = (
         "import sys; sys.path.insert(0, {root!r})\n"
         "import streamlit as st\n"
@@ -228,27 +229,27 @@ def page(config: str, run_id: str = "") -> AppTest:
         "from pwff_core.config import RunConfig\nfrom pwff_core.knobs import with_changes\n"
         "read = address.read()\n"
         "st.session_state['read'] = read\n"
-        "address.write(with_changes(read[0] or RunConfig(), {config}))\n"
+        "address.write(with_changes(read[0] or RunConfig(), {changes}))\n"
         "address.share(RunConfig(), {run_id!r})\n"
     )
-    return AppTest.from_string(script.format(root=str(Path.cwd()), config=config, run_id=run_id), default_timeout=30)
+    return AppTest.from_string(script.format(root=str(Path.cwd()), changes=changes, run_id=run_id), default_timeout=30)
 
 
-def test_the_page_s_address_is_read_and_written_and_its_run_stays() -> None:
-    shown = page("{'seed': 4}")
-    shown.query_params["run"] = "abcdefgh"
-    shown.query_params["channel.snr_db"] = "12"
-    shown.query_params["nonsense"] = "<b>"
-    shown.run()
-    assert not shown.exception, shown.exception
-    config, notices = shown.session_state["read"]
+def test_a_page_reads_and_writes_its_address_and_its_run_stays() -> None:
+    page = address_page("{'seed': 4}")
+    page.query_params["run"] = "abcdefgh"
+    page.query_params["channel.snr_db"] = "12"
+    page.query_params["nonsense"] = "<b>"
+    page.run()
+    assert not page.exception, page.exception
+    config, notices = page.session_state["read"]
     assert config == with_changes(RunConfig(), {"channel.snr_db": 12.0})
     assert notices == ["The address names “nonsense”. pwff has no such setting and leaves it out."]
-    assert shown.query_params == {"run": "abcdefgh", "preset": "demo", "seed": "4", "channel.snr_db": "12"}
+    assert page.query_params == {"run": "abcdefgh", "preset": "demo", "seed": "4", "channel.snr_db": "12"}
 
 
 def test_the_link_is_shown_to_be_copied() -> None:
-    shown = page("{}", "abcdefgh").run()
-    assert not shown.exception, shown.exception
-    assert shown.code[0].value.endswith("/?run=abcdefgh&preset=demo")
-    assert any("run abcdefgh" in part.value for part in shown.caption)
+    page = address_page("{}", "abcdefgh").run()
+    assert not page.exception, page.exception
+    assert page.code[0].value.endswith("/?run=abcdefgh&preset=demo")
+    assert any("run abcdefgh" in part.value for part in page.caption)
