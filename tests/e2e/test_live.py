@@ -93,7 +93,7 @@ def test_two_browsers_do_not_fight_over_a_run(visit: Visitor, site: Site) -> Non
     expect(button(second, "Stop")).to_be_disabled()
     button(second, "Take over").click()
     expect(button(second, "Stop")).to_be_enabled()
-    expect(current(first).get_by_text("Another browser has taken over")).to_be_visible()
+    expect(current(first).get_by_text("Another browser steers this run. Here you watch")).to_be_visible()
     expect(button(first, "Stop")).to_be_disabled()
     site.store.finish(run_id, RunStatus.STOPPED)
 
