@@ -1,11 +1,10 @@
 """Browsers without a window: each speaks Streamlit's protocol over a websocket of its own, as its web page does.
 
-What a browser does, and these do too: it opens /_stcore/stream with the subprotocol "streamlit", asks for a run of the
-script (BackMsg.rerun_script) and again whenever a fragment's timer fires (ForwardMsg.auto_rerun); it sends the state of
-its widgets and the hashes of the large messages that it keeps, and takes a message that only names a hash
-(ForwardMsg.ref_hash) from what it keeps; it drops those that it has not used for MAX_AGE runs. One
-component of the app talks back, that of the browser's own id (pages/server/session.py). A test compares what they get
-with what Chromium gets.
+As a web page does, a browser opens /_stcore/stream with the subprotocol "streamlit" and requests a run of the script
+(BackMsg.rerun_script), again whenever a fragment's timer fires (ForwardMsg.auto_rerun). It sends the state of its
+widgets and the hashes of its cached messages, replaces a message that only names a hash (ForwardMsg.ref_hash) by the
+cached one, and drops messages that it has not used for MAX_AGE runs. One component of the app answers, with the
+browser's own id (pages/server/session.py). A test compares what they receive with what Chromium receives.
 """
 
 from __future__ import annotations
@@ -29,26 +28,26 @@ _VIEWER = "pwff.viewer"
 
 
 class Arrival(NamedTuple):
-    """A round that a browser has got the first message of."""
+    """A round whose first message a browser has received."""
 
     round: int
     at: float  # time.monotonic()
 
 
-class Kept(NamedTuple):
+class CachedMessage(NamedTuple):
     """A large message in a browser's cache."""
 
     message: ForwardMsg
-    used_at: int  # how many runs were over when it was last used
+    used_at: int  # the number of finished runs when it was last used
 
     def stale(self, runs: int, fragments: Sequence[str]) -> bool:
-        """Whether it goes at the end of a run of these fragments, or of the whole script."""
-        ours = not fragments or self.message.delta.fragment_id in fragments
-        return ours and runs - self.used_at > MAX_AGE
+        """Whether it is dropped at the end of a run of these fragments, or of the whole script."""
+        drawn_anew = not fragments or self.message.delta.fragment_id in fragments
+        return drawn_anew and runs - self.used_at > MAX_AGE
 
 
 def component_in(message: ForwardMsg) -> Any | None:
-    """The component's message that a message carries, if any."""
+    """The component in a message, if it has one."""
     if message.WhichOneof("type") != "delta" or message.delta.WhichOneof("type") != "new_element":
         return None
     element = message.delta.new_element
@@ -58,8 +57,8 @@ def component_in(message: ForwardMsg) -> Any | None:
 def round_in(message: ForwardMsg) -> int:
     """The last round that a chart in the message draws; 0 for any other message."""
     component = component_in(message)
-    told = _ROUND.search(component.json or component.mixed.json) if component is not None else None
-    return int(told[1]) if told else 0
+    match = _ROUND.search(component.json or component.mixed.json) if component is not None else None
+    return int(match[1]) if match else 0
 
 
 class Browser:
@@ -68,59 +67,59 @@ class Browser:
     def __init__(self, address: str, query: str) -> None:
         self._origin, self._query = address, query
         self._id = secrets.token_hex(16)
-        self._cache: dict[str, Kept] = {}
+        self._cache: dict[str, CachedMessage] = {}
         self._widgets: dict[str, WidgetState] = {}
         self._timers: dict[str, tuple[float, asyncio.Task[None]]] = {}
         self._page, self._runs = "", 0
         self.arrivals: list[Arrival] = []
-        self.got_bytes = self.sent_bytes = self.got_messages = self.asked = 0
+        self.got_bytes = self.sent_bytes = self.got_messages = self.requests = 0
         self.errors: list[str] = []
-        self.keeps: list[ForwardMsg] | None = None  # a list here gets every message
+        self.received: list[ForwardMsg] | None = None  # a list here gets every message
 
-    async def look(self, opened: Callable[[], object]) -> None:
-        """Stays on the page until cancelled; `opened` is called once its first run is over."""
+    async def watch(self, on_open: Callable[[], object]) -> None:
+        """Stays on the page until cancelled; `on_open` is called after its first run."""
         address = f"{self._origin.replace('http', 'ws', 1)}/_stcore/stream"
-        # a browser reads its cookie for the second entry; without a user to log in the server does not ask for it
+        # the second entry is a cookie's value, which the server ignores where nobody logs in
         async with connect(
             address, origin=self._origin, subprotocols=["streamlit", "PLACEHOLDER_AUTH_TOKEN"], max_size=None
         ) as socket:
-            await self._ask(socket)
+            await self._request(socket)
             try:
                 async for raw in socket:
                     at = time.monotonic()
                     self.got_bytes += len(raw)
                     self.got_messages += 1
                     message = ForwardMsg.FromString(raw)
-                    whole = self._whole(message)
-                    if self.keeps is not None:
-                        self.keeps.append(whole)
-                    await self._take(socket, whole, at)
+                    whole = self._resolve(message)
+                    if self.received is not None:
+                        self.received.append(whole)
+                    await self._handle(socket, whole, at)
                     if message.WhichOneof("type") == "script_finished" and self._runs == 1:
-                        opened()
+                        on_open()
                 self.errors.append("The server has closed the connection.")
             finally:
                 for _, timer in self._timers.values():
                     timer.cancel()
 
-    def _whole(self, message: ForwardMsg) -> ForwardMsg:
-        """The message itself, or what is kept under the hash that it names."""
+    def _resolve(self, message: ForwardMsg) -> ForwardMsg:
+        """The message itself, or the cached one whose hash it names."""
         kind = message.WhichOneof("type")
         if kind == "ref_hash":
-            kept = self._cache[message.ref_hash].message
-            self._cache[message.ref_hash] = Kept(kept, self._runs)
+            cached = self._cache[message.ref_hash].message
+            self._cache[message.ref_hash] = CachedMessage(cached, self._runs)
             whole = ForwardMsg()
-            whole.CopyFrom(kept)
+            whole.CopyFrom(cached)
             whole.metadata.CopyFrom(message.metadata)
             return whole
         if message.metadata.cacheable:
-            self._cache[message.hash] = Kept(message, self._runs)
+            self._cache[message.hash] = CachedMessage(message, self._runs)
         return message
 
-    async def _take(self, socket: ClientConnection, message: ForwardMsg, at: float) -> None:
+    async def _handle(self, socket: ClientConnection, message: ForwardMsg, at: float) -> None:
         kind = message.WhichOneof("type")
         if kind == "new_session":
             self._page = message.new_session.page_script_hash
-            if not message.metadata.run.fragment_ids:  # of the whole script: it tells anew which fragments have timers
+            if not message.metadata.run.fragment_ids:  # the whole script sets all timers anew
                 for fragment in list(self._timers):
                     self._stop_timer(fragment)
         elif kind == "page_info_changed":
@@ -133,7 +132,7 @@ class Browser:
         elif kind == "script_finished" and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
             self._runs += 1
             run = list(message.metadata.run.fragment_ids)
-            self._cache = {name: kept for name, kept in self._cache.items() if not kept.stale(self._runs, run)}
+            self._cache = {name: cached for name, cached in self._cache.items() if not cached.stale(self._runs, run)}
         elif kind == "delta":
             await self._draw(socket, message, at)
         elif kind == "session_event" and message.session_event.HasField("script_compilation_exception"):
@@ -149,19 +148,19 @@ class Browser:
         component = component_in(message)
         if component is not None and component.component_name == _VIEWER and component.id not in self._widgets:
             self._widgets[component.id] = WidgetState(id=component.id, json_value=json.dumps({"id": self._id}))
-            await self._ask(socket)
+            await self._request(socket)
 
-    async def _ask(self, socket: ClientConnection, fragment: str = "", timer: bool = False) -> None:
-        """Asks for a run of the script, or of a fragment."""
-        asked = BackMsg()
-        state = asked.rerun_script
+    async def _request(self, socket: ClientConnection, fragment: str = "", timer: bool = False) -> None:
+        """Requests a run of the script, or of a fragment."""
+        request = BackMsg()
+        state = request.rerun_script
         state.query_string, state.page_script_hash, state.fragment_id = self._query, self._page, fragment
         state.is_auto_rerun = timer
         state.widget_states.widgets.extend(self._widgets.values())
         state.cached_message_hashes.extend(self._cache)
-        raw = asked.SerializeToString()
+        raw = request.SerializeToString()
         self.sent_bytes += len(raw)
-        self.asked += 1
+        self.requests += 1
         await socket.send(raw)
 
     def _set_timer(self, socket: ClientConnection, fragment: str, interval_s: float) -> None:
@@ -174,7 +173,7 @@ class Browser:
             while True:
                 at = max(at + interval_s, time.monotonic())
                 await asyncio.sleep(at - time.monotonic())
-                await self._ask(socket, fragment, timer=True)
+                await self._request(socket, fragment, timer=True)
 
         self._timers[fragment] = (interval_s, asyncio.create_task(tick()))
 

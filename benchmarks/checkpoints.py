@@ -2,11 +2,10 @@
 
     python benchmarks/checkpoints.py [--rounds 8 400 8] [--to benchmarks/checkpoints.json]
 
-Both play the demo's rounds, with the same settings; the one "with" has a Keeper as a worker has. Its turn has all that
-checkpoints take from it: the copy of the state, the round while a thread writes that copy, and what is left to write
-when the round is over, for which a run does not wait. By its clock no time passes in the other one's turns. A stage's
-first round is a warm-up. Of its last one only what is written after it counts, as that of reward learning also trains
-the judge.
+Both play the demo's rounds, with the same settings; one of them writes checkpoints as a worker does. Its turn includes
+all that they cost: the copy of the state, the round while a thread writes that copy, and the rest of the writing, for
+which a real run does not wait. Its clock stops during the other one's turns. A stage's first round is a warm-up. Of its
+last round only the writing after it counts, as that of reward learning also trains the judge.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
 
-from benchmarks.rows import Row, compared, keep, single  # noqa: E402
+from benchmarks.rows import Row, comparison_row, save_rows, value_row  # noqa: E402
 from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.engine.checkpointer import KEPT, Keeper  # noqa: E402
 from pwff_core.engine.federation import play  # noqa: E402
@@ -33,37 +32,37 @@ from pwff_core.records import RoundRecord, Stage  # noqa: E402
 from pwff_core.runs.checkpoints import CheckpointInfo, list_checkpoints  # noqa: E402
 from pwff_core.runs.run_files import RunFiles  # noqa: E402
 
-ROUNDS = (8, 400, 8)  # of the three stages, so that each has a few seconds at least
+ROUNDS = (8, 400, 8)  # of the three stages; each takes a few seconds at least
 _WARM_UP = 1  # rounds of a stage that are left out
 _LAPS = 6  # parts of a stage that are compared; where rounds are short, each has some with a checkpoint
 
 
 class Measured(NamedTuple):
-    """Two runs of the same rounds. Seconds are those of the rounds, and last of what is written at the stage's end."""
+    """Two runs of the same rounds. The last of a stage's seconds are those of writing at its end."""
 
     with_s: dict[Stage, list[float]]
     without_s: dict[Stage, list[float]]
     marks: dict[Stage, list[CheckpointInfo]]  # of checkpoints within the stage
     ends: list[CheckpointInfo]  # of those at stages' ends
-    most_bytes: int  # that lay on the disk at any round's end
+    most_bytes: int  # on the disk at any round's end
 
 
 class Side:
-    """A run that is played in turns; its clock goes in its own."""
+    """A run that is played in turns; its clock runs in them alone."""
 
     def __init__(self, settings: RunConfig, store: Path | None) -> None:
         self._running = prepare(settings)
         self._following = play(self._running)
         self._played_s = 0.0  # in turns that are over
-        self._since: float | None = None  # when this one began
-        self._last: tuple[RoundRecord, int] | None = None  # what is to be kept, and its position
+        self._since: float | None = None  # when this turn began
+        self._last: tuple[RoundRecord, int] | None = None  # the record to be checkpointed next, and its position
         self._position = 0
         self.rounds = dict(self._running.rounds)
         self.keeper = Keeper(RunFiles(store).checkpoints("bench"), every=1, clock=self._clock) if store else None
 
     def turn(self) -> tuple[RoundRecord, float]:
-        """Plays a round; with the seconds that count."""
-        begun = self._since = time.perf_counter()
+        """Plays a round; its record, and the seconds that count."""
+        start = self._since = time.perf_counter()
         if self.keeper and self._last:
             self.keeper.keep(self._running, *self._last)
         record = next(self._following)
@@ -73,10 +72,10 @@ class Side:
         if self.keeper:
             if record.stage_end:
                 self.keeper.wait()
-                left_out = time.perf_counter() - begun
+                left_out = time.perf_counter() - start
                 self.keeper.keep(self._running, record, self._position)
             self.keeper.wait()
-        spent = time.perf_counter() - begun
+        spent = time.perf_counter() - start
         self._played_s, self._since = self._played_s + spent, None
         return record, spent - left_out if self.keeper or not record.stage_end else 0.0
 
@@ -85,34 +84,34 @@ class Side:
 
 
 def config(rounds: Sequence[int], **changes: object) -> RunConfig:
-    """The demo with so many rounds in its three stages."""
-    wanted = {f"{stage}.rounds": count for stage, count in zip(stage_rounds(RunConfig()), rounds, strict=True)}
-    return with_changes(RunConfig(), wanted | {"device": "cpu"} | changes)
+    """The demo with these numbers of rounds in its three stages."""
+    counts = {f"{stage}.rounds": count for stage, count in zip(stage_rounds(RunConfig()), rounds, strict=True)}
+    return with_changes(RunConfig(), counts | {"device": "cpu"} | changes)
 
 
 def measure(settings: RunConfig, folder: Path) -> Measured:
-    """Plays both runs, a round of the one and the same round of the other; who begins takes turns as well."""
+    """Plays both runs, the same round of each in turn; they begin alternately."""
     store = folder / "runs.sqlite"
-    ours, other = Side(settings, store), Side(settings, None)
-    assert ours.keeper
-    with_s: dict[Stage, list[float]] = {stage: [] for stage in ours.rounds}
-    without_s: dict[Stage, list[float]] = {stage: [] for stage in ours.rounds}
-    found: dict[int, CheckpointInfo] = {}
+    writing, plain = Side(settings, store), Side(settings, None)
+    assert writing.keeper
+    with_s: dict[Stage, list[float]] = {stage: [] for stage in writing.rounds}
+    without_s: dict[Stage, list[float]] = {stage: [] for stage in writing.rounds}
+    by_position: dict[int, CheckpointInfo] = {}
     most = 0
-    for number in range(sum(ours.rounds.values())):
-        for side in (ours, other) if number % 2 else (other, ours):
+    for number in range(sum(writing.rounds.values())):
+        for side in (writing, plain) if number % 2 else (plain, writing):
             record, spent = side.turn()
             if record.round > _WARM_UP:
-                (with_s if side is ours else without_s)[record.stage].append(spent)
-        found |= {mark.position: mark for mark in list_checkpoints(store, "bench")}
+                (with_s if side is writing else without_s)[record.stage].append(spent)
+        by_position |= {mark.position: mark for mark in list_checkpoints(store, "bench")}
         most = max(most, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
-    ours.keeper.finish(False)
-    if ours.keeper.trouble:
-        raise RuntimeError(ours.keeper.trouble)
+    writing.keeper.finish(False)
+    if writing.keeper.trouble:
+        raise RuntimeError(writing.keeper.trouble)
     within = {
-        stage: [mark for mark in found.values() if mark.stage == stage and not mark.stage_end] for stage in with_s
+        stage: [mark for mark in by_position.values() if mark.stage == stage and not mark.stage_end] for stage in with_s
     }
-    return Measured(with_s, without_s, within, [mark for mark in found.values() if mark.stage_end], most)
+    return Measured(with_s, without_s, within, [mark for mark in by_position.values() if mark.stage_end], most)
 
 
 def rows_of(measured: Measured) -> list[Row]:
@@ -121,24 +120,24 @@ def rows_of(measured: Measured) -> list[Row]:
     for stage, with_s in measured.with_s.items():
         without_s, kept = measured.without_s[stage], measured.marks[stage]
         ends = [mark for mark in measured.ends if mark.stage == stage]
-        one = kept or ends  # short stages have none but the last
-        ours, other = _laps(with_s), _laps(without_s)
-        shares = [mine / theirs - 1 for mine, theirs in zip(ours, other, strict=True)]
+        checkpoints = kept or ends  # a short stage has none but the last
+        laps_with, laps_without = _laps(with_s), _laps(without_s)
+        shares = [with_lap / plain - 1 for with_lap, plain in zip(laps_with, laps_without, strict=True)]
         written_s = sum(mark.snapshot_s + mark.write_s for mark in kept + ends)
         rows.append(
-            compared(
+            comparison_row(
                 f"checkpoints/{stage}",
                 "a sixth of a demo stage that writes checkpoints (ours) beside one that does not (other)",
-                ours,
-                other,
+                laps_with,
+                laps_without,
                 rounds=len(without_s) - 1,  # the last one's seconds do not count
                 round_s=round(statistics.median(without_s[:-1]), 4),
                 checkpoints=len(kept) + len(ends),
                 percent=round(100 * statistics.median(shares), 2),
                 most_percent=round(100 * written_s / sum(without_s), 2),
-                snapshot_s=round(statistics.median(mark.snapshot_s for mark in one), 5),
-                write_s=round(statistics.median(mark.write_s for mark in one), 5),
-                megabytes=round(max(mark.size for mark in one) / 1e6, 3),
+                snapshot_s=round(statistics.median(mark.snapshot_s for mark in checkpoints), 5),
+                write_s=round(statistics.median(mark.write_s for mark in checkpoints), 5),
+                megabytes=round(max(mark.size for mark in checkpoints) / 1e6, 3),
             )
         )
     ends_mb = sum(mark.size for mark in measured.ends) / 1e6
@@ -146,12 +145,12 @@ def rows_of(measured: Measured) -> list[Row]:
     what = (
         f"most that lay on the disk; at most the last {KEPT}, one being written and the stages' ends ({ends_mb:.1f} MB)"
     )
-    rows.append(single("checkpoints/disk", what, measured.most_bytes / 1e6, "MB", bound_mb=round(bound, 3)))
+    rows.append(value_row("checkpoints/disk", what, measured.most_bytes / 1e6, "MB", bound_mb=round(bound, 3)))
     return rows
 
 
 def _laps(seconds: Sequence[float]) -> list[float]:
-    """The sums of so many parts, as alike as can be; what is written at the end belongs to the last."""
+    """The sums of _LAPS parts of nearly equal length; the writing at the end belongs to the last."""
     *rounds, end = seconds
     places = [len(rounds) * lap // _LAPS for lap in range(_LAPS + 1)]
     laps = [sum(rounds[start:stop]) for start, stop in pairwise(places)]
@@ -192,7 +191,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pwff-checkpoints-") as folder:
         rows = rows_of(measure(config(options.rounds), Path(folder)))
-    keep(rows, options.to)
+    save_rows(rows, options.to)
     print(table(rows))
 
 

@@ -6,7 +6,7 @@
    with a seed of its own.
 2. Test: the chosen rate, on test data of every kind, with seeds that were not searched on.
 
-Finished runs are kept in the results file, so an interrupted measurement goes on where it was.
+The results file keeps finished runs, so an interrupted measurement goes on where it was.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS, MethodId
 
-SHOWN: tuple[MethodId, ...] = ("pwff", "vanilla_fl", "fedada", "fedlora", "local", "centralised")
+COMPARED: tuple[MethodId, ...] = ("pwff", "vanilla_fl", "fedada", "fedlora", "local", "centralised")
 RATES = (5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 SEARCH_SEEDS, TEST_SEEDS = (100,), (1, 2, 3)
 DATA: dict[str, dict[str, object]] = {
@@ -35,12 +35,12 @@ DATA: dict[str, dict[str, object]] = {
 MEASURED = ("accuracy", "knowledge_accuracy", "style_accuracy", "loss")
 
 
-# the same numbers on any machine, whatever it multiplies fastest
+# the same numbers on any machine, whichever format it multiplies fastest
 BASE = {"precision": "float32", "reward.rounds": 0, "alignment.rounds": 0}
 
 
 def play(key: str, changes: dict[str, object]) -> tuple[str, dict[str, float]]:
-    """One run, on one core; its last round's numbers."""
+    """Plays one run on one core; the numbers of its last round."""
     import torch
 
     from pwff_core.engine.aggregation import Server
@@ -50,18 +50,18 @@ def play(key: str, changes: dict[str, object]) -> tuple[str, dict[str, float]]:
     federation = prepare(with_changes(RunConfig(), BASE | changes))
     stage = federation.stages["instruction"]
     server = Server(stage.shared(), stage.num_examples)
-    for number in range(1, federation.rounds_total + 1):  # as the round loop does, but tested at the end alone
+    for number in range(1, federation.rounds_total + 1):  # like the round loop, but tests at the end alone
         stage.train(number)
         server.average(np.ones(federation.config.clients, dtype=bool))
-    clients = [[mine[name] for name in MEASURED] for mine in stage.measure()]
+    clients = [[client[name] for name in MEASURED] for client in stage.measure()]
     means = [float(np.mean([value for value in values if value is not None])) for values in zip(*clients, strict=True)]
     return key, dict(zip(MEASURED, means, strict=True))
 
 
-def measure(jobs: int, path: Path, wanted: dict[str, dict[str, object]]) -> dict[str, dict[str, float]]:
-    """The wanted runs by key, from the file where they are there already."""
+def measure(jobs: int, path: Path, runs: dict[str, dict[str, object]]) -> dict[str, dict[str, float]]:
+    """Plays the runs that the file does not have yet; all results by key."""
     results = json.loads(path.read_text()) if path.exists() else {}
-    missing = {key: changes for key, changes in wanted.items() if key not in results}
+    missing = {key: changes for key, changes in runs.items() if key not in results}
     with ProcessPoolExecutor(jobs) as pool:
         for future in as_completed([pool.submit(play, key, changes) for key, changes in missing.items()]):
             key, numbers = future.result()
@@ -80,11 +80,11 @@ def searches() -> dict[str, dict[str, object]]:
         f"search | {method} | {rate:g} | {seed}": {
             "method": method, "instruction.learning_rate": rate, "seed": seed, "data.evaluate_on": "validation",
         }
-        for method, rate, seed in itertools.product(SHOWN, RATES, SEARCH_SEEDS)
+        for method, rate, seed in itertools.product(COMPARED, RATES, SEARCH_SEEDS)
     }  # fmt: skip
 
 
-def chosen(results: dict[str, dict[str, float]], method: str) -> float:
+def best_rate(results: dict[str, dict[str, float]], method: str) -> float:
     """The rate with the best mean validation accuracy."""
 
     def score(rate: float) -> float:
@@ -101,19 +101,19 @@ def main() -> None:
     results = measure(options.jobs, options.to, searches())
     tests = {
         f"test | {data} | {method} | {seed}": {
-            **DATA[data], "method": method, "seed": seed, "instruction.learning_rate": chosen(results, method),
+            **DATA[data], "method": method, "seed": seed, "instruction.learning_rate": best_rate(results, method),
         }
-        for data, seed, method in itertools.product(DATA, TEST_SEEDS, SHOWN)
+        for data, seed, method in itertools.product(DATA, TEST_SEEDS, COMPARED)
     }  # fmt: skip
     results = measure(options.jobs, options.to, tests)
     for data in DATA:
         print(f"\n{data} (accuracy %, mean ± sd over seeds {TEST_SEEDS})")
         print("| method | rate | whole | knowledge | style |\n|---|---|---|---|---|")
-        for method in SHOWN:
-            cells = [f"{METHODS[method].label}", f"{chosen(results, method):g}"]
+        for method in COMPARED:
+            cells = [f"{METHODS[method].label}", f"{best_rate(results, method):g}"]
             for name in MEASURED[:3]:
-                found = [100 * results[f"test | {data} | {method} | {seed}"][name] for seed in TEST_SEEDS]
-                cells.append(f"{statistics.mean(found):.1f} ± {statistics.stdev(found):.1f}")
+                percents = [100 * results[f"test | {data} | {method} | {seed}"][name] for seed in TEST_SEEDS]
+                cells.append(f"{statistics.mean(percents):.1f} ± {statistics.stdev(percents):.1f}")
             print("| " + " | ".join(cells) + " |")
 
 

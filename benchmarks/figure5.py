@@ -1,4 +1,4 @@
-"""Fig. 5 on the demo: what alignment makes of the clients' models, method by method.
+"""Fig. 5 on the demo: the clients' models before and after alignment, method by method.
 
     python benchmarks/figure5.py [--jobs 2] [--to benchmarks/figure5.json]
 
@@ -7,8 +7,8 @@
 2. Test: the chosen rate, on test prompts, with seeds that were not searched on; 32 of each client's 50 are delicate.
 3. Control: PWFF with equal wishes for all.
 
-The yardstick is the same for all: the judge, two reward models that no method trains with. A run's instruction tuning
-is played once for all methods that share it. Finished runs are kept in the results file, so an interrupted measurement
+All are measured by the judge, two reward models that no method trains with. A run's instruction tuning
+is played once for all methods that share it. The results file keeps finished runs, so an interrupted measurement
 goes on where it was.
 """
 
@@ -29,7 +29,7 @@ from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.records import Stage
 
-SHOWN: tuple[MethodId, ...] = ("pwff", "sfl", "pfl", "shepherd")
+COMPARED: tuple[MethodId, ...] = ("pwff", "sfl", "pfl", "shepherd")
 RATES = (5e-4, 1e-3)
 SEARCH_SEEDS, TEST_SEEDS = (100,), (1, 2, 3)
 ROUNDS = 8
@@ -41,7 +41,7 @@ Measured = dict[str, Any]  # fields of a ClientRecord
 
 
 def play(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Runs that share their instruction tuning, on one core; what came of each, by key."""
+    """Plays runs that share their instruction tuning, on one core; the results by key."""
     import torch
 
     from pwff_core.engine.aggregation import Server
@@ -50,7 +50,7 @@ def play(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
     torch.set_num_threads(1)
 
-    def played(federation: Federation, stage: Stage) -> float:
+    def play_stage(federation: Federation, stage: Stage) -> float:
         """All rounds of a stage, without tests between them; the energy of their uploads [J]."""
         server = Server(federation.stages[stage].shared(), federation.stages[stage].num_examples)
         rounds = range(1, federation.rounds[stage] + 1)
@@ -62,17 +62,17 @@ def play(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         federation = prepare(with_changes(RunConfig(precision="float32"), changes))
         if tuned is None:
             tuned = federation
-            played(federation, "instruction")
+            play_stage(federation, "instruction")
             start = [[tensor.detach().clone() for tensor in c.parameters()] for c in federation.clients.cohorts]
         with torch.no_grad():
             for cohort, tensors in zip(federation.clients.cohorts, start, strict=True):
-                for tensor, kept in zip(cohort.parameters(), tensors, strict=True):
-                    tensor.copy_(kept)
-        played(federation, "reward")
+                for tensor, tuned_tensor in zip(cohort.parameters(), tensors, strict=True):
+                    tensor.copy_(tuned_tensor)
+        play_stage(federation, "reward")
         pairs = federation.stages["reward"].measure()
         stage = federation.begin_alignment()
         before = stage.measure()
-        energy = played(federation, "alignment")
+        energy = play_stage(federation, "alignment")
         results[key] = summary(list(federation.clients.weights), pairs, before, stage.measure()) | {"energy_j": energy}
     return results
 
@@ -81,40 +81,42 @@ def summary(
     wishes: list[float], pairs: list[Measured], before: list[Measured], after: list[Measured]
 ) -> dict[str, Any]:
     """Before and after alignment, by client and as means."""
-    told: dict[str, Any] = {"wishes": wishes}
+    result: dict[str, Any] = {"wishes": wishes}
     for name in ("helpfulness_accuracy", "harmlessness_accuracy"):
-        told[name] = mean(pairs, name)
+        result[name] = mean(pairs, name)
     for name in ("reward", "helpfulness", "harmlessness", "refusal_rate", "response_tokens", "accuracy", "kl"):
-        told[name] = [mean(before, name), mean(after, name)]
-        told[f"{name}_of_clients"] = [[mine[name] for mine in measured] for measured in (before, after)]
-    told["training_reward"] = mean(after, "training_reward")
+        result[name] = [mean(before, name), mean(after, name)]
+        result[f"{name}_of_clients"] = [[client[name] for client in measured] for measured in (before, after)]
+    result["training_reward"] = mean(after, "training_reward")
     if len(set(wishes)) > 1:
         harmless = [1.0 - wish for wish in wishes]
-        told["spearman"] = [float(spearmanr(harmless, told["refusal_rate_of_clients"][i]).statistic) for i in (0, 1)]
-    told["spread"] = [statistics.pstdev(told["refusal_rate_of_clients"][i]) for i in (0, 1)]
-    return told
+        result["spearman"] = [
+            float(spearmanr(harmless, result["refusal_rate_of_clients"][i]).statistic) for i in (0, 1)
+        ]
+    result["spread"] = [statistics.pstdev(result["refusal_rate_of_clients"][i]) for i in (0, 1)]
+    return result
 
 
 def mean(measured: list[Measured], name: str) -> float | None:
     """Mean over clients; None where it is not measured."""
-    known = [mine[name] for mine in measured if mine.get(name) is not None]
-    return statistics.mean(known) if known else None
+    values = [client[name] for client in measured if client.get(name) is not None]
+    return statistics.mean(values) if values else None
 
 
-def measure(jobs: int, path: Path, wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The wanted runs by key, from the file where they are there already."""
+def measure(jobs: int, path: Path, runs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Plays the runs that the file does not have yet; all results by key."""
     results: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
     groups: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
-    for key, changes in wanted.items():
+    for key, changes in runs.items():
         if key not in results:
             row = METHODS[changes["method"]]
             tuning = (row.trains, row.uploads, row.learning_rate, changes["seed"], changes["data.evaluate_on"])
             groups.setdefault(tuning, {})[key] = changes
     with ProcessPoolExecutor(jobs) as pool:
         for future in as_completed([pool.submit(play, variants) for variants in groups.values()]):
-            for key, told in future.result().items():
-                results[key] = told
-                print(f"{key}: reward {told['reward'][0]:.3f} -> {told['reward'][1]:.3f}", flush=True)
+            for key, result in future.result().items():
+                results[key] = result
+                print(f"{key}: reward {result['reward'][0]:.3f} -> {result['reward'][1]:.3f}", flush=True)
             path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     return results
 
@@ -132,11 +134,11 @@ def searches() -> dict[str, dict[str, Any]]:
     """Every learning rate of the grid for every method, on validation prompts."""
     return {
         f"search | {method} | {rate:g} | {seed}": settings(method, seed, rate, "validation")
-        for method, rate, seed in itertools.product(SHOWN, RATES, SEARCH_SEEDS)
+        for method, rate, seed in itertools.product(COMPARED, RATES, SEARCH_SEEDS)
     }
 
 
-def chosen(results: dict[str, dict[str, Any]], method: str) -> float:
+def best_rate(results: dict[str, dict[str, Any]], method: str) -> float:
     """The rate with the best weighted reward on validation prompts."""
 
     def score(rate: float) -> float:
@@ -157,29 +159,34 @@ def main() -> None:
     options = parser.parse_args()
     results = measure(options.jobs, options.to, searches())
     tests = {
-        f"test | {method} | {seed}": settings(method, seed, chosen(results, method), "test")
-        for seed, method in itertools.product(TEST_SEEDS, SHOWN)
+        f"test | {method} | {seed}": settings(method, seed, best_rate(results, method), "test")
+        for seed, method in itertools.product(TEST_SEEDS, COMPARED)
     }
     tests |= {
-        f"equal | pwff | {seed}": settings("pwff", seed, chosen(results, "pwff"), "test", EQUAL) for seed in TEST_SEEDS
+        f"equal | pwff | {seed}": settings("pwff", seed, best_rate(results, "pwff"), "test", EQUAL)
+        for seed in TEST_SEEDS
     }
     results = measure(options.jobs, options.to, tests)
     print(f"\nafter alignment, mean ± sd over seeds {TEST_SEEDS}")
     print("| method | rate | helpful + harmless | weighted | before | refusals Spearman | accuracy % | KL | energy J |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for name in [*SHOWN, "equal"]:
+    for name in [*COMPARED, "equal"]:
         row = "pwff" if name == "equal" else name
-        found = [results[f"{'equal' if name == 'equal' else 'test'} | {row} | {seed}"] for seed in TEST_SEEDS]
+        results_of_seeds = [
+            results[f"{'equal' if name == 'equal' else 'test'} | {row} | {seed}"] for seed in TEST_SEEDS
+        ]
         cells = [
             "PWFF, equal wishes" if name == "equal" else METHODS[row].label,
-            f"{chosen(results, row):g}",
-            spread([told["helpfulness"][1] + told["harmlessness"][1] for told in found]),
-            spread([told["reward"][1] for told in found]),
-            spread([told["reward"][0] for told in found]),
-            spread([told["spearman"][1] for told in found]) if "spearman" in found[0] else "–",
-            spread([100 * told["accuracy"][1] for told in found], 1),
-            spread([told["kl"][1] for told in found], 1),
-            spread([told["energy_j"] for told in found], 1),
+            f"{best_rate(results, row):g}",
+            spread([result["helpfulness"][1] + result["harmlessness"][1] for result in results_of_seeds]),
+            spread([result["reward"][1] for result in results_of_seeds]),
+            spread([result["reward"][0] for result in results_of_seeds]),
+            spread([result["spearman"][1] for result in results_of_seeds])
+            if "spearman" in results_of_seeds[0]
+            else "–",
+            spread([100 * result["accuracy"][1] for result in results_of_seeds], 1),
+            spread([result["kl"][1] for result in results_of_seeds], 1),
+            spread([result["energy_j"] for result in results_of_seeds], 1),
         ]
         print("| " + " | ".join(cells) + " |")
 

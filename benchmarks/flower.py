@@ -3,7 +3,7 @@
 What a careful user would do is done: a worker process loads data and backbone once and keeps them, instead of once a
 client a round; only adapters are sent, LoRA stays in a client's own state. Adam starts anew every round, as it does in
 FlowerTune. A round's time is taken in the server, from the end of what came before it to the average; the start of the
-simulation, its processes and their first round are told apart.
+simulation, its processes and their first round are measured apart.
 
 Needs the extra `bench`: pip install "pwff[bench]".
 """
@@ -27,7 +27,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 
-from benchmarks.plain import PlainClient, named_like_ours, plain_clients
+from benchmarks.plain import PlainClient, plain_clients, plain_weights
 from benchmarks.sfttrainer import train
 from benchmarks.work import round_rows
 from pwff_core.config import RunConfig
@@ -35,20 +35,20 @@ from pwff_core.engine.setup import Federation, prepare
 
 
 @functools.lru_cache(maxsize=1)
-def loaded(config: str, threads: int) -> tuple[Federation, list[PlainClient]]:
-    """The run and all clients' models, once a process: any client may be served by any process."""
+def load(config: str, threads: int) -> tuple[Federation, list[PlainClient]]:
+    """The run and all clients' models, loaded once a process; any process may serve any client."""
     torch.set_num_threads(threads)
     federation = prepare(RunConfig.model_validate_json(config))
     return federation, plain_clients(federation.clients, federation.placed)
 
 
 def client_app(config: str, threads: int) -> ClientApp:
-    """A client that trains what it is sent, and keeps its LoRA."""
+    """A client that trains the adapters that it receives, and keeps its LoRA."""
     app = ClientApp()
 
     @app.train()
     def fit(message: Message, context: Context) -> Message:
-        federation, models = loaded(config, threads)
+        federation, models = load(config, threads)
         client = int(context.node_config["partition-id"])
         model, settings = models[client], federation.config.instruction
         own = {"adapters": message.content["arrays"], "lora": context.state.get("lora")}
@@ -62,8 +62,8 @@ def client_app(config: str, threads: int) -> ClientApp:
         loss = train(model, federation.clients, round_rows(federation.clients, number)[client])
         context.state["lora"] = ArrayRecord(dict(model.groups["lora"]))
         examples = float(len(federation.clients.splits[client].train))
-        told = MetricRecord({"num-examples": examples, "loss": loss})
-        content = RecordDict({"arrays": ArrayRecord(dict(model.groups["adapters"])), "metrics": told})
+        metrics = MetricRecord({"num-examples": examples, "loss": loss})
+        content = RecordDict({"arrays": ArrayRecord(dict(model.groups["adapters"])), "metrics": metrics})
         return Message(content=content, reply_to=message)
 
     return app
@@ -71,11 +71,11 @@ def client_app(config: str, threads: int) -> ClientApp:
 
 def plain_start(config: RunConfig) -> dict[str, torch.Tensor]:
     """The adapters that all clients start from."""
-    return named_like_ours(prepare(config).clients, 0)["adapters"]
+    return plain_weights(prepare(config).clients, 0)["adapters"]
 
 
 class Simulation:
-    """Rounds of a Flower simulation, and what each took."""
+    """Rounds of a Flower simulation, and the seconds of each."""
 
     def __init__(self, config: RunConfig, at_once: int) -> None:
         self.config, self.at_once = config, at_once  # clients that train at the same time
@@ -85,17 +85,17 @@ class Simulation:
         self.arrays: dict[str, torch.Tensor] = {}  # the server's adapters after the last round
 
     def run(self, rounds: int, between: Callable[[], object] = lambda: None) -> None:
-        """Play one round to warm up and `rounds` more; `between` is called after each of them."""
+        """Plays one round to warm up and `rounds` more; `between` is called after each of them."""
         threads = max(1, torch.get_num_threads() // self.at_once)
         for name in ("flwr", "ray"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        begun, config = time.perf_counter(), self.config.model_dump_json()
+        start_at, config = time.perf_counter(), self.config.model_dump_json()
         start = plain_start(self.config)
         server = ServerApp()
 
         @server.main()
         def main(grid: Grid, context: Context) -> None:
-            last = [begun]
+            last = [start_at]
 
             def after(number: int, arrays: ArrayRecord) -> None:
                 took = time.perf_counter() - last[0]
@@ -111,7 +111,7 @@ class Simulation:
             clients = self.config.clients
             strategy = FedAvg(1.0, 0.0, min_train_nodes=clients, min_available_nodes=clients)
             result = strategy.start(grid, ArrayRecord(start), num_rounds=rounds + 1, evaluate_fn=after)
-            self.losses = [float(told["loss"]) for told in result.train_metrics_clientapp.values()]
+            self.losses = [float(metrics["loss"]) for metrics in result.train_metrics_clientapp.values()]
 
         run_simulation(
             server, client_app(config, threads), self.config.clients,

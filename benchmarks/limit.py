@@ -16,11 +16,13 @@ activations, softmax, residuals, loss, optimiser, average, and all that Python d
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
 from benchmarks.work import round_rows, seconds
+from pwff_core.data.encoding import Encoded
 from pwff_core.engine.stages.batches import Batch, collate
 from pwff_core.engine.stages.clients import Clients
 from pwff_core.engine.stages.instruction import trained
@@ -43,7 +45,7 @@ class Product(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What the products of a GPT-2-type model depend on."""
+    """The sizes of a GPT-2-type model on which its products depend."""
 
     blocks: int
     width: int
@@ -60,81 +62,84 @@ def round_products(clients: Clients, number: int) -> Counter[Product]:
     shape = Shape(
         model.n_layer, model.n_embd, model.n_head, model.vocab_size, config.lora.rank, config.adapter.bottleneck
     )
-    settings, found = config.instruction, Counter[Product]()
+    settings, products = config.instruction, Counter[Product]()
     for step, rows in enumerate(zip(*round_rows(clients, number), strict=True)):
         groups = trained(clients.method, step, settings.local_steps, settings.personal_steps)
         for index in range(len(clients.cohorts)):
             batch = collate([rows[client] for client in clients.members(index)], 0, torch.device("cpu"))
-            found += step_products(shape, batch, len(clients.members(index)), groups)
-    return found
+            products += step_products(shape, batch, len(clients.members(index)), groups)
+    return products
 
 
 def step_products(shape: Shape, batch: Batch, clients: int, groups: tuple[Group, ...]) -> Counter[Product]:
     """The products of one training step of a cohort that trains some groups."""
     rows, length = batch.tokens.shape
     tokens, width = rows * length, shape.width
-    found: Counter[Product] = Counter()
+    products: Counter[Product] = Counter()
     lora, adapters = "lora" in groups, "adapters" in groups
     adapter, update = (width, shape.bottleneck, width), (width, 3 * shape.rank, 3 * width)
     for block in range(shape.blocks):
         below = block > 0  # something below this block is trained
-        _layer(found, tokens, width, 3 * width, backward=below)
-        _stacked(found, "LoRA", clients, tokens, update, weights=lora, middle=lora or below, inputs=below)
-        _attention(found, rows * shape.heads, length, width // shape.heads, backward=lora or below)
-        _layer(found, tokens, width, width, backward=lora or below)
-        _stacked(found, "adapters", clients, tokens, adapter, weights=adapters, middle=True, inputs=lora or below)
-        _layer(found, tokens, width, 4 * width, backward=True)
-        _layer(found, tokens, 4 * width, width, backward=True)
+        _layer(products, tokens, width, 3 * width, backward=below)
+        _stacked(products, "LoRA", clients, tokens, update, weights=lora, middle=lora or below, inputs=below)
+        _attention(products, rows * shape.heads, length, width // shape.heads, backward=lora or below)
+        _layer(products, tokens, width, width, backward=lora or below)
+        _stacked(products, "adapters", clients, tokens, adapter, weights=adapters, middle=True, inputs=lora or below)
+        _layer(products, tokens, width, 4 * width, backward=True)
+        _layer(products, tokens, 4 * width, width, backward=True)
         for _ in ("after the MLP", "after the block"):
-            _stacked(found, "adapters", clients, tokens, adapter, weights=adapters, middle=True, inputs=True)
+            _stacked(products, "adapters", clients, tokens, adapter, weights=adapters, middle=True, inputs=True)
     predicted = len(batch.at)
-    found[Product("head", 1, predicted, width, shape.vocabulary)] += 1
-    found[Product("head", 1, predicted, shape.vocabulary, width)] += 1
-    return found
+    products[Product("head", 1, predicted, width, shape.vocabulary)] += 1
+    products[Product("head", 1, predicted, shape.vocabulary, width)] += 1
+    return products
 
 
-def _layer(found: Counter[Product], tokens: int, inputs: int, outputs: int, *, backward: bool) -> None:
-    found[Product("frozen layers", 1, tokens, inputs, outputs)] += 1
+def _layer(products: Counter[Product], tokens: int, inputs: int, outputs: int, *, backward: bool) -> None:
+    products[Product("frozen layers", 1, tokens, inputs, outputs)] += 1
     if backward:
-        found[Product("frozen layers", 1, tokens, outputs, inputs)] += 1
+        products[Product("frozen layers", 1, tokens, outputs, inputs)] += 1
 
 
-def _attention(found: Counter[Product], batch: int, length: int, width: int, *, backward: bool) -> None:
+def _attention(products: Counter[Product], batch: int, length: int, width: int, *, backward: bool) -> None:
     half = -(-length // 2)
-    found[Product("attention", batch, half, width, length)] += 1  # scores
-    found[Product("attention", batch, half, length, width)] += 1  # their values
+    products[Product("attention", batch, half, width, length)] += 1  # scores
+    products[Product("attention", batch, half, length, width)] += 1  # their values
     if backward:  # of the weights and the values, of queries and keys
-        found[Product("attention", batch, half, width, length)] += 1
-        found[Product("attention", batch, half, length, width)] += 3
+        products[Product("attention", batch, half, width, length)] += 1
+        products[Product("attention", batch, half, length, width)] += 3
 
 
 def _stacked(
-    found: Counter[Product], part: str, clients: int, tokens: int, widths: tuple[int, int, int], *, weights: bool,
+    products: Counter[Product], part: str, clients: int, tokens: int, widths: tuple[int, int, int], *, weights: bool,
     middle: bool, inputs: bool,
 ) -> None:  # fmt: skip
     """A bottleneck of every client, and those of its gradients that are needed: of weights, its middle, its inputs."""
     first, inner, last = widths
     each = tokens // clients
-    found[Product(part, clients, each, first, inner)] += 1
-    found[Product(part, clients, each, inner, last)] += 1
+    products[Product(part, clients, each, first, inner)] += 1
+    products[Product(part, clients, each, inner, last)] += 1
     if middle:
-        found[Product(part, clients, each, last, inner)] += 1
+        products[Product(part, clients, each, last, inner)] += 1
     if inputs:
-        found[Product(part, clients, each, inner, first)] += 1
+        products[Product(part, clients, each, inner, first)] += 1
     if weights:
-        found[Product(part, clients, first, each, inner)] += 1
-        found[Product(part, clients, inner, each, last)] += 1
+        products[Product(part, clients, first, each, inner)] += 1
+        products[Product(part, clients, inner, each, last)] += 1
 
 
-def padding_share(clients: Clients, number: int) -> float:
-    """How much of the tokens of round `number` is padding: a cohort's batch is as long as its longest row."""
+def padding_share(clients: Clients, rows: Sequence[Sequence[Sequence[Encoded]]]) -> float:
+    """The share of padding in the tokens of a round, whose rows are given by client and step.
+
+    A cohort's batch is as long as its longest row.
+    """
     real = padded = 0
-    for rows in zip(*round_rows(clients, number), strict=True):
+    for batches in zip(*rows, strict=True):
         for index in range(len(clients.cohorts)):
-            mine = [rows[client] for client in clients.members(index)]
-            lengths = [len(row.tokens) for one in mine for row in one]
+            members = [batches[client] for client in clients.members(index)]
+            lengths = [len(row.tokens) for batch in members for row in batch]
             real += sum(lengths)
-            padded += len(mine) * max(map(len, mine)) * max(lengths)
+            padded += len(members) * max(map(len, members)) * max(lengths)
     return 1.0 - real / padded
 
 
@@ -147,7 +152,7 @@ def gflop_by_part(products: Counter[Product]) -> dict[str, float]:
 
 
 class Products:
-    """All products of a round, to be played in a number format."""
+    """All products of a round, computed in a number format."""
 
     def __init__(self, products: Counter[Product], dtype: torch.dtype) -> None:
         self.products = products
@@ -155,7 +160,7 @@ class Products:
         self._buffers = [torch.randn(size).to(dtype) for size in sizes]
 
     def play(self) -> float:
-        """Seconds of one round's products, one after another."""
+        """Seconds that one round's products take, one after another."""
         return seconds(self._all)
 
     def _all(self) -> None:
@@ -163,7 +168,7 @@ class Products:
         for product, times in self.products.items():
             batch, rows, inner, columns = product[1:]
             a = left[: _left(product)].view(batch, rows, inner)
-            # a layer's weight stands transposed in one of its two directions
+            # in one of its two directions a layer's weight is transposed
             b = right[: _right(product)].view(batch, inner, columns)
             out = result[: _result(product)].view(batch, rows, columns)
             for _ in range(times):

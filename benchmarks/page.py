@@ -1,8 +1,8 @@
-"""What the pages cost: `python benchmarks/page.py` plays 500 scripted rounds to a real browser; benchmarks/page.json.
+"""The cost of the pages: `python benchmarks/page.py` plays 500 scripted rounds to a real browser; benchmarks/page.json.
 
-A store gets a round a look, in the place of the engine, while Chromium has the run's page open. Bytes and times are
-taken in the browser, at the websocket: of the look that brings a round, and of one that finds nothing new. A look
-starts when the browser asks; its server time ends with the last byte, its browser time with the last chart drawn.
+In the engine's place, this script appends a round for each look of a run's page that is open in Chromium. Bytes and
+times are measured in the browser, at the websocket: of the look that brings a round, and of one without news. A look
+starts with the browser's request; its server time ends with the last byte, its browser time with the last chart.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.support.scripted import whole_run  # noqa: E402
 
 RESULTS = Path(__file__).with_name("page.json")
 MILESTONES = (5, 50, 100, 250, 500)
-WINDOW = 5  # rounds up to a milestone whose median is told
+WINDOW = 5  # rounds up to a milestone, for its median
 WEIGHTS = tuple(client / 9 for client in range(10))
 SWITCHES = 5  # of each page
 
@@ -94,7 +94,7 @@ def begin(store: Store, rounds: int) -> str:
         with_changes(RunConfig(), {"instruction.rounds": rounds, "reward.rounds": 0, "alignment.rounds": 0})
     )
     store.claim(run_id)
-    people = [
+    profiles = [
         ClientProfile(
             client=client, helpfulness_weight=weight, device_class="mid", lora_modules=8, train_examples=96,
             validation_examples=8, test_examples=30, topics={"garden": 40, "travel": 30, "money": 26},
@@ -102,7 +102,7 @@ def begin(store: Store, rounds: int) -> str:
         )
         for client, weight in enumerate(WEIGHTS)
     ]  # fmt: skip
-    store.describe(run_id, people, [], rounds)
+    store.describe(run_id, profiles, [], rounds)
     return run_id
 
 
@@ -137,7 +137,7 @@ def play(site: Site, page: Page, run_id: str, rounds: int) -> dict[str, Any]:
 def switches(page: Page) -> dict[str, float]:
     """Median seconds from a click in the menu until the page is drawn, by page."""
     links = page.locator("[data-testid='stTopNavLink']")
-    names = [text.split("\n")[-1] for text in links.all_inner_texts()]  # before its name stands its icon's
+    names = [text.split("\n")[-1] for text in links.all_inner_texts()]  # the icon's name comes first
     heading = page.locator(".stMain h1")
     takes: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(1, SWITCHES * len(names) + 1):
@@ -147,7 +147,7 @@ def switches(page: Page) -> dict[str, float]:
         expect(heading).not_to_have_text(before)
         settle(page)
         takes[names[place]].append(time.perf_counter() - start)
-    return {name: round(statistics.median(found), 2) for name, found in takes.items()}
+    return {name: round(statistics.median(times), 2) for name, times in takes.items()}
 
 
 def main() -> None:
@@ -170,12 +170,12 @@ def main() -> None:
         page.goto(f"{site.address}/?run={run_id}")
         settle(page)
         page.evaluate("window.pwffWatchCharts()")
-        found = play(site, page, run_id, options.rounds)
+        result = play(site, page, run_id, options.rounds)
         site.store.finish(run_id, RunStatus.FINISHED)
         expect(page.get_by_text("Finished:")).to_be_visible()
-        found["page_switch_s"] = switches(page)
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-        print(json.dumps(found["page_switch_s"]))
+        result["page_switch_s"] = switches(page)
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+        print(json.dumps(result["page_switch_s"]))
 
 
 if __name__ == "__main__":

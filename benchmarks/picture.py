@@ -26,7 +26,7 @@ from pwff_core.figures.theme import BLUE, GREY, TEMPLATES, VERMILLION, Theme  # 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 WIDTH, HEIGHT = 980, 330  # [px]
 SIZE = Preset("README", WIDTH / 96, HEIGHT / 96, 9, 1.0, True, 192, 50)
-INSTEAD = {  # from the bottom up
+ALTERNATIVES = {  # from the bottom up
     "alignment/sequential": "PPO client by client<br>with generate",
     "instruction/flower": "Flower simulation<br>of SFTTrainers",
     "instruction/sfttrainer": "SFTTrainer<br>a client",
@@ -36,82 +36,82 @@ INSTEAD = {  # from the bottom up
 
 def figure(rows: Mapping[str, Row], theme: Theme) -> go.Figure:
     """Times as fast as what others use, seconds against clients, microseconds a token against the backbone's size."""
-    shown = make_subplots(
+    fig = make_subplots(
         cols=3, horizontal_spacing=0.09, column_widths=[0.36, 0.32, 0.32],
         subplot_titles=("times as fast as …", "time against clients", "time against the backbone"),
     )  # fmt: skip
-    _speed(shown, rows, TEMPLATES[theme].layout.font.color)
-    _clients(shown, rows)
-    _backbones(shown, rows)
-    shown.update_layout(
+    _speed(fig, rows, TEMPLATES[theme].layout.font.color)
+    _clients(fig, rows)
+    _backbones(fig, rows)
+    fig.update_layout(
         template=TEMPLATES[theme], width=WIDTH, height=HEIGHT, showlegend=False,
         margin={"l": 8, "r": 14, "t": 40, "b": 8},
     )  # fmt: skip
-    shown.update_annotations(font_size=14)
-    shown.update_xaxes(title_font_size=13)
-    shown.update_yaxes(title_font_size=13)
-    return shown
+    fig.update_annotations(font_size=14)
+    fig.update_xaxes(title_font_size=13)
+    fig.update_yaxes(title_font_size=13)
+    return fig
 
 
-def _speed(shown: go.Figure, rows: Mapping[str, Row], ink: str) -> None:
+def _speed(fig: go.Figure, rows: Mapping[str, Row], ink: str) -> None:
     for suffix, words, colour in (("-bfloat16", "bfloat16", VERMILLION), ("", "float32", BLUE)):  # from the bottom up
-        there = [name for name in INSTEAD if name + suffix in rows]
-        found = [rows[name + suffix] for name in there]
+        names = [name for name in ALTERNATIVES if name + suffix in rows]
+        measured = [rows[name + suffix] for name in names]
         spread = {
-            "array": [row["ratio_max"] - row["ratio"] for row in found],
-            "arrayminus": [row["ratio"] - row["ratio_min"] for row in found],
+            "array": [row["ratio_max"] - row["ratio"] for row in measured],
+            "arrayminus": [row["ratio"] - row["ratio_min"] for row in measured],
         }
         bars = go.Bar(
-            x=[row["ratio"] for row in found], y=[INSTEAD[name] for name in there], orientation="h",
+            x=[row["ratio"] for row in measured], y=[ALTERNATIVES[name] for name in names], orientation="h",
             marker_color=colour, width=0.38, name=words,
             error_x={"type": "data", "color": ink, "thickness": 1.5, "width": 4, **spread},
-            text=[f"<b>{row['ratio']:.1f} ×</b>" for row in found], textposition="inside",
+            text=[f"<b>{row['ratio']:.1f} ×</b>" for row in measured], textposition="inside",
             insidetextanchor="start", textfont={"color": "#ffffff", "size": 11}, textangle=0, constraintext="none",
         )  # fmt: skip
-        shown.add_trace(bars, row=1, col=1)
-    shown.add_vline(x=1, line={"color": GREY, "dash": "dot", "width": 1}, row=1, col=1)
-    shown.update_xaxes(rangemode="tozero", title_text="upper bars: both in float32, lower: bfloat16", row=1, col=1)
-    shown.update_yaxes(ticks="", showgrid=False, row=1, col=1)
+        fig.add_trace(bars, row=1, col=1)
+    fig.add_vline(x=1, line={"color": GREY, "dash": "dot", "width": 1}, row=1, col=1)
+    fig.update_xaxes(rangemode="tozero", title_text="upper bars: both in float32, lower: bfloat16", row=1, col=1)
+    fig.update_yaxes(ticks="", showgrid=False, row=1, col=1)
 
 
-def _clients(shown: go.Figure, rows: Mapping[str, Row]) -> None:
-    there = [row for name, row in rows.items() if name.startswith("scaling/clients-")]
-    if not there:
+def _clients(fig: go.Figure, rows: Mapping[str, Row]) -> None:
+    measured = [row for name, row in rows.items() if name.startswith("scaling/clients-")]
+    if not measured:
         return
-    counts = [int(row["name"].rpartition("-")[2]) for row in there]
-    fewest = int(there[0]["what"].split("ours_s ")[1].split()[0])
-    x, y = [fewest, *counts], [there[0]["ours_s"], *(row["other_s"] for row in there)]
+    counts = [int(row["name"].rpartition("-")[2]) for row in measured]
+    fewest = int(measured[0]["what"].split("ours_s ")[1].split()[0])
+    x, y = [fewest, *counts], [measured[0]["ours_s"], *(row["other_s"] for row in measured)]
     straight = [y[0] * count / fewest for count in x]
-    _line(shown, 2, x, straight, GREY, "dot", "proportional")
-    _line(shown, 2, x, y, BLUE, "solid", "seconds a round")
-    shown.update_xaxes(title_text="clients", type="log", tickvals=x, ticktext=[str(count) for count in x], row=1, col=2)
-    _round_numbers(shown, 2, "seconds a round", y)
+    _line(fig, 2, x, straight, GREY, "dot", "proportional")
+    _line(fig, 2, x, y, BLUE, "solid", "seconds a round")
+    fig.update_xaxes(title_text="clients", type="log", tickvals=x, ticktext=[str(count) for count in x], row=1, col=2)
+    _round_numbers(fig, 2, "seconds a round", y)
 
 
-def _backbones(shown: go.Figure, rows: Mapping[str, Row]) -> None:
-    there = [row for name, row in rows.items() if name.startswith("backbone/")]
-    if not there:
+def _backbones(fig: go.Figure, rows: Mapping[str, Row]) -> None:
+    measured = [row for name, row in rows.items() if name.startswith("backbone/")]
+    if not measured:
         return
-    x, y = [row["parameters"] / 1e6 for row in there], [row["us_per_token"] for row in there]
+    x, y = [row["parameters"] / 1e6 for row in measured], [row["us_per_token"] for row in measured]
     straight = [y[-1] * size / x[-1] for size in x]
-    _line(shown, 3, x, straight, GREY, "dot", "proportional")
-    _line(shown, 3, x, y, VERMILLION, "solid", "µs a token")
+    _line(fig, 3, x, straight, GREY, "dot", "proportional")
+    _line(fig, 3, x, y, VERMILLION, "solid", "µs a token")
     ticks = [f"{size:.0f}" for size in x]
-    shown.update_xaxes(title_text="million parameters", type="log", tickvals=x, ticktext=ticks, row=1, col=3)
-    _round_numbers(shown, 3, "microseconds a trained token", y)
+    fig.update_xaxes(title_text="million parameters", type="log", tickvals=x, ticktext=ticks, row=1, col=3)
+    _round_numbers(fig, 3, "microseconds a trained token", y)
 
 
-def _round_numbers(shown: go.Figure, col: int, title: str, values: list[float]) -> None:
+def _round_numbers(fig: go.Figure, col: int, title: str, values: list[float]) -> None:
     """A logarithmic axis with ticks at 1, 2 and 5 times powers of ten, written out."""
     powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
     ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
     texts = [f"{tick:,.10g}" for tick in ticks]
-    shown.update_yaxes(title_text=title, type="log", tickvals=ticks, ticktext=texts, row=1, col=col)
+    fig.update_yaxes(title_text=title, type="log", tickvals=ticks, ticktext=texts, row=1, col=col)
 
 
-def _line(shown: go.Figure, col: int, x: list[Any], y: list[float], colour: str, dash: str, name: str) -> None:
+def _line(fig: go.Figure, col: int, x: list[Any], y: list[float], colour: str, dash: str, name: str) -> None:
     mode = "lines" if dash == "dot" else "lines+markers"
-    shown.add_trace(go.Scatter(x=x, y=y, name=name, mode=mode, line={"color": colour, "dash": dash}), row=1, col=col)
+    fig.add_trace(go.Scatter(x=x, y=y, name=name, mode=mode, line={"color": colour, "dash": dash}), row=1, col=col)
 
 
 def main() -> None:

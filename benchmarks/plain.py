@@ -27,7 +27,7 @@ from pwff_core.engine.stages.instruction import ADAM_BETAS, ADAM_EPSILON, traine
 from pwff_core.methods import Group
 from pwff_core.paths import assets_dir
 
-IGNORED = -100  # the label of a token that no loss counts
+IGNORED = -100  # the label of a token without a loss
 
 
 class Adapter(nn.Module):
@@ -82,8 +82,8 @@ class PlainClient:
 
     @torch.no_grad()
     def _start(self, clients: Clients, client: int) -> None:
-        """The numbers that the cohort's client has at this moment."""
-        for group, named in named_like_ours(clients, client).items():
+        """Copies the weights that the cohort's client has now."""
+        for group, named in plain_weights(clients, client).items():
             for name, tensor in named.items():
                 self.groups[group][name].copy_(tensor)
 
@@ -94,7 +94,7 @@ class PlainClient:
         return torch.optim.AdamW(groups, betas=ADAM_BETAS, eps=ADAM_EPSILON, weight_decay=0.0, fused=True)
 
     def train_only(self, groups: Collection[Group]) -> None:
-        """From now on only these groups get gradients."""
+        """Gives gradients to these groups alone, from now on."""
         for group, named in self.groups.items():
             for weight in named.values():
                 weight.requires_grad_(group in groups)
@@ -108,33 +108,33 @@ class PlainClient:
         self.optimiser.step()
 
 
-def named_like_ours(clients: Clients, client: int) -> dict[Group, dict[str, Tensor]]:
-    """What pwff's client holds, in the plain model's names and layout, to start from and to compare with."""
+def plain_weights(clients: Clients, client: int) -> dict[Group, dict[str, Tensor]]:
+    """The weights of pwff's client in the plain model's names and layout, to start from and to compare with."""
     stacks = stacked(clients.cohorts)
     tensors = {group: {name: stack[client] for name, stack in named.items()} for group, named in stacks.items()}
-    found: dict[Group, dict[str, Tensor]] = {"adapters": {}, "lora": {}}
+    weights: dict[Group, dict[str, Tensor]] = {"adapters": {}, "lora": {}}
     for site in clients.backbone.adapters:
         for half in ("down", "up"):
-            found["adapters"][f"{site.name}.{half}.weight"] = tensors["adapters"][f"{site.name}.{half}"].T
-            found["adapters"][f"{site.name}.{half}.bias"] = tensors["adapters"][f"{site.name}.{half}_bias"]
+            weights["adapters"][f"{site.name}.{half}.weight"] = tensors["adapters"][f"{site.name}.{half}"].T
+            weights["adapters"][f"{site.name}.{half}.bias"] = tensors["adapters"][f"{site.name}.{half}_bias"]
     for index, block in enumerate(clients.backbone.attention):
         a, b = ([tensors["lora"][f"{part.name}.lora_{key}"] for part in block] for key in "ab")
-        found["lora"] |= {f"h.{index}.a": torch.cat(a, dim=1).T, f"h.{index}.b": torch.block_diag(*b).T}
-    return found
+        weights["lora"] |= {f"h.{index}.a": torch.cat(a, dim=1).T, f"h.{index}.b": torch.block_diag(*b).T}
+    return weights
 
 
 def plain_clients(clients: Clients, placed: np.ndarray) -> list[PlainClient]:
-    """Every client's own model, as pwff's is at this moment; `placed` (K, blocks, 3)."""
+    """Every client's own model, with the weights that pwff's has now; `placed` (K, blocks, 3)."""
     name = clients.config.backbone
     source = str(assets_dir() / "backbone") if name == "demo" else name
     dtype = torch.bfloat16 if in_bfloat16(clients) else torch.float32
     backbone = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa")
     backbone.requires_grad_(False)
-    return [PlainClient(backbone, clients, k, torch.from_numpy(mine)) for k, mine in enumerate(placed)]
+    return [PlainClient(backbone, clients, k, torch.from_numpy(blocks)) for k, blocks in enumerate(placed)]
 
 
 def in_bfloat16(clients: Clients) -> bool:
-    """Whether everybody's frozen weights are in bfloat16."""
+    """Whether the frozen weights of both sides are in bfloat16."""
     return clients.config.precision == "bfloat16"
 
 
@@ -154,7 +154,7 @@ class PeftLoop:
 
     def __init__(self, clients: Clients, placed: np.ndarray) -> None:
         self.clients, self.models = clients, plain_clients(clients, placed)
-        self.num_examples = [float(len(mine.train)) for mine in clients.splits]
+        self.num_examples = [float(len(split.train)) for split in clients.splits]
         self.losses: list[list[float]] = []  # of the last round, by client and step
         self.played = 0
 
@@ -162,7 +162,7 @@ class PeftLoop:
         """The next round: each client trains, then the adapters are averaged."""
         self.played += 1
         rows = round_rows(self.clients, self.played)
-        self.losses = [self.train(client, mine) for client, mine in zip(self.models, rows, strict=True)]
+        self.losses = [self.train(client, steps) for client, steps in zip(self.models, rows, strict=True)]
         average([model.groups["adapters"] for model in self.models], self.num_examples)
 
     def train(self, client: PlainClient, steps: Sequence[Sequence[Encoded]]) -> list[float]:
@@ -179,7 +179,7 @@ class PeftLoop:
 
 @torch.no_grad()
 def average(uploads: Sequence[dict[str, nn.Parameter]], num_examples: Sequence[float]) -> None:
-    """Everybody's tensors become their mean, weighted by numbers of examples."""
+    """Replaces the tensors of all uploads by their mean, weighted by numbers of examples."""
     weights = torch.tensor(num_examples) / sum(num_examples)
     for name in uploads[0]:
         mean = torch.tensordot(weights, torch.stack([upload[name] for upload in uploads]), dims=1)

@@ -1,9 +1,9 @@
-"""Runs in processes of their own that play a round when they are told to: for memory, and for turns of many sizes.
+"""Runs in processes of their own that play a round on demand: to measure memory, and to take turns.
 
     python -m benchmarks.players '{"clients": 20}' instruction
 
-prepares a run of these settings, and for every line that it reads plays a round and answers with a line of JSON. Linux:
-the peak of a process's memory is read where the kernel keeps it (VmHWM).
+prepares a run of these settings; for every line on stdin it plays a round and prints a line of JSON. Linux alone: the
+peak of a process's memory is read from the kernel (VmHWM).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Played(NamedTuple):
 
     train_s: float  # training and averaging
     round_s: float  # and testing every client's model
-    tokens: int  # that were trained on, prompts included; 0 where none is counted
+    tokens: int  # trained on, prompts included; 0 where none is counted
     peak_mb: float  # resident memory of the process, at its highest so far [MB of 10⁶ bytes]
 
 
@@ -40,7 +40,7 @@ class Player:
         self.played: list[Played] = []
 
     def round(self) -> Played:
-        """Play one more round."""
+        """Plays one more round."""
         assert self._process.stdin is not None
         print("round", file=self._process.stdin, flush=True)
         self.played.append(Played(**self._line()))
@@ -54,7 +54,7 @@ class Player:
         return cast("dict[str, Any]", json.loads(line))
 
     def end(self) -> None:
-        """No more rounds."""
+        """Ends the process."""
         self._process.kill()
         self._process.communicate()
 
@@ -73,23 +73,23 @@ def players(settings: list[dict[str, object]], stage: str) -> Iterator[list[Play
 
 
 def peak_mb() -> float:
-    """The most memory that this process has held [MB]; what its parent held does not count, as in `getrusage`."""
+    """The most memory that this process has held [MB]; `getrusage` would include its parent's."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(float(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
 def main(changes: dict[str, object], stage: str) -> None:
-    """Play a round for every line of stdin."""
-    from benchmarks.work import Ours, demo, round_rows, seconds
+    """Plays a round for every line of stdin."""
+    from benchmarks.work import CohortLoop, demo, round_rows, seconds
 
-    ours = Ours(demo(**changes), "alignment" if stage == "alignment" else "instruction")
-    weights = ours.clients.backbone.model.base_model.parameters()  # the head of these shares the embedding
+    cohort = CohortLoop(demo(**changes), "alignment" if stage == "alignment" else "instruction")
+    weights = cohort.clients.backbone.model.base_model.parameters()  # their head shares the embedding
     print(json.dumps({"parameters": sum(weight.numel() for weight in weights)}), flush=True)
     for _ in sys.stdin:
-        train_s = seconds(ours.round)
-        tested_s = seconds(ours.stage.measure)
-        counted = round_rows(ours.clients, ours.played) if stage == "instruction" else []
-        tokens = sum(len(row.tokens) for mine in counted for rows in mine for row in rows)
+        train_s = seconds(cohort.round)
+        tested_s = seconds(cohort.stage.measure)
+        trained = round_rows(cohort.clients, cohort.played) if stage == "instruction" else []
+        tokens = sum(len(row.tokens) for steps in trained for rows in steps for row in rows)
         print(json.dumps(Played(train_s, train_s + tested_s, tokens, peak_mb())._asdict()), flush=True)
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/precision.py [--seeds 1 2 3] [--to benchmarks/precision.json]
 
-Noise is how much float32 differs from seed to seed. Finished runs are kept in the results file, so an interrupted
-measurement goes on where it was.
+Noise is the spread of float32 over seeds. The results file keeps finished runs, so an interrupted measurement goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
 
-from benchmarks.work import Ours, demo  # noqa: E402
+from benchmarks.work import CohortLoop, demo  # noqa: E402
 
 FORMATS = ("float32", "bfloat16")
 MEASURED = ("accuracy", "knowledge_accuracy", "style_accuracy", "loss")
@@ -24,19 +24,19 @@ MEASURED = ("accuracy", "knowledge_accuracy", "style_accuracy", "loss")
 
 def play(precision: str, seed: int, **changes: object) -> dict[str, float]:
     """The last round of an instruction stage: means over clients."""
-    ours = Ours(demo(precision=precision, seed=seed, **{"reward.rounds": 0, "alignment.rounds": 0}, **changes))
-    for _ in range(ours.config.instruction.rounds):
-        ours.round()
-    measured = ours.stage.measure()
-    known = {name: [mine[name] for mine in measured if mine[name] is not None] for name in MEASURED}
-    return {name: statistics.fmean(values) for name, values in known.items() if values}
+    cohort = CohortLoop(demo(precision=precision, seed=seed, **{"reward.rounds": 0, "alignment.rounds": 0}, **changes))
+    for _ in range(cohort.config.instruction.rounds):
+        cohort.round()
+    measured = cohort.stage.measure()
+    by_name = {name: [client[name] for client in measured if client[name] is not None] for name in MEASURED}
+    return {name: statistics.fmean(values) for name, values in by_name.items() if values}
 
 
 def differences(results: dict[str, dict[str, float]], seeds: list[int], name: str) -> tuple[float, float, float]:
     """Of one number: bfloat16 − float32, its mean and its greatest over seeds, and float32's sd over seeds."""
     plain, half = ([results[f"{precision} | {seed}"][name] for seed in seeds] for precision in FORMATS)
-    apart = [theirs - mine for mine, theirs in zip(plain, half, strict=True)]
-    return statistics.fmean(apart), max(apart, key=abs), statistics.stdev(plain)
+    changes = [after - before for before, after in zip(plain, half, strict=True)]
+    return statistics.fmean(changes), max(changes, key=abs), statistics.stdev(plain)
 
 
 def table(results: dict[str, dict[str, float]], seeds: list[int]) -> str:

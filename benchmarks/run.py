@@ -17,15 +17,19 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
 
 import torch  # noqa: E402
 
 from benchmarks import limit, scaling  # noqa: E402
-from benchmarks.rows import RESULTS, Row, compared, keep, take_turns, told  # noqa: E402
-from benchmarks.work import QUICK, Ours, demo, seconds  # noqa: E402
+from benchmarks.rows import RESULTS, Row, comparison_row, row_text, save_rows, take_turns  # noqa: E402
+from benchmarks.work import QUICK, CohortLoop, demo, round_rows, seconds  # noqa: E402
+
+if TYPE_CHECKING:
+    from benchmarks.plain import PeftLoop
+    from benchmarks.sfttrainer import SftLoop
 
 ROUND = "one instruction round of the demo (training and average)"
 FORMATS = {"": "float32", "-bfloat16": "bfloat16"}  # a row's suffix: the number format of both sides
@@ -35,22 +39,25 @@ def peft(quick: bool) -> Iterator[Row]:
     """A loop over clients with peft models."""
     from benchmarks.plain import PeftLoop
 
-    for suffix, precision in FORMATS.items():
-        ours = Ours(demo(quick, precision=precision))
-        other = PeftLoop(ours.clients, ours.federation.placed)
-        what = f"{ROUND}, both in {precision}: cohort, loop of peft models"
-        yield _side_by_side(f"instruction/peft{suffix}", what, ours, other, 1 if quick else 5)
+    return _beside_loop("instruction/peft", PeftLoop, "loop of peft models", quick, rounds=5)
 
 
 def sfttrainer(quick: bool) -> Iterator[Row]:
     """A loop over clients with a new SFTTrainer each."""
     from benchmarks.sfttrainer import SftLoop
 
+    return _beside_loop("instruction/sfttrainer", SftLoop, "a new SFTTrainer a client", quick, rounds=4)
+
+
+def _beside_loop(
+    name: str, loop: type[PeftLoop] | type[SftLoop], label: str, quick: bool, rounds: int
+) -> Iterator[Row]:
+    """The cohort beside a loop over clients, in both number formats."""
     for suffix, precision in FORMATS.items():
-        ours = Ours(demo(quick, precision=precision))
-        other = SftLoop(ours.clients, ours.federation.placed)
-        what = f"{ROUND}, both in {precision}: cohort, a new SFTTrainer a client"
-        yield _side_by_side(f"instruction/sfttrainer{suffix}", what, ours, other, 1 if quick else 4)
+        cohort = CohortLoop(demo(quick, precision=precision))
+        other = loop(cohort.clients, cohort.federation.placed)
+        what = f"{ROUND}, both in {precision}: cohort, {label}"
+        yield _side_by_side(f"{name}{suffix}", what, cohort, other, 1 if quick else rounds)
 
 
 def flower(quick: bool) -> Iterator[Row]:
@@ -61,35 +68,35 @@ def flower(quick: bool) -> Iterator[Row]:
         print(f"  left out: {error.name} is not installed (pip install 'pwff[bench]')", flush=True)
         return
     for suffix, precision in FORMATS.items():
-        found = []
+        rows = []
         for at_once in (2,) if quick else (1, 2):
-            ours, mine = Ours(demo(quick, precision=precision)), list[float]()
-            ours.round()
-            simulation = Simulation(ours.config, at_once)
-            simulation.run(1 if quick else 3, lambda ours=ours, mine=mine: mine.append(seconds(ours.round)))
+            cohort, cohort_s = CohortLoop(demo(quick, precision=precision)), list[float]()
+            cohort.round()
+            simulation = Simulation(cohort.config, at_once)
+            simulation.run(1 if quick else 3, lambda cohort=cohort, times=cohort_s: times.append(seconds(cohort.round)))
             what = f"{ROUND}, both in {precision}: cohort, Flower simulation of SFTTrainer clients, {at_once} at a time"
             more = {"start_s": round(simulation.start_s, 1)}
-            found.append(compared(f"instruction/flower{suffix}", what, mine[1:], simulation.rounds_s, **more))
-        yield min(found, key=lambda row: row["other_s"])
+            rows.append(comparison_row(f"instruction/flower{suffix}", what, cohort_s[1:], simulation.rounds_s, **more))
+        yield min(rows, key=lambda row: row["other_s"])
 
 
 def matmul_limit(quick: bool) -> Iterator[Row]:
-    """Ours as a fraction of the machine's limit, in both number formats."""
+    """The cohort as a fraction of the machine's limit, in both number formats."""
     for suffix, precision in FORMATS.items():
-        ours = Ours(demo(quick, precision=precision))
+        cohort = CohortLoop(demo(quick, precision=precision))
         times, limits = [], []
-        for turn in range(2 if quick else 7):  # the first to warm up
-            products = limit.round_products(ours.clients, ours.played + 1)
+        for turn in range(2 if quick else 7):  # the first warms up
+            products = limit.round_products(cohort.clients, cohort.played + 1)
             bare = limit.Products(products, getattr(torch, precision))
-            took = (seconds(ours.round), bare.play())
+            round_s, limit_s = seconds(cohort.round), bare.play()
             if turn:
-                times.append(took[0])
-                limits.append(took[1])
+                times.append(round_s)
+                limits.append(limit_s)
         gflop = limit.gflop_by_part(products)
         speed = sum(gflop.values()) / limits[-1]
         what = f"{ROUND}: ours_s cohort, other_s its matrix products alone in {precision}; ratio: fraction of the limit"
-        padding = round(limit.padding_share(ours.clients, ours.played), 3)
-        yield compared(
+        padding = round(limit.padding_share(cohort.clients, round_rows(cohort.clients, cohort.played)), 3)
+        yield comparison_row(
             f"instruction/matmul-limit{suffix}",
             what,
             times,
@@ -109,34 +116,34 @@ def alignment(quick: bool) -> Iterator[Row]:
 def _aligned(name: str, precision: str, quick: bool) -> Row:
     from benchmarks.sequential import SequentialAlignment
 
-    ours = Ours(demo(quick, precision=precision), "alignment")
-    other = SequentialAlignment(ours.federation)
+    cohort = CohortLoop(demo(quick, precision=precision), "alignment")
+    other = SequentialAlignment(cohort.federation)
     tokens: tuple[list[int], list[int]] = ([], [])
 
-    def mine() -> float:
-        tokens[0].append(ours.answer_tokens())
-        return seconds(ours.round)
+    def play_cohort() -> float:
+        tokens[0].append(cohort.answer_tokens())
+        return seconds(cohort.round)
 
-    def theirs() -> float:
-        took = seconds(other.round)
+    def play_other() -> float:
+        played_s = seconds(other.round)
         tokens[1].append(other.tokens)
-        return took
+        return played_s
 
-    times = take_turns([mine, theirs], 1 if quick else 2)
-    # both draw answers of their own, so that theirs are a little longer or shorter: times are of equally many tokens
+    times = take_turns([play_cohort, play_other], 1 if quick else 2)
+    # each side draws its own answers, which differ a little in length: times are scaled to equally many tokens
     scaled = [s * own / drawn for s, own, drawn in zip(times[1], tokens[0][1:], tokens[1][1:], strict=True)]
     what = (
         f"one alignment round of the demo (rollouts, scores, PPO, average), both in {precision}: cohort, client by "
         "client with generate; other_s is scaled to as many response tokens as ours"
     )
-    return compared(name, what, times[0], scaled, ours_tokens=tokens[0][1:], other_tokens=tokens[1][1:])
+    return comparison_row(name, what, times[0], scaled, ours_tokens=tokens[0][1:], other_tokens=tokens[1][1:])
 
 
 def precision(quick: bool) -> Iterator[Row]:
     """Frozen weights in bfloat16 beside float32."""
-    ours, other = Ours(demo(quick, precision="bfloat16")), Ours(demo(quick, precision="float32"))
+    cohort, other = CohortLoop(demo(quick, precision="bfloat16")), CohortLoop(demo(quick, precision="float32"))
     what = f"{ROUND}: ours_s frozen weights in bfloat16, other_s in float32"
-    yield _side_by_side("precision/bfloat16", what, ours, other, 1 if quick else 7)
+    yield _side_by_side("precision/bfloat16", what, cohort, other, 1 if quick else 7)
 
 
 def clients(quick: bool) -> Iterator[Row]:
@@ -179,12 +186,12 @@ PARTS = (
 )
 
 
-def _side_by_side(name: str, what: str, ours: Ours, other: object, rounds: int) -> Row:
-    players = [lambda: seconds(ours.round), lambda: seconds(other.round)]
-    return compared(name, what, *take_turns(players, rounds))
+def _side_by_side(name: str, what: str, cohort: CohortLoop, other: object, rounds: int) -> Row:
+    players = [lambda: seconds(cohort.round), lambda: seconds(other.round)]
+    return comparison_row(name, what, *take_turns(players, rounds))
 
 
-def wanted(only: list[str]) -> list[Part]:
+def parts_named(only: list[str]) -> list[Part]:
     """The parts that have a row whose name begins with one of these words, or the other way round; all for none."""
     return [
         part for part in PARTS
@@ -200,22 +207,22 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick and options.to is None:
         parser.error("--quick needs --to FILE: its rows are no results")
-    parts = wanted(options.only)
+    parts = parts_named(options.only)
     if not parts:
         parser.error("no row begins like that; there are " + ", ".join(name for part in PARTS for name in part.names))
     warnings.simplefilter("ignore")  # of libraries about each other
-    begun, failed = time.perf_counter(), list[str]()
+    start, failed = time.perf_counter(), list[str]()
     for number, part in enumerate(parts, start=1):
         expected = "" if options.quick else f", about {part.minutes:g} min on two cores"
         print(f"[{number}/{len(parts)}] {part.names[0]}{expected}", flush=True)
         try:
             for row in part.rows(options.quick):
-                keep([row], options.to or RESULTS)
-                print(f"  {told(row)}", flush=True)
-        except Exception as error:  # one part that this machine cannot play does not take the others with it
+                save_rows([row], options.to or RESULTS)
+                print(f"  {row_text(row)}", flush=True)
+        except Exception as error:  # the other parts go on
             failed.append(part.names[0])
             print(f"  {part.names[0]} failed: {type(error).__name__}: {error}", flush=True)
-    print(f"{len(parts)} parts in {(time.perf_counter() - begun) / 60:.1f} min", flush=True)
+    print(f"{len(parts)} parts in {(time.perf_counter() - start) / 60:.1f} min", flush=True)
     if failed:
         sys.exit(f"Failed: {', '.join(failed)}. Play them again with --only.")
 

@@ -29,7 +29,7 @@ from pwff_core.engine.stages.instruction import ADAM_BETAS, ADAM_EPSILON, traine
 from pwff_core.methods import Axis
 
 
-class Answered(NamedTuple):
+class Answers(NamedTuple):
     """n answers of one client; an answer's end token, where it has one, is its last."""
 
     prompts: list[list[int]]
@@ -37,13 +37,13 @@ class Answered(NamedTuple):
     log_probs: list[list[float]]  # of each token under the distribution that it was drawn from
 
 
-Answering = Callable[[int, list[list[int]]], Answered]  # client, prompts → answers
+Answer = Callable[[int, list[list[int]]], Answers]  # client, prompts → answers
 
 
 class SequentialAlignment:
     """Rounds of PPO, client by client, from where the federation's policies are at this moment."""
 
-    def __init__(self, federation: Federation, answering: Answering | None = None) -> None:
+    def __init__(self, federation: Federation, answer: Answer | None = None) -> None:
         self.federation, self.clients = federation, federation.clients
         self.settings, method = federation.config.alignment, federation.method
         self.policies = plain_clients(self.clients, federation.placed)
@@ -53,14 +53,14 @@ class SequentialAlignment:
             policy.optimiser = policy.new_optimiser(rate, self.settings.lora_rate_ratio)
         learned = federation.stages["reward"].finish(federation.preferences.references)
         self.rewards = [learned.part(slice(client, client + 1)) for client in range(federation.config.clients)]
-        self.critics = [mine.critics() for mine in self.rewards]
+        self.critics = [rewards.critics() for rewards in self.rewards]
         self.critic_optimisers = [
             torch.optim.AdamW(
-                mine.parameters(), self.settings.critic_learning_rate, ADAM_BETAS, ADAM_EPSILON, 0.0, fused=True
+                critics.parameters(), self.settings.critic_learning_rate, ADAM_BETAS, ADAM_EPSILON, 0.0, fused=True
             )
-            for mine in self.critics
+            for critics in self.critics
         ]
-        self.answering = answering or self.generated
+        self.answer = answer or self.generate
         self.played = 0
         self.tokens = 0  # written in the last round, by all clients
 
@@ -69,8 +69,8 @@ class SequentialAlignment:
         self.played += 1
         self.tokens = 0
         prompts = self.federation.stages["alignment"].prompts(self.played)
-        for client, mine in enumerate(prompts):
-            self.train(client, mine)
+        for client, own_prompts in enumerate(prompts):
+            self.train(client, own_prompts)
         average([policy.groups["adapters"] for policy in self.policies], [1.0] * len(self.policies))
 
     def autocast(self) -> torch.autocast:
@@ -78,56 +78,58 @@ class SequentialAlignment:
         return torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16(self.clients))
 
     @torch.no_grad()
-    def generated(self, client: int, prompts: list[list[int]]) -> Answered:
+    def generate(self, client: int, prompts: list[list[int]]) -> Answers:
         """Answers to all prompts in one batch, by transformers' `generate`."""
         end, longest = self.clients.padding, max(map(len, prompts))
         tokens = torch.tensor([[end] * (longest - len(prompt)) + prompt for prompt in prompts])
         seen = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         with self.autocast():
-            found = self.policies[client].model.generate(
+            output = self.policies[client].model.generate(
                 input_ids=tokens, attention_mask=seen, do_sample=True, temperature=self.settings.temperature, top_k=0,
                 top_p=1.0, max_new_tokens=self.settings.max_new_tokens, eos_token_id=end, pad_token_id=end,
                 use_cache=True, return_dict_in_generate=True, output_scores=True,
             )  # fmt: skip
-        written = found.sequences[:, longest:]
-        scores = torch.stack(found.scores, dim=1).float()  # (n, R, V), divided by the temperature already
-        told = scores.gather(2, written[..., None])[..., 0] - scores.logsumexp(-1)
+        written = output.sequences[:, longest:]
+        scores = torch.stack(output.scores, dim=1).float()  # (n, R, V), divided by the temperature already
+        log_probs = scores.gather(2, written[..., None])[..., 0] - scores.logsumexp(-1)
         lengths = [row.index(end) + 1 if end in row else len(row) for row in written.tolist()]
-        return Answered(
+        return Answers(
             prompts,
             [row[:length] for row, length in zip(written.tolist(), lengths, strict=True)],
-            [row[:length] for row, length in zip(told.tolist(), lengths, strict=True)],
+            [row[:length] for row, length in zip(log_probs.tolist(), lengths, strict=True)],
         )
 
     def train(self, client: int, prompts: Sequence[str]) -> None:
         """One client's part of a round."""
         tokenizer, context = self.clients.backbone.tokenizer, self.clients.backbone.context
         room = context - min(self.settings.max_new_tokens, context // 2)
-        asked = [prompt_text(prompt) for prompt in prompts]
-        answers = self.answering(client, [tokenizer(text, verbose=False)["input_ids"][-room:] for text in asked])
+        texts_of_prompts = [prompt_text(prompt) for prompt in prompts]
+        answers = self.answer(
+            client, [tokenizer(text, verbose=False)["input_ids"][-room:] for text in texts_of_prompts]
+        )
         self.tokens += sum(map(len, answers.responses))
         old, mask = stacked_rows(answers.log_probs)
         pieces = [["" if token == self.clients.padding else tokenizer.decode([token]) for token in response]
                   for response in answers.responses]  # fmt: skip
         texts = [
             Text(prompt, "".join(parts), response[-1] == self.clients.padding)
-            for prompt, parts, response in zip(asked, pieces, answers.responses, strict=True)
+            for prompt, parts, response in zip(texts_of_prompts, pieces, answers.responses, strict=True)
         ]
-        seen = self.critics[client].prepare([asked], [pieces], mask.shape[-1])
-        rewards = self.rewarded(client, answers, texts, old, mask)
+        critic_batch = self.critics[client].prepare([texts_of_prompts], [pieces], mask.shape[-1])
+        rewards = self.token_rewards(client, answers, texts, old, mask)
         if self.played == 1:
-            self.warm_up(client, seen, rewards, mask)
-        values, returns, advantages = self.experience(client, seen, rewards, mask)
+            self.warm_up(client, critic_batch, rewards, mask)
+        values, returns, advantages = self.experience(client, critic_batch, rewards, mask)
         for epoch in range(self.settings.local_steps):
             self.improve_policy(client, answers, old, mask, advantages, epoch)
             for _ in range(self.settings.critic_steps):
-                self.critic_step(client, seen, values, returns, self.settings.value_clip, mask)
+                self.critic_step(client, critic_batch, values, returns, self.settings.value_clip, mask)
 
     @torch.no_grad()
-    def rewarded(
-        self, client: int, answers: Answered, texts: list[Text], old: Tensor, mask: Tensor
+    def token_rewards(
+        self, client: int, answers: Answers, texts: list[Text], old: Tensor, mask: Tensor
     ) -> dict[Axis, Tensor]:
-        """Rewards a token of each axis, (1, n, R)."""
+        """The reward of every token on each axis, (1, n, R)."""
         with self.autocast():
             before = log_probs(self.references[client], answers, range(len(texts)), mask, self.settings.temperature)
         encoded = EncodedTexts(self.rewards[client].encoder, [texts])
@@ -140,12 +142,12 @@ class SequentialAlignment:
 
     @torch.no_grad()
     def experience(
-        self, client: int, seen: CriticBatch, rewards: dict[Axis, Tensor], mask: Tensor
+        self, client: int, critic_batch: CriticBatch, rewards: dict[Axis, Tensor], mask: Tensor
     ) -> tuple[dict[Axis, Tensor], dict[Axis, Tensor], Tensor]:
-        """Values, returns, and advantages as the owner weighs them."""
+        """Values, returns, and advantages weighted by the client's preference."""
         values, returns, advantages = {}, {}, {}
         for axis, reward in rewards.items():
-            values[axis] = self.critics[client].values(axis, seen)
+            values[axis] = self.critics[client].values(axis, critic_batch)
             advantages[axis], returns[axis] = ppo.gae(
                 reward, values[axis], mask, self.settings.discount, self.settings.gae_lambda
             )
@@ -153,7 +155,7 @@ class SequentialAlignment:
         return values, returns, ppo.whiten(ppo.weighted(advantages, wish), mask)
 
     def improve_policy(
-        self, client: int, answers: Answered, old: Tensor, mask: Tensor, advantages: Tensor, epoch: int
+        self, client: int, answers: Answers, old: Tensor, mask: Tensor, advantages: Tensor, epoch: int
     ) -> None:
         """One epoch of clipped policy steps over the answers, in minibatches of similar length."""
         settings, policy = self.settings, self.policies[client]
@@ -172,46 +174,44 @@ class SequentialAlignment:
                 break
             policy.step(ppo.policy_loss(*part, settings.clip).sum(), settings.gradient_clip)
 
-    def warm_up(self, client: int, seen: CriticBatch, rewards: dict[Axis, Tensor], mask: Tensor) -> None:
-        """The first rounds' critics learn what a prefix is worth."""
+    def warm_up(self, client: int, critic_batch: CriticBatch, rewards: dict[Axis, Tensor], mask: Tensor) -> None:
+        """Trains the critics on returns before the first policy step."""
         zero = torch.zeros_like(mask, dtype=torch.float32)
         targets = {
             axis: ppo.gae(reward, zero, mask, self.settings.discount, 1.0)[1] for axis, reward in rewards.items()
         }
         for _ in range(self.settings.critic_warmup):
-            self.critic_step(client, seen, targets, targets, math.inf, mask)
+            self.critic_step(client, critic_batch, targets, targets, math.inf, mask)
 
     def critic_step(
-        self, client: int, seen: CriticBatch, old: dict[Axis, Tensor], returns: dict[Axis, Tensor], clip: float,
+        self, client: int, critic_batch: CriticBatch, old: dict[Axis, Tensor], returns: dict[Axis, Tensor], clip: float,
         mask: Tensor,
     ) -> None:  # fmt: skip
         """One step of one client's critics."""
         critics, optimiser = self.critics[client], self.critic_optimisers[client]
         optimiser.zero_grad(set_to_none=True)
         for axis, target in returns.items():
-            ppo.value_loss(critics.values(axis, seen), old[axis], target, mask, clip).sum().backward()
+            ppo.value_loss(critics.values(axis, critic_batch), old[axis], target, mask, clip).sum().backward()
             torch.nn.utils.clip_grad_norm_(list(critics.tensors[axis].values()), self.settings.gradient_clip)
         optimiser.step()
 
 
 def stacked_rows(rows: Sequence[Sequence[float]]) -> tuple[Tensor, Tensor]:
-    """Rows of unequal lengths as (1, n, R), and where there is something in it."""
+    """Rows of unequal lengths, padded, as (1, n, R), and the mask of their values."""
     lengths = torch.tensor([len(row) for row in rows])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     values = torch.zeros(mask.shape).masked_scatter(mask, torch.tensor([value for row in rows for value in row]))
     return values[None], mask[None]
 
 
-def log_probs(
-    client: PlainClient, answers: Answered, chosen: Sequence[int], mask: Tensor, temperature: float
-) -> Tensor:
+def log_probs(client: PlainClient, answers: Answers, chosen: Sequence[int], mask: Tensor, temperature: float) -> Tensor:
     """Log probability (1, n, R) of every response token of some answers; 0 where there is none."""
     rows = [answers.prompts[index] + answers.responses[index] for index in chosen]
     longest = max(map(len, rows))
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])  # causality masks padding on the right
     logits = client.model(input_ids=tokens, use_cache=False).logits[:, :-1].float() / temperature
     picked = logits.gather(2, tokens[:, 1:, None])[..., 0] - logits.logsumexp(-1)  # (n, T − 1)
-    found = torch.zeros(mask.shape[1:])
+    result = torch.zeros(mask.shape[1:])
     places = [slice(len(answers.prompts[i]) - 1, len(answers.prompts[i] + answers.responses[i]) - 1) for i in chosen]
-    told = torch.cat([row[place] for row, place in zip(picked, places, strict=True)])
-    return found.masked_scatter(mask[0], told)[None]
+    values = torch.cat([row[place] for row, place in zip(picked, places, strict=True)])
+    return result.masked_scatter(mask[0], values)[None]

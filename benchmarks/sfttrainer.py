@@ -24,8 +24,8 @@ from pwff_core.engine.stages.clients import Clients
 from pwff_core.engine.stages.instruction import trained
 
 
-class BatchesAsGiven(SFTTrainer):
-    """The trainer on batches that are chosen beforehand; its own sampler cannot give a batch fewer rows."""
+class FixedBatchTrainer(SFTTrainer):
+    """The trainer on given batches; its own sampler cannot give a batch fewer rows."""
 
     batches: Sequence[Sequence[int]] = ()
 
@@ -35,13 +35,13 @@ class BatchesAsGiven(SFTTrainer):
         )
 
 
-class InTurns(TrainerCallback):
-    """Before each step, only what that step trains gets gradients."""
+class TrainedGroups(TrainerCallback):
+    """Gives gradients before each step to the groups alone that the step trains."""
 
     def __init__(self, client: PlainClient, clients: Clients) -> None:
         self.client, self.clients = client, clients
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         settings = self.clients.config.instruction
         self.client.train_only(
             trained(self.clients.method, state.global_step, state.max_steps, settings.personal_steps)
@@ -67,10 +67,10 @@ def train(client: PlainClient, clients: Clients, steps: Sequence[Sequence[Encode
             dataloader_num_workers=0, dataloader_pin_memory=False, dataset_kwargs={"skip_prepare_dataset": True},
         )  # fmt: skip
         client.train_only(client.groups)
-        trainer = BatchesAsGiven(
+        trainer = FixedBatchTrainer(
             client.model, settings, train_dataset=dataset, processing_class=clients.backbone.tokenizer,
             optimizers=(client.optimiser, get_constant_schedule(client.optimiser)),
-            callbacks=[InTurns(client, clients)],
+            callbacks=[TrainedGroups(client, clients)],
         )  # fmt: skip
         trainer.batches = [range(end - len(batch), end) for end, batch in zip(ends.tolist(), steps, strict=True)]
         trainer.remove_callback(PrinterCallback)
@@ -82,7 +82,7 @@ class SftLoop:
 
     def __init__(self, clients: Clients, placed: np.ndarray) -> None:
         self.clients, self.models = clients, plain_clients(clients, placed)
-        self.num_examples = [float(len(mine.train)) for mine in clients.splits]
+        self.num_examples = [float(len(split.train)) for split in clients.splits]
         self.losses: list[float] = []  # of the last round: each client's mean over its steps
         self.played = 0
 
@@ -90,5 +90,5 @@ class SftLoop:
         """The next round: each client trains, then the adapters are averaged."""
         self.played += 1
         rows = round_rows(self.clients, self.played)
-        self.losses = [train(model, self.clients, mine) for model, mine in zip(self.models, rows, strict=True)]
+        self.losses = [train(model, self.clients, steps) for model, steps in zip(self.models, rows, strict=True)]
         average([model.groups["adapters"] for model in self.models], self.num_examples)

@@ -1,11 +1,11 @@
-"""What thirty people who watch one run cost: `python benchmarks/viewers.py`; benchmarks/viewers.json.
+"""The cost of thirty people who watch one run: `python benchmarks/viewers.py`; benchmarks/viewers.json.
 
 The app is served on a store of its own, and the real engine plays a run of the demo's settings into it. Phases without
-a viewer and with all of them take turns, so that whatever else slows the computer slows both. Measured: how stale a
-viewer's page is (from the moment a round is found in the store, which is looked at every 20 ms, until the viewer has
-got a message that draws it), what crosses the websockets, processor time and memory of the app, its errors, and how
-much longer a round takes while people watch. The viewers (benchmarks/browsers.py) run beside it all, in this process.
-`--engine scripted` appends rounds of a script every three seconds instead: a quick look, without torch.
+viewers and with all of them take turns, so that whatever else slows the computer slows both. Measured: the staleness of
+a viewer's page (from the moment a round is in the store, which is polled every 20 ms, until the viewer has received a
+message that draws it), the traffic on the websockets, processor time and memory of the app, its errors, and how much
+longer a round takes while people watch. The viewers (benchmarks/browsers.py) run in this process. `--engine scripted`
+appends scripted rounds every three seconds instead: a quick check without torch.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from tests.support.browser import Site, serving  # noqa: E402
 from tests.support.scripted import profile, whole_run  # noqa: E402
 
 RESULTS = Path(__file__).with_name("viewers.json")
-LOOK_S = 0.02  # how often the store is looked at for a new round
+POLL_S = 0.02  # between two looks for a new round in the store
 SCRIPTED_S = 3.0  # between two rounds of the script
-BEATS = 3  # signs of life in that time
+HEARTBEATS = 3  # in that time
 SAMPLE_S = 15.0  # between looks at the app's memory
-SETTLE_S = 3.0  # after viewers came or went, before anything is counted
-PATIENCE_S = 600.0  # until a viewer has the page: an app that is far too slow is a finding, not an error
+SETTLE_S = 3.0  # after viewers have come or gone, before anything is counted
+OPEN_TIMEOUT_S = 600.0  # until a viewer has the page: an app that is far too slow is a finding, not an error
 WEIGHTS = tuple(client / 9 for client in range(10))
-# all three stages have their charts on the page; the measure ends long before the first stage does
+# all three stages have charts on the page; the measurement ends long before the first stage
 ENDLESS = {"instruction.rounds": 5_000, "reward.rounds": 1, "alignment.rounds": 1}
 
 
-class Seen(NamedTuple):
-    """A round that has been found in the store."""
+class StoredRound(NamedTuple):
+    """A round, and when it was found in the store."""
 
     round: int
     at: float  # time.monotonic()
-    wall_s: float  # that it took by its record
+    wall_s: float  # its duration, by its record
 
 
 class Phase(NamedTuple):
@@ -66,17 +66,17 @@ class Phase(NamedTuple):
     end: float
 
 
-def delays(seen: Sequence[Seen], arrivals: Sequence[Arrival], start: float, end: float) -> list[float]:
-    """Seconds from each round of a stretch of time until a viewer got it; one that a later round overtook, until that.
+def staleness(stored: Sequence[StoredRound], arrivals: Sequence[Arrival], start: float, end: float) -> list[float]:
+    """Seconds from each round of a stretch of time until a viewer received it or a later one.
 
-    A round that never came counts until `end`.
+    A round that never arrived counts until `end`.
     """
-    found = []
-    for one in seen:
-        if start <= one.at < end:
-            got = min((arrival.at for arrival in arrivals if arrival.round >= one.round), default=end)
-            found.append(max(got - one.at, 0.0))
-    return found
+    delays = []
+    for played in stored:
+        if start <= played.at < end:
+            arrived_at = min((arrival.at for arrival in arrivals if arrival.round >= played.round), default=end)
+            delays.append(max(arrived_at - played.at, 0.0))
+    return delays
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -84,19 +84,19 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def walls(seen: Sequence[Seen], phases: Sequence[Phase], watched: bool) -> list[float]:
+def round_times(stored: Sequence[StoredRound], phases: Sequence[Phase], watched: bool) -> list[float]:
     """Wall times of the rounds that were played from start to end within phases with or without viewers."""
     return [
-        one.wall_s
+        played.wall_s
         for phase in phases
         if bool(phase.viewers) == watched
-        for one in seen
-        if phase.start <= one.at - one.wall_s and one.at <= phase.end
+        for played in stored
+        if phase.start <= played.at - played.wall_s and played.at <= phase.end
     ]
 
 
 class Cost(NamedTuple):
-    """What a process has used so far, and has now."""
+    """The processor time of a process so far, and its memory now."""
 
     at: float  # time.monotonic()
     processor_s: float
@@ -104,7 +104,7 @@ class Cost(NamedTuple):
 
 
 def cost_of(process: psutil.Process) -> Cost:
-    """A process, all its threads."""
+    """The cost of a process with all its threads."""
     times = process.cpu_times()
     return Cost(time.monotonic(), times.user + times.system, process.memory_info().rss / 1e6)
 
@@ -129,28 +129,29 @@ def playing(site: Site, engine: str) -> Iterator[str]:
 
 
 async def script(store: Store, run_id: str) -> None:
-    """The engine's place: a round every SCRIPTED_S, with wall_s as it was waited, and signs of life between them."""
+    """In the engine's place: a round every SCRIPTED_S, and heartbeats between them."""
     for record in whole_run(run_id, rounds={"instruction": 5_000}, weights=WEIGHTS):
-        for _ in range(BEATS):
-            await asyncio.sleep(SCRIPTED_S / BEATS)
+        for _ in range(HEARTBEATS):
+            await asyncio.sleep(SCRIPTED_S / HEARTBEATS)
             await asyncio.to_thread(store.heartbeat, run_id)
         await asyncio.to_thread(store.append, run_id, record.model_copy(update={"wall_s": SCRIPTED_S}))
 
 
-async def watch_store(store: Store, run_id: str, seen: list[Seen], lags: list[float]) -> None:
-    """Notes when each round is there, and how late this process is with what it wants to do."""
+async def watch_store(store: Store, run_id: str, stored: list[StoredRound], lags: list[float]) -> None:
+    """Notes when each round is in the store, and how late this process itself is."""
     last = 0
 
-    def look() -> tuple[list[tuple[int, RoundRecord]], float]:
+    def poll() -> tuple[list[tuple[int, RoundRecord]], float]:
         return store.rounds(run_id, after=last), time.monotonic()
 
     while True:
-        new, at = await asyncio.to_thread(look)  # a slow disk does not make the viewers beside it late
-        seen += [Seen(len(seen) + place, at, record.wall_s) for place, (_, record) in enumerate(new, start=1)]
+        new, at = await asyncio.to_thread(poll)  # so that a slow disk does not delay the viewers
+        first = len(stored) + 1
+        stored += [StoredRound(n, at, record.wall_s) for n, (_, record) in enumerate(new, start=first)]
         last = new[-1][0] if new else last
-        wanted = time.monotonic() + LOOK_S
-        await asyncio.sleep(LOOK_S)
-        lags.append(time.monotonic() - wanted)
+        due = time.monotonic() + POLL_S
+        await asyncio.sleep(POLL_S)
+        lags.append(time.monotonic() - due)
 
 
 class Crowd:
@@ -162,15 +163,15 @@ class Crowd:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def come(self, count: int) -> None:
-        """So many viewers open the page, one after another; returns when each has it."""
+        """Lets viewers open the page, one after another; returns when each has it."""
         for _ in range(count):
-            here, browser = asyncio.Event(), Browser(self._address, self._query)
+            opened, browser = asyncio.Event(), Browser(self._address, self._query)
             self.all.append(browser)
-            self._tasks.append(asyncio.create_task(browser.look(here.set)))
-            await asyncio.wait_for(here.wait(), PATIENCE_S)
+            self._tasks.append(asyncio.create_task(browser.watch(opened.set)))
+            await asyncio.wait_for(opened.wait(), OPEN_TIMEOUT_S)
 
     async def go(self) -> None:
-        """All of them leave. What one of them died of is raised here."""
+        """Lets all of them leave; raises the error of one that failed."""
         for task in self._tasks:
             task.cancel()
         for result in await asyncio.gather(*self._tasks, return_exceptions=True):
@@ -179,27 +180,27 @@ class Crowd:
         self._tasks.clear()
 
     def traffic(self) -> tuple[int, int, int]:
-        """Bytes and messages that they got, and bytes that they sent, so far."""
-        totals = ((one.got_bytes, one.got_messages, one.sent_bytes) for one in self.all)
+        """Bytes and messages that they have received, and bytes that they have sent."""
+        totals = ((viewer.got_bytes, viewer.got_messages, viewer.sent_bytes) for viewer in self.all)
         got, messages, sent = (sum(of) for of in zip(*totals, strict=True)) if self.all else (0, 0, 0)
         return got, messages, sent
 
 
 async def measure(site: Site, run_id: str, options: argparse.Namespace) -> dict[str, Any]:
     """Phases without and with viewers take turns until the time is up."""
-    seen: list[Seen] = []
+    stored: list[StoredRound] = []
     crowd = Crowd(site.address, f"run={run_id}")
     lags: list[float] = []
-    tasks = [asyncio.create_task(watch_store(site.store, run_id, seen, lags))]
+    tasks = [asyncio.create_task(watch_store(site.store, run_id, stored, lags))]
     if options.engine == "scripted":
         tasks.append(asyncio.create_task(script(site.store, run_id)))
-    while len(seen) < 2:  # the engine's first round is slower than the others
+    while len(stored) < 2:  # the engine's first round is slower than the others
         await asyncio.sleep(0.1)
     app = psutil.Process(site.process.pid)
     app = next((child for child in app.children() if "streamlit" in " ".join(child.cmdline())), app)
     phases: list[Phase] = []
     rows: list[dict[str, float]] = []
-    waits: list[float] = []
+    delays: list[float] = []
     memory: list[list[int]] = []
     for turn in range(2 * options.turns):
         count = options.viewers * (turn % 2)
@@ -213,23 +214,24 @@ async def measure(site: Site, run_id: str, options: argparse.Namespace) -> dict[
         after, end = cost_of(app), crowd.traffic()
         phases.append(Phase(count, before.at, after.at))
         if count:
-            await asyncio.sleep(2 * SETTLE_S)  # for what is still on its way
+            await asyncio.sleep(2 * SETTLE_S)  # for messages that are still on their way
             for viewer in crowd.all[-count:]:
-                waits += delays(seen, viewer.arrivals, before.at, after.at)
+                delays += staleness(stored, viewer.arrivals, before.at, after.at)
             spent_s = after.at - before.at
             rows.append(row_of(before, after, [(b - a) / count / spent_s for a, b in zip(crossed, end, strict=True)]))
-            memory.append([round(one) for one in used])
+            memory.append([round(memory_mb) for memory_mb in used])
             print(rows[-1], flush=True)
             await crowd.go()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    found = summary(options, seen, phases, rows, memory, waits, [text for one in crowd.all for text in one.errors])
-    return found | {"viewers_late_ms_p95": round(1000 * percentile(lags, 0.95), 1)}
+    errors = [error for viewer in crowd.all for error in viewer.errors]
+    result = summary(options, stored, phases, rows, memory, delays, errors)
+    return result | {"viewers_late_ms_p95": round(1000 * percentile(lags, 0.95), 1)}
 
 
 def row_of(before: Cost, after: Cost, each: Sequence[float]) -> dict[str, float]:
-    """A phase with viewers: `each` is what a viewer got in bytes and messages, and sent in bytes, a second."""
+    """A phase with viewers; `each`: bytes and messages that a viewer received, and bytes that it sent, a second."""
     return {
         "app_processor_share": round((after.processor_s - before.processor_s) / (after.at - before.at), 3),
         "app_memory_mb": round(after.memory_mb),
@@ -240,23 +242,28 @@ def row_of(before: Cost, after: Cost, each: Sequence[float]) -> dict[str, float]
 
 
 def summary(
-    options: argparse.Namespace, seen: Sequence[Seen], phases: Sequence[Phase], rows: Sequence[dict[str, float]],
-    memory: Sequence[Sequence[int]], waits: Sequence[float], errors: Sequence[str],
-) -> dict[str, Any]:  # fmt: skip
+    options: argparse.Namespace,
+    stored: Sequence[StoredRound],
+    phases: Sequence[Phase],
+    rows: Sequence[dict[str, float]],
+    memory: Sequence[Sequence[int]],
+    delays: Sequence[float],
+    errors: Sequence[str],
+) -> dict[str, Any]:
     """All phases in a few numbers."""
-    if not waits:
+    if not delays:
         raise SystemExit("No round was played while the viewers watched: try a longer --phase.")
-    alone, watched = walls(seen, phases, False), walls(seen, phases, True)
-    found = {
+    alone, watched = round_times(stored, phases, False), round_times(stored, phases, True)
+    result = {
         "viewers": options.viewers,
         "engine": options.engine,
-        "rounds": len(seen),
-        "arrivals": len(waits),
+        "rounds": len(stored),
+        "arrivals": len(delays),
         "staleness_s": {
-            "p50": round(percentile(waits, 0.5), 3),
-            "p95": round(percentile(waits, 0.95), 3),
-            "max": round(max(waits), 3),
-            "share_above_1_s": round(sum(wait > 1 for wait in waits) / len(waits), 4),
+            "p50": round(percentile(delays, 0.5), 3),
+            "p95": round(percentile(delays, 0.95), 3),
+            "max": round(max(delays), 3),
+            "share_above_1_s": round(sum(delay > 1 for delay in delays) / len(delays), 4),
         },
         **{name: statistics.median(row[name] for row in rows) for name in rows[0]},
         "watched_s": round(sum(phase.end - phase.start for phase in phases if phase.viewers)),
@@ -265,15 +272,15 @@ def summary(
     }
     if alone and watched:
         before_s, after_s = statistics.median(alone), statistics.median(watched)
-        found["round_s"] = {"alone": round(before_s, 3), "watched": round(after_s, 3)}
-        found["round_ratio"] = round(after_s / before_s, 3)
-    return found
+        result["round_s"] = {"alone": round(before_s, 3), "watched": round(after_s, 3)}
+        result["round_ratio"] = round(after_s / before_s, 3)
+    return result
 
 
-def complaints(log: Path) -> list[str]:
-    """What went wrong by the app's log: the last line of each traceback, and whatever else names an error."""
-    named = re.compile(r"^[\w.]*(Error|Exception|Warning)\b|locked|rror:")
-    return [line for line in log.read_text(encoding="utf-8").splitlines() if named.search(line)]
+def log_errors(log: Path) -> list[str]:
+    """The lines of the app's log that name an error, such as the last one of each traceback."""
+    error = re.compile(r"^[\w.]*(Error|Exception|Warning)\b|locked|rror:")
+    return [line for line in log.read_text(encoding="utf-8").splitlines() if error.search(line)]
 
 
 def main() -> None:
@@ -287,10 +294,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "runs.sqlite"
         with serving(path, options.port) as site, playing(site, options.engine) as run_id:
-            found = asyncio.run(measure(site, run_id, options))
-        found["errors"] += complaints(path.with_name("app.log"))
-    RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=1, ensure_ascii=False))
+            result = asyncio.run(measure(site, run_id, options))
+        result["errors"] += log_errors(path.with_name("app.log"))
+    RESULTS.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

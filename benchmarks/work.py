@@ -1,4 +1,4 @@
-"""The work that everybody in a comparison does: rounds of a run as pwff plays them, and their batches for others."""
+"""The work of every comparison: rounds of a run as pwff plays them, and their batches for the other side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pwff_core.engine.stages.rollouts import answer
 from pwff_core.knobs import with_changes
 from pwff_core.records import Stage
 
-QUICK: dict[str, object] = {  # the least that is still the same work: what the smoke tests play
+QUICK: dict[str, object] = {  # the least that is still the same work, for the smoke tests
     "clients": 2, "instruction.local_steps": 2, "instruction.personal_steps": 1, "data.train_examples": 6,
     "data.test_examples": 2, "alignment.batch_size": 2, "alignment.max_new_tokens": 6, "alignment.test_prompts": 2,
     "alignment.minibatches": 2, "alignment.local_steps": 1, "alignment.personal_steps": 1,
@@ -31,10 +31,10 @@ def demo(quick: bool = False, **changes: object) -> RunConfig:
     return with_changes(RunConfig(), {"device": "cpu", "precision": "float32", **(QUICK if quick else {}), **changes})
 
 
-class Ours:
-    """A prepared run whose rounds are played up to the average: no radio, which is priced and not waited for, no tests.
+class CohortLoop:
+    """A prepared run of pwff, whose rounds are played up to the average: without the radio, without tests.
 
-    Every upload arrives, so that others have the same average to compute.
+    Every upload arrives, so that the other side has the same average to compute.
     """
 
     def __init__(self, config: RunConfig, stage: Stage = "instruction") -> None:
@@ -49,7 +49,7 @@ class Ours:
 
     @property
     def clients(self) -> Clients:
-        """Whose examples and whose models."""
+        """The clients with their examples and models."""
         return self.federation.clients
 
     def round(self) -> None:
@@ -70,15 +70,15 @@ def round_rows(clients: Clients, number: int) -> list[list[list[Encoded]]]:
     first = (number - 1) * settings.local_steps
     return [
         [
-            training_rows(mine.train, clients.config.seed, client, step, settings.batch_size)
+            training_rows(split.train, clients.config.seed, client, step, settings.batch_size)
             for step in range(first, first + settings.local_steps)
         ]
-        for client, mine in enumerate(clients.splits)
+        for client, split in enumerate(clients.splits)
     ]
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """How long an action takes."""
-    begun = time.perf_counter()
+    """Seconds that an action takes."""
+    start = time.perf_counter()
     action()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start

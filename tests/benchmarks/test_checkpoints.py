@@ -1,4 +1,4 @@
-"""The measurement of what checkpoints cost, at its least."""
+"""The cost of checkpoints: the calculation, and a measurement of a tiny run."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def mark(position: int, size: int, stage_end: str = "") -> CheckpointInfo:
     )  # fmt: skip
 
 
-def test_the_cost_is_that_of_a_whole_stage_after_a_warm_up() -> None:
-    found = Measured(
+def test_the_cost_is_of_a_whole_stage_after_a_warm_up() -> None:
+    measured = Measured(
         with_s={"instruction": [1.5, 1.0, 1.0, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.9, 0.4]},  # last, at the end
         without_s={"instruction": [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.0]},
         marks={"instruction": [mark(2, 3_000_000), mark(5, 3_000_000)]},
         ends=[mark(9, 1_000_000, "All 9 rounds are played.")],
         most_bytes=8_000_000,
     )
-    cost, disk = rows_of(found)
+    cost, disk = rows_of(measured)
     # 2.5, 2.5, 2.0, 2.0, 2.0, 2.3 beside 2.0, 2.0, 2.0, 2.0, 1.0, 2.0: +25, +25, 0, 0, +100, +15 %
     assert (cost["ours_s"], cost["other_s"], cost["turns"], cost["percent"]) == (2.15, 2.0, 6, 20.0)
     assert (cost["rounds"], cost["round_s"], cost["checkpoints"]) == (12, 1.0, 3)
@@ -40,13 +40,13 @@ def test_the_cost_is_that_of_a_whole_stage_after_a_warm_up() -> None:
 
 @pytest.mark.slow
 def test_a_tiny_run_is_measured_in_every_stage(tmp_path: Path) -> None:
-    found = checkpoints.measure(checkpoints.config((8, 9, 10), **QUICK), tmp_path)
-    rows = rows_of(found)
+    measured = checkpoints.measure(checkpoints.config((8, 9, 10), **QUICK), tmp_path)
+    rows = rows_of(measured)
     assert [row["name"] for row in rows] == [
         "checkpoints/instruction", "checkpoints/reward", "checkpoints/alignment", "checkpoints/disk"
     ]  # fmt: skip
-    assert [len(seconds) for seconds in found.with_s.values()] == [7, 8, 9]
-    assert [len(seconds) for seconds in found.without_s.values()] == [7, 8, 9]
-    assert [mark.position for mark in found.ends] == [8, 17, 27]
-    assert found.marks["instruction"][0].position == 1
+    assert [len(seconds) for seconds in measured.with_s.values()] == [7, 8, 9]
+    assert [len(seconds) for seconds in measured.without_s.values()] == [7, 8, 9]
+    assert [mark.position for mark in measured.ends] == [8, 17, 27]
+    assert measured.marks["instruction"][0].position == 1
     assert 0 < rows[-1]["ratio"] < rows[-1]["bound_mb"] + 0.1  # and the heads, of a few kB

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import limit
 from benchmarks.limit import Product, Products, Shape, gflop_by_part, padding_share, round_products, step_products
 from benchmarks.plain import PeftLoop
-from benchmarks.work import Ours, demo
+from benchmarks.work import CohortLoop, demo
 from pwff_core.engine.stages.batches import Batch
 
 D, V, R, B = 8, 50, 2, 3
@@ -22,12 +21,12 @@ TOKENS = ROWS * LENGTH
 
 
 def flops(groups: tuple[str, ...]) -> dict[str, int]:
-    some = torch.zeros(PREDICTED, dtype=torch.int64)
-    batch = Batch(torch.zeros(ROWS, LENGTH, dtype=torch.int64), some, some, some, some)
-    found: Counter[str] = Counter()
+    places = torch.zeros(PREDICTED, dtype=torch.int64)
+    batch = Batch(torch.zeros(ROWS, LENGTH, dtype=torch.int64), places, places, places, places)
+    by_part: Counter[str] = Counter()
     for product, times in step_products(SHAPE, batch, CLIENTS, groups).items():
-        found[product.part] += product.flop * times
-    return dict(found)
+        by_part[product.part] += product.flop * times
+    return dict(by_part)
 
 
 def test_frozen_layers_forward_and_back_but_below_the_lowest_trained_one() -> None:
@@ -43,9 +42,9 @@ def test_the_head_reads_response_positions_alone() -> None:
 
 
 def test_attention_is_two_products_forward_and_four_back_at_half_size() -> None:
-    one = 2 * ROWS * LENGTH * LENGTH * D // 2
-    assert flops(("adapters", "lora"))["attention"] == 12 * one
-    assert flops(("adapters",))["attention"] == 8 * one  # the lower block's needs no way back
+    product = 2 * ROWS * LENGTH * LENGTH * D // 2
+    assert flops(("adapters", "lora"))["attention"] == 12 * product
+    assert flops(("adapters",))["attention"] == 8 * product  # the lower block's needs no way back
 
 
 def test_weights_of_adapters_and_lora_are_counted_where_they_are_trained() -> None:
@@ -57,9 +56,9 @@ def test_weights_of_adapters_and_lora_are_counted_where_they_are_trained() -> No
 
 @pytest.mark.filterwarnings("ignore")  # of the counter
 def test_a_plain_round_has_these_operations_and_more_for_the_head() -> None:
-    ours = Ours(demo(quick=True))
-    loop = PeftLoop(ours.clients, ours.federation.placed)
-    products = round_products(ours.clients, 1)
+    cohort = CohortLoop(demo(quick=True))
+    loop = PeftLoop(cohort.clients, cohort.federation.placed)
+    products = round_products(cohort.clients, 1)
     needed = 1e9 * sum(gflop_by_part(products).values())
     with FlopCounterMode(display=False) as counter:
         loop.round()
@@ -67,14 +66,13 @@ def test_a_plain_round_has_these_operations_and_more_for_the_head() -> None:
     assert 0.7 < needed / counter.get_total_flops() < 1.1
 
 
-def test_padding_is_what_a_batch_has_more_than_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padding_fills_a_batch_up_to_its_longest_row() -> None:
     def row(tokens: int) -> SimpleNamespace:
         return SimpleNamespace(tokens=range(tokens))
 
     clients = SimpleNamespace(cohorts=[None], members=lambda index: range(2))
     # a step of two clients, with rows of 3 and 5 tokens and of 4: two rows of 5 for each
-    monkeypatch.setattr(limit, "round_rows", lambda clients, number: [[[row(3), row(5)]], [[row(4)]]])
-    assert padding_share(clients, 1) == pytest.approx(1 - 12 / 20)
+    assert padding_share(clients, [[[row(3), row(5)]], [[row(4)]]]) == pytest.approx(1 - 12 / 20)
 
 
 def test_playing_the_products_takes_time() -> None:

@@ -27,7 +27,7 @@ def measured(*only: str, to: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.slow
-def test_every_part_that_needs_no_flower_gives_its_rows(tmp_path: Path) -> None:
+def test_every_part_but_flower_gives_its_rows(tmp_path: Path) -> None:
     parts = ("instruction/peft", "instruction/sfttrainer", "instruction/matmul-limit", "alignment", "precision")
     rows = measured(*parts, to=tmp_path / "rows.json")
     assert [row["name"] for row in rows] == [
@@ -51,13 +51,13 @@ def test_flower_trains_what_the_sfttrainers_train(tmp_path: Path) -> None:
 import json, sys
 import torch
 from benchmarks.flower import Simulation
-from benchmarks.plain import named_like_ours
+from benchmarks.plain import plain_weights
 from benchmarks.sfttrainer import SftLoop
-from benchmarks.work import Ours, demo
-ours = Ours(demo(quick=True))
-loop = SftLoop(ours.clients, ours.federation.placed)
+from benchmarks.work import CohortLoop, demo
+cohort = CohortLoop(demo(quick=True))
+loop = SftLoop(cohort.clients, cohort.federation.placed)
 loop.round()
-simulation = Simulation(ours.config, 1)
+simulation = Simulation(cohort.config, 1)
 simulation.run(0)
 upload = loop.models[0].groups["adapters"]
 apart = max(float((simulation.arrays[name] - upload[name].detach()).abs().max()) for name in upload)
@@ -73,9 +73,9 @@ print(json.dumps([apart, simulation.losses[0] - mean]))
 
 @pytest.mark.slow
 def test_a_stage_in_bfloat16_ends_with_its_measures() -> None:
-    found = precision.play("bfloat16", 1, **QUICK, **{"instruction.rounds": 1})
-    assert set(found) <= set(precision.MEASURED)
-    assert 0 < found["accuracy"] < 1 < found["loss"] + 1
+    means = precision.play("bfloat16", 1, **QUICK, **{"instruction.rounds": 1})
+    assert set(means) <= set(precision.MEASURED)
+    assert 0 < means["accuracy"] < 1 < means["loss"] + 1
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_players_of_more_clients_and_of_larger_backbones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("only", "found"),
+    ("only", "count"),
     [
         ([], len(run.PARTS)),
         (["instruction"], 4),
@@ -100,19 +100,19 @@ def test_players_of_more_clients_and_of_larger_backbones() -> None:
         (["nothing"], 0),
     ],
 )
-def test_parts_are_chosen_by_the_names_of_their_rows(only: list[str], found: int) -> None:
-    assert len(run.wanted(only)) == found
+def test_parts_are_chosen_by_the_names_of_their_rows(only: list[str], count: int) -> None:
+    assert len(run.parts_named(only)) == count
 
 
 def test_rows_by_client_and_step_are_those_of_the_stage() -> None:
     config = demo(quick=True)
     clients = prepare(config).clients
     rows = round_rows(clients, 2)
-    assert [len(mine) for mine in rows] == [config.instruction.local_steps] * config.clients
-    held = [{tuple(row.tokens) for row in mine.train} for mine in clients.splits]
-    for mine, theirs in zip(rows, held, strict=True):
-        assert all(1 <= len(batch) <= config.instruction.batch_size for batch in mine)
-        assert {tuple(row.tokens) for batch in mine for row in batch} <= theirs
+    assert [len(batches) for batches in rows] == [config.instruction.local_steps] * config.clients
+    examples = [{tuple(row.tokens) for row in split.train} for split in clients.splits]
+    for batches, own in zip(rows, examples, strict=True):
+        assert all(1 <= len(batch) <= config.instruction.batch_size for batch in batches)
+        assert {tuple(row.tokens) for batch in batches for row in batch} <= own
 
 
 def test_differences_of_bfloat16_stand_beside_the_noise() -> None:
@@ -126,7 +126,7 @@ def test_differences_of_bfloat16_stand_beside_the_noise() -> None:
     assert precision.table(results, [0, 1, 2]).splitlines()[2].endswith("| -0.0033 | -0.0200 | 0.0200 | yes |")
 
 
-def test_the_picture_shows_what_was_measured() -> None:
+def test_the_picture_shows_the_rows() -> None:
     ratio = {"ratio": 4.0, "ratio_min": 3.5, "ratio_max": 5.0}
     rows = {
         "instruction/peft": {"name": "instruction/peft", **ratio},

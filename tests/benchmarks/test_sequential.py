@@ -5,46 +5,46 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.sequential import Answered, SequentialAlignment, log_probs, stacked_rows
-from benchmarks.work import Ours, demo
+from benchmarks.sequential import Answers, SequentialAlignment, log_probs, stacked_rows
+from benchmarks.work import CohortLoop, demo
 from pwff_core.engine.stages.rollouts import Rollouts, answer
 from tests.support.encoders import wordpiece_folder
 from tests.support.weights import assert_moved_alike, weights_now
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Ours:
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> CohortLoop:
     encoder = wordpiece_folder(tmp_path_factory.mktemp("encoder"), context=128)
     # with one minibatch there is no order of them, in which the two would differ
     changes = {"alignment.minibatches": 1, "alignment.local_steps": 2, "reward.encoder": str(encoder)}
-    return Ours(demo(quick=True, **changes), "alignment")
+    return CohortLoop(demo(quick=True, **changes), "alignment")
 
 
-def as_answered(rollouts: Rollouts, client: int, prompts: list[list[int]]) -> Answered:
+def answers_of(rollouts: Rollouts, client: int, prompts: list[list[int]]) -> Answers:
     lengths = rollouts.mask[client].sum(-1).tolist()
     cut = [tensor[client].tolist() for tensor in (rollouts.labels, rollouts.log_probs)]
-    return Answered(prompts, *[[row[:n] for row, n in zip(rows, lengths, strict=True)] for rows in cut])
+    return Answers(prompts, *[[row[:n] for row, n in zip(rows, lengths, strict=True)] for rows in cut])
 
 
-def test_given_the_cohort_s_answers_the_weights_are_the_cohort_s(ours: Ours) -> None:
-    rollouts = answer(ours.clients, ours.stage.prompts(1), "rollouts", 1)
-    alone = SequentialAlignment(ours.federation, lambda client, prompts: as_answered(rollouts, client, prompts))
-    start = weights_now(ours)
-    written = ours.answer_tokens()
-    ours.round()
+def test_with_the_cohort_s_answers_the_weights_are_the_cohort_s(cohort: CohortLoop) -> None:
+    rollouts = answer(cohort.clients, cohort.stage.prompts(1), "rollouts", 1)
+    alone = SequentialAlignment(cohort.federation, lambda client, prompts: answers_of(rollouts, client, prompts))
+    start = weights_now(cohort)
+    written = cohort.answer_tokens()
+    cohort.round()
     alone.round()
-    assert_moved_alike(start, ours, alone.policies)
+    assert_moved_alike(start, cohort, alone.policies)
     assert alone.tokens == written
 
 
-def test_generate_tells_the_probabilities_that_a_forward_pass_finds(ours: Ours) -> None:
-    alone = SequentialAlignment(ours.federation)
-    answers = alone.generated(0, [[5, 6, 7, 8], [9, 10]])
-    assert all(1 <= len(response) <= ours.config.alignment.max_new_tokens for response in answers.responses)
-    told, mask = stacked_rows(answers.log_probs)
+def test_generate_has_the_probabilities_of_a_forward_pass(cohort: CohortLoop) -> None:
+    alone = SequentialAlignment(cohort.federation)
+    answers = alone.generate(0, [[5, 6, 7, 8], [9, 10]])
+    assert all(1 <= len(response) <= cohort.config.alignment.max_new_tokens for response in answers.responses)
+    drawn, mask = stacked_rows(answers.log_probs)
     with torch.no_grad():
-        found = log_probs(alone.policies[0], answers, [0, 1], mask, ours.config.alignment.temperature)
-    torch.testing.assert_close(found, told, atol=1e-4, rtol=0)
+        computed = log_probs(alone.policies[0], answers, [0, 1], mask, cohort.config.alignment.temperature)
+    torch.testing.assert_close(computed, drawn, atol=1e-4, rtol=0)
 
 
 def test_rows_of_unequal_lengths_are_stacked() -> None:

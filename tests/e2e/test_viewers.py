@@ -32,7 +32,7 @@ def watching(browser: Browser) -> Iterator[None]:
         with suppress(asyncio.CancelledError):
             loop.run_until_complete(task)
 
-    task = loop.create_task(browser.look(lambda: None))
+    task = loop.create_task(browser.watch(lambda: None))
     thread = Thread(target=watch)
     thread.start()
     yield
@@ -72,7 +72,7 @@ def test_a_simulated_browser_gets_what_chromium_gets(browser: Chromium, site: Si
     settle(page)
     wait_for_round(page, 3)
     other = Browser(site.address, f"run={run_id}")
-    other.keeps = []
+    other.received = []
     with watching(other):
         until_round(other, 3)
         for record in records[3:5]:
@@ -82,7 +82,7 @@ def test_a_simulated_browser_gets_what_chromium_gets(browser: Chromium, site: Si
             assert max(map(round_in, frames)) == record.round
             settle(page)
     assert other.errors == []
-    assert drawing_run(other.keeps, 5) == drawing_run(frames, 5)
+    assert drawing_run(other.received, 5) == drawing_run(frames, 5)
     site.store.finish(run_id, RunStatus.STOPPED)
     page.context.close()
 

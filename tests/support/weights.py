@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks.plain import PlainClient, named_like_ours
-from benchmarks.work import Ours
+from benchmarks.plain import PlainClient, plain_weights
+from benchmarks.work import CohortLoop
 from pwff_core.methods import Group
 
 ALIKE = 0.01  # Adam divides by the gradient's own size, so where it is almost 0, rounding decides which way to go
@@ -15,15 +15,15 @@ ALIKE = 0.01  # Adam divides by the gradient's own size, so where it is almost 0
 Start = list[dict[Group, dict[str, torch.Tensor]]]
 
 
-def weights_now(ours: Ours) -> Start:
+def weights_now(cohort: CohortLoop) -> Start:
     """Every client's weights, in the plain models' names."""
-    return [named_like_ours(ours.clients, client) for client in range(ours.config.clients)]
+    return [plain_weights(cohort.clients, client) for client in range(cohort.config.clients)]
 
 
-def assert_moved_alike(start: Start, ours: Ours, plain: Sequence[PlainClient]) -> None:
+def assert_moved_alike(start: Start, cohort: CohortLoop, plain: Sequence[PlainClient]) -> None:
     """From the same start, every tensor of every client has moved to the same place, up to 1 % of the way."""
     moved = 0
-    for before, now, other in zip(start, weights_now(ours), plain, strict=True):
+    for before, now, other in zip(start, weights_now(cohort), plain, strict=True):
         for group, named in now.items():
             for name, tensor in named.items():
                 way = (tensor - before[group][name]).norm()
