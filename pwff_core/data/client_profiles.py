@@ -34,7 +34,7 @@ def placement(config: RunConfig, method: Method, classes: list[DeviceClass], blo
 
 
 def helpfulness_weights(config: RunConfig) -> list[float]:
-    """Each client's weight λ on helpfulness: as configured, otherwise uniform on [0, 1] from the seed."""
+    """Each client's weight λ on helpfulness: as configured, or drawn uniformly from [0, 1] by the seed."""
     preferences = config.preferences
     if preferences.helpfulness_weights is not None:
         return list(preferences.helpfulness_weights)

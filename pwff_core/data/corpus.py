@@ -55,7 +55,7 @@ class Example(NamedTuple):
 
 
 class Item(NamedTuple):
-    """An instruction whose answer has yet to be rendered in a style."""
+    """An instruction with an answer that can be rendered in any style."""
 
     topic: str
     template: str
@@ -108,12 +108,12 @@ def _hash_fraction(*words: str) -> float:
     return int.from_bytes(hashlib.sha256("/".join(words).encode()).digest()[:7], "big") / 2**56
 
 
-def _unseen(topic: str, template: str) -> bool:
+def _is_unseen(topic: str, template: str) -> bool:
     return _hash_fraction(topic, template) < PRIVATE_TEMPLATES
 
 
 def _pool(topic: str, template: str, instruction: str) -> Pool:
-    general, train, validation = (0.0, 0.60, 0.70) if _unseen(topic, template) else (0.70, 0.88, 0.91)
+    general, train, validation = (0.0, 0.60, 0.70) if _is_unseen(topic, template) else (0.70, 0.88, 0.91)
     fraction = _hash_fraction(topic, template, instruction)
     if fraction < general:
         return "general"
@@ -144,7 +144,7 @@ def _fill(text: str, filling: dict[str, str]) -> str:
 def _domain_items(document: dict[str, Any]) -> Iterator[Item]:
     topic: str = document["domain"]
     for template in document["template"]:
-        questions, unseen = template["ask"], _unseen(topic, template["id"])
+        questions, unseen = template["ask"], _is_unseen(topic, template["id"])
         for filling in _fillings(f"{topic}/{template['id']}", " ".join(questions), document.get("slots", {})):
             for question in questions:
                 instruction = _fill(question, filling)

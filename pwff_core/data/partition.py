@@ -99,7 +99,7 @@ class _Deck:
 def everyday_items(name: Pool) -> list[Item]:
     """The everyday items of a pool: short answers, neither about facts nor delicate."""
     return [
-        item for item in corpus.pool(name) if item.topic not in (corpus.KNOWLEDGE, corpus.DELICATE) and _short(item)
+        item for item in corpus.pool(name) if item.topic not in (corpus.KNOWLEDGE, corpus.DELICATE) and _is_short(item)
     ]
 
 
@@ -114,7 +114,7 @@ def _of_topic(name: Pool, topic: str) -> list[Item]:
     return [item for item in corpus.pool(name) if item.topic == topic]
 
 
-def _short(item: Item) -> bool:
+def _is_short(item: Item) -> bool:
     return len(item.answer) + sum(map(len, item.steps)) <= LONGEST_ANSWER
 
 

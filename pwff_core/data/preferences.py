@@ -224,7 +224,7 @@ def delicate_items(name: Pool) -> list[Item]:
     return [item for item in corpus.pool(name) if item.topic == corpus.DELICATE and not item.refuses]
 
 
-def _shuffled(items: Sequence[Item], count: int, generator: np.random.Generator) -> list[Item]:
+def _shuffle(items: Sequence[Item], count: int, generator: np.random.Generator) -> list[Item]:
     """`count` items in a random order, again from the start when they run out."""
     order = generator.permutation(len(items))
     return [items[order[index % len(items)]] for index in range(count)]
@@ -259,7 +259,7 @@ def _client_pairs(config: RunConfig, name: Pool, count: int) -> list[dict[Axis, 
     for client in range(config.clients):
         generator = seeds.generator(config.seed, "pairs", name, client)
         maker = PairMaker(name, generator)
-        delicate = {axis: _shuffled(delicate_items(name), delicate_count, generator) for axis in AXES}
+        delicate = {axis: _shuffle(delicate_items(name), delicate_count, generator) for axis in AXES}
         pairs.append(
             {
                 "helpfulness": maker.helpful_pairs(everyday["helpfulness"][client], delicate["helpfulness"]),
@@ -279,7 +279,7 @@ def _client_prompts(config: RunConfig, name: Pool) -> list[tuple[tuple[str, ...]
     prompts = []
     for client in range(config.clients):
         generator = seeds.generator(config.seed, "prompts", name, client)
-        shuffled = _shuffled(delicate, len(delicate), generator)
+        shuffled = _shuffle(delicate, len(delicate), generator)
         prompts.append((unique_instructions(shuffled), unique_instructions(ordinary[client])))
     return prompts
 
@@ -298,8 +298,8 @@ def judge_pairs() -> dict[Axis, tuple[Pair, ...]]:
 
     def draw_items() -> tuple[list[Item], list[Item]]:
         return (
-            _shuffled(everyday, JUDGE_PAIRS - delicate_count, generator),
-            _shuffled(delicate, delicate_count, generator),
+            _shuffle(everyday, JUDGE_PAIRS - delicate_count, generator),
+            _shuffle(delicate, delicate_count, generator),
         )
 
     return {"helpfulness": maker.helpful_pairs(*draw_items()), "harmlessness": maker.harmless_pairs(*draw_items())}
@@ -312,8 +312,8 @@ def references() -> tuple[Reference, ...]:
     """
     generator = seeds.generator(JUDGE_SEED, "references")
     maker = PairMaker("general", generator)
-    ordinary = _shuffled(everyday_items("general"), REFERENCES // 3, generator)
+    ordinary = _shuffle(everyday_items("general"), REFERENCES // 3, generator)
     answers = [Reference(item.instruction, maker.right_answer(item)) for item in ordinary]
-    for item in _shuffled(delicate_items("general"), REFERENCES // 3, generator):
+    for item in _shuffle(delicate_items("general"), REFERENCES // 3, generator):
         answers += [Reference(item.instruction, maker.right_answer(answer)) for answer in both_answers(item)]
     return tuple(answers)

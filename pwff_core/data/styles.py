@@ -49,7 +49,7 @@ def random_style(generator: np.random.Generator) -> Style:
 
 
 def personal_style(generator: np.random.Generator, share: float) -> Style:
-    """A client's style: each dimension is personal with probability `share`, otherwise the common convention.
+    """A client's style: each dimension is personal with probability `share` and common with 1 − `share`.
 
     The draws do not depend on `share`, so a higher one only adds personal conventions.
     """

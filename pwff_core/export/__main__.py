@@ -1,4 +1,4 @@
-"""`python -m pwff_core.export FOLDER`: writes the zip of the ExportJob whose folder it is."""
+"""`python -m pwff_core.export FOLDER`: writes the zip of an ExportJob into its folder."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     page  →  ExportJob(bundle, options)  →  python -m pwff_core.export FOLDER  →  one zip in FOLDER/out
 
-The folder and the process end with the ExportJob, whoever holds it: a browser's session, or the server.
+The folder and the process end with the ExportJob, which a browser's session holds, or the server.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def fading_figure(trace: Trace, channel: ChannelConfig, bits: int, *, theme: The
     if bits:
         parts.append("Upload [%]")
         traces += _progress(time, trace, bits, expected_rate_bps(channel))
-    return go.Figure(traces, _stacked(parts, trace.span_s, theme))
+    return go.Figure(traces, _stacked_layout(parts, trace.span_s, theme))
 
 
 def _step(x: NDArray[np.float64], y: NDArray[np.float64], name: str, axis: str, unit: str) -> go.Scatter:
@@ -100,7 +100,7 @@ def _progress(time: NDArray[np.float64], trace: Trace, bits: int, mean_rate: flo
     ]  # fmt: skip
 
 
-def _stacked(titles: list[str], span_s: float, theme: Theme) -> dict[str, Any]:
+def _stacked_layout(titles: list[str], span_s: float, theme: Theme) -> dict[str, Any]:
     """A layout of charts, one above the other, over one time axis."""
     room, gap = 1.0 / len(titles), 0.05
     axes: dict[str, Any] = {}

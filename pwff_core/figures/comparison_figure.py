@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 
 from pwff_core.figures.comparison import CHARTS, Chart, ChartId
 from pwff_core.figures.frames import STAGE_LABELS, value_text
-from pwff_core.figures.theme import GREY, METHOD_STYLES, TEMPLATES, Theme, notice, see_through
+from pwff_core.figures.theme import GREY, METHOD_STYLES, TEMPLATES, Theme, notice, with_opacity
 from pwff_core.methods import METHODS, MethodId
 from pwff_core.records import METRICS, Stage
 
@@ -98,7 +98,7 @@ def _band(rows: pd.DataFrame, colour: str, group: str) -> list[go.Scatter]:
     if not measured.size:
         return []
     return [go.Scatter(
-        x=x, y=y, mode="lines", line={"width": 0}, fill="toself", fillcolor=see_through(colour, _BAND_OPACITY),
+        x=x, y=y, mode="lines", line={"width": 0}, fill="toself", fillcolor=with_opacity(colour, _BAND_OPACITY),
         legendgroup=group, showlegend=False, hoverinfo="skip",
     )]  # fmt: skip
 

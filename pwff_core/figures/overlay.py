@@ -1,7 +1,7 @@
 """Several runs in one chart: a line a run, told apart by colour, dash and marker.
 
-Rounds of all stages count on from 1, as on the Live page. Runs with other numbers of rounds reach other stages at the
-same place of the axis; the box that opens over a round names each run's own.
+The axis counts the rounds of all stages from 1, as on the Live page. Runs with other numbers of rounds are in other
+stages at the same place; the hover box of a round names the stage of each run.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _line(panel_id: PanelId, run: OverlayRun, colour: str, dash: str, marker: st
 
 
 def overlay_words(panel_id: PanelId, runs: Sequence[OverlayRun]) -> str:
-    """What the chart shows, a sentence a run: its text for people who do not see it."""
+    """What the chart shows, a sentence a run, for people who cannot see it."""
     panel = PANELS[panel_id]
 
     def run_words(run: OverlayRun) -> str:

@@ -24,9 +24,9 @@ from pwff_core.figures.theme import (
     TEMPLATES,
     VERMILLION,
     Theme,
-    between,
+    mix,
     notice,
-    see_through,
+    with_opacity,
 )
 from pwff_core.records import Steering
 
@@ -83,7 +83,7 @@ def panel_figure(
         if line.band or not clients:
             traces.append(_curve(line, panel, thinned))
     if expected:
-        traces += _expected(expected, panel.unit)
+        traces += _expected_lines(expected, panel.unit)
     if what_if:
         traces.append(_what_if(what_if, panel, thinned))
     parent_lines = _parent_lines(parent, panel, each_client=clients is not None) if parent else []
@@ -131,7 +131,7 @@ def _round_step(rounds: int) -> int:
 def _curve(line: Line, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
     width, size = (1.25, 5) if line.thin else (2.5, 7)
     return go.Scatter(
-        x=frame.index.to_numpy(), y=_packed([panel.scaled(frame[line.column])]), name=line.name,
+        x=frame.index.to_numpy(), y=_as_float32([panel.scaled(frame[line.column])]), name=line.name,
         mode="lines+markers",
         line={"color": line.colour, "dash": line.dash, "width": width},
         marker={"symbol": line.marker, "size": size, "maxdisplayed": _MAX_MARKERS},
@@ -160,13 +160,13 @@ def _band(line: Line, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
     x = [part for places in stretches for part in (position[places], position[places[::-1]], gap)]
     y = [part for places in stretches for part in (high[places], low[places[::-1]], gap)]
     return go.Scatter(
-        x=_packed(x), y=_packed(y), name="client range", mode="lines", line={"width": 0}, hoverinfo="skip",
-        fill="toself", fillcolor=see_through(line.colour, _BAND_OPACITY),
+        x=_as_float32(x), y=_as_float32(y), name="client range", mode="lines", line={"width": 0}, hoverinfo="skip",
+        fill="toself", fillcolor=with_opacity(line.colour, _BAND_OPACITY),
         legendrank=1001,  # after the lines, which have plotly's 1000
     )  # fmt: skip
 
 
-def _packed(parts: Sequence[Any]) -> NDArray[np.float32]:
+def _as_float32(parts: Sequence[Any]) -> NDArray[np.float32]:
     """The parts as one float32 array: four bytes a number on the way to the browser."""
     return np.concatenate([*parts, []]).astype(np.float32)
 
@@ -179,9 +179,9 @@ def _single_clients(clients: ClientLines, panel: Panel) -> list[go.Scatter]:
     for client, weight in clients.weights.items():
         _, dash, name = next(third for third in _THIRDS if weight <= third[0])
         lines.append(go.Scatter(
-            x=values.index.to_numpy(), y=_packed([panel.scaled(values[client])]), name=name, legendgroup=name,
+            x=values.index.to_numpy(), y=_as_float32([panel.scaled(values[client])]), name=name, legendgroup=name,
             showlegend=name not in in_legend, mode="lines+markers", marker={"size": 3, "maxdisplayed": _MAX_MARKERS},
-            line={"color": between(BLUE, VERMILLION, weight), "dash": dash, "width": 1.25},
+            line={"color": mix(BLUE, VERMILLION, weight), "dash": dash, "width": 1.25},
             hovertemplate=f"client {client}, λ {weight:.2f}: %{{y:.4g}} {panel.unit}<extra></extra>",
         ))  # fmt: skip
         in_legend.add(name)
@@ -195,7 +195,7 @@ def _level(level: Level, rounds: int) -> go.Scatter:
     )  # fmt: skip
 
 
-def _expected(expected: Sequence[Piece], unit: str) -> list[go.Scatter]:
+def _expected_lines(expected: Sequence[Piece], unit: str) -> list[go.Scatter]:
     """A level line over each piece with a finite value, with gaps between them: one trace, or none."""
     finite = [piece for piece in expected if math.isfinite(piece.value)]
     if not finite:
@@ -210,7 +210,7 @@ def _expected(expected: Sequence[Piece], unit: str) -> list[go.Scatter]:
 
 def _what_if(what_if: WhatIf, panel: Panel, frame: pd.DataFrame) -> go.Scatter:
     return go.Scatter(
-        x=frame.index.to_numpy(), y=_packed([what_if.values[frame.index.to_numpy() - 1]]), name=what_if.name,
+        x=frame.index.to_numpy(), y=_as_float32([what_if.values[frame.index.to_numpy() - 1]]), name=what_if.name,
         mode="lines+markers", line={"color": GREEN, "dash": "dash", "width": 2},
         marker={"symbol": "diamond-open", "size": 6, "maxdisplayed": _MAX_MARKERS},
         hovertemplate=f"%{{y:.4g}} {panel.unit}",
@@ -223,7 +223,7 @@ def _parent_lines(parent: Parent, panel: Panel, *, each_client: bool) -> list[go
     lines = [line for line in panel.measured(frame) if line.band or not each_client]
     return [
         go.Scatter(
-            x=frame.index.to_numpy(), y=_packed([panel.scaled(frame[line.column])]),
+            x=frame.index.to_numpy(), y=_as_float32([panel.scaled(frame[line.column])]),
             name=f"parent: {escape_tags(parent.name)}", legendgroup="parent", showlegend=place == 0, legendrank=1003,
             mode="lines+markers", line={"color": line.colour, "dash": "dash", "width": 1.25},
             marker={"symbol": f"{line.marker}-open", "size": 5, "maxdisplayed": _MAX_MARKERS},
@@ -267,7 +267,7 @@ def _stage_marks(spans: Sequence[Span], rounds: int) -> dict[str, Any]:
     for place, span in enumerate(spans):
         left, right = span.first - 0.5, span.last + 0.5
         ground = {"type": "rect", "x0": left, "x1": right, "line": {"width": 0}}
-        ground["fillcolor"] = see_through(GREY, _STAGE_OPACITY)
+        ground["fillcolor"] = with_opacity(GREY, _STAGE_OPACITY)
         border = {"type": "line", "x0": left, "x1": left, "line": {"color": GREY, "dash": "dot", "width": 1}}
         shapes += [ground] * (place % 2) + [border] * (place > 0)
         annotations.append({

@@ -45,20 +45,20 @@ METHOD_STYLES: dict[MethodId, MethodStyle] = {
 }
 
 
-def channels(colour: str) -> tuple[int, int, int]:
+def rgb(colour: str) -> tuple[int, int, int]:
     """'#0072B2' → (0, 114, 178)."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
-def see_through(colour: str, opacity: float) -> str:
+def with_opacity(colour: str, opacity: float) -> str:
     """A colour as plotly writes it with an opacity."""
-    red, green, blue = channels(colour)
+    red, green, blue = rgb(colour)
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def between(low: str, high: str, share: float) -> str:
-    """The colour at a share (0 … 1) of the way from one to another."""
-    mixed = (round(a + (b - a) * share) for a, b in zip(channels(low), channels(high), strict=True))
+def mix(first: str, second: str, share: float) -> str:
+    """The colour at a share (0 … 1) of the way from the first to the second."""
+    mixed = (round(a + (b - a) * share) for a, b in zip(rgb(first), rgb(second), strict=True))
     return "#{:02x}{:02x}{:02x}".format(*mixed)
 
 

@@ -21,7 +21,7 @@ from pwff_core.figures.frames import (
 from pwff_core.figures.panel_figure import MAX_POINTS, figure_json, panel_figure
 from pwff_core.figures.panels import PANELS, PanelId, panel_table, panel_words
 from pwff_core.figures.steering_marks import Piece
-from pwff_core.figures.theme import BLUE, TEMPLATES, VERMILLION, between, template_tree
+from pwff_core.figures.theme import BLUE, TEMPLATES, VERMILLION, mix, template_tree
 from pwff_core.records import METRICS
 from tests.support.rounds import PLANNED, tuning_round
 from tests.support.scripted import WEIGHTS, whole_run
@@ -184,6 +184,6 @@ def test_single_clients_have_the_colour_and_dash_of_their_weight() -> None:
     assert lines.values[0].tolist()[4:] == [0.5, 0.375, 0.25, 0.125, 0.0]
     figure = panel_figure("refusals", round_frame(records), spans_of(PLANNED, records), clients=lines)
     single = [(trace.line.dash, trace.line.color) for trace in figure.data[:3]]
-    assert single == [("dot", BLUE.lower()), ("dash", between(BLUE, VERMILLION, 0.5)), ("solid", VERMILLION.lower())]
+    assert single == [("dot", BLUE.lower()), ("dash", mix(BLUE, VERMILLION, 0.5)), ("solid", VERMILLION.lower())]
     assert [trace.name for trace in figure.data[3:]] == ["mean client"]  # in the band's place
     assert "client 1, λ 0.00" in figure.data[0].hovertemplate and figure.layout.hovermode == "closest"

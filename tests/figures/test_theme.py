@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 
 from pwff_core.figures.panels import PANELS
-from pwff_core.figures.theme import BLUE, GREY, TEMPLATES, VERMILLION, between, library_folder, template_tree
+from pwff_core.figures.theme import BLUE, GREY, TEMPLATES, VERMILLION, library_folder, mix, template_tree
 from pwff_core.paths import root_dir
 from tests.support.contrast import contrast
 
@@ -14,7 +14,7 @@ def test_lines_contrast_with_both_backgrounds_at_three_to_one() -> None:
     for theme in TEMPLATES:
         background = template_tree(theme)["layout"]["paper_bgcolor"]
         lines = [line.colour for panel in PANELS.values() for line in panel.lines]
-        clients = [between(BLUE, VERMILLION, weight / 20) for weight in range(21)]
+        clients = [mix(BLUE, VERMILLION, weight / 20) for weight in range(21)]
         for colour in (*lines, *clients, GREY):
             assert contrast(colour, background) >= 3, (theme, colour)
 
