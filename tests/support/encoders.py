@@ -102,14 +102,14 @@ def _byte_level(family: str) -> Any:
     )
 
 
-def plain_features(states: Tensor, asked: int) -> Tensor:
-    """Features (3d) of a text from its states (T, d), the first `asked` of which belong to the prompt."""
-    prompt = sum(states[:asked]) / asked
-    response = sum(states[asked:], torch.zeros(states.shape[1])) / max(len(states) - asked, 1)
+def plain_features(states: Tensor, prompt_tokens: int) -> Tensor:
+    """Features (3d) of a text from its states (T, d), the first `prompt_tokens` of which belong to the prompt."""
+    prompt = sum(states[:prompt_tokens]) / prompt_tokens
+    response = sum(states[prompt_tokens:], torch.zeros(states.shape[1])) / max(len(states) - prompt_tokens, 1)
     return torch.cat([response, prompt * response, states[-1]])
 
 
-def words_asked(prompt: str) -> int:
+def prompt_length(prompt: str) -> int:
     """Tokens of a prompt, the start token among them."""
     return 1 + len(prompt.split())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import pytest
 import torch
@@ -27,19 +26,8 @@ from tests.support.encoders import (
     WORDS,
     plain_features,
     plain_tokens,
-    wordpiece_folder,
-    words_asked,
+    prompt_length,
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return wordpiece_folder(tmp_path_factory.mktemp("wordpiece"))
-
-
-@pytest.fixture(scope="module")
-def encoder(folder: Path) -> Encoder:
-    return load_encoder(str(folder), "cpu")
 
 
 def test_a_text_as_tokens(encoder: Encoder) -> None:
@@ -93,7 +81,7 @@ def test_features_are_those_of_a_text_alone(encoder: Encoder, text: Text) -> Non
     encoded = EncodedTexts(encoder, TEXTS)
     place = next(encoded.index[k, i] for k, row in enumerate(TEXTS) for i, other in enumerate(row) if other == text)
     states = encoder.model(input_ids=plain_tokens(text)).last_hidden_state[0]
-    expected = plain_features(states, words_asked(text.prompt))
+    expected = plain_features(states, prompt_length(text.prompt))
     torch.testing.assert_close(encoded.features[place], expected, atol=1e-5, rtol=0)
 
 

@@ -33,8 +33,8 @@ from tests.support.encoders import (
     WORDS,
     family_folder,
     plain_features,
+    prompt_length,
     wordpiece_folder,
-    words_asked,
 )
 
 
@@ -63,7 +63,7 @@ def test_features_equal_those_of_transformers_alone(family: tuple[Path, Encoder]
     for place, text in enumerate(SAID):
         ids = coder(text.prompt + text.response, return_tensors="pt").input_ids  # with the family's own start and end
         states = plain(input_ids=ids[:, : None if text.ended else -1]).last_hidden_state[0]
-        expected = plain_features(states, words_asked(text.prompt))
+        expected = plain_features(states, prompt_length(text.prompt))
         torch.testing.assert_close(encoded.features[place], expected, atol=1e-5, rtol=0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from peft import LoraConfig as PeftLora
@@ -15,18 +14,30 @@ from transformers import AutoModelForCausalLM
 
 from pwff_core.config import AdapterConfig, LoraConfig, RunConfig
 from pwff_core.data.corpus import Example, Segment
-from pwff_core.data.encoding import PROMPT, Encoded, encode
+from pwff_core.data.encoding import PROMPT, encode
 from pwff_core.engine.models.backbone import Backbone, load_backbone
 from pwff_core.engine.models.cohort import Cohort
 from pwff_core.engine.models.decoding import decode
 from pwff_core.engine.models.saved_models import SavedModels, stacked
 from pwff_core.engine.peft_export import write_peft_folder
 from pwff_core.engine.stages.batches import collate
-from pwff_core.engine.stages.instruction import ADAM_BETAS, ADAM_EPSILON, new_optimiser, train_step
+from pwff_core.engine.stages.instruction import new_optimiser, train_step
 from tests.support.backbones import CONTEXT, family_folder
+from tests.support.plain_clients import (
+    ALPHA,
+    BOTTLENECK,
+    CLIP,
+    PLACED,
+    RANK,
+    RATE,
+    PlainAdapter,
+    assert_same_adapter,
+    new_cohort,
+    some_rows,
+    train_plain,
+)
 
-RANK, ALPHA, BOTTLENECK, STEPS, RATE, CLIP = 4, 8.0, 5, 6, 3e-3, 0.5
-PLACED = torch.tensor([[[1, 1, 1], [1, 1, 1]], [[0, 0, 1], [0, 0, 1]], [[1, 0, 1], [1, 0, 0]]], dtype=torch.bool)
+STEPS = 6
 LAYERS = ("q_proj", "k_proj", "v_proj")
 FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma3Text", "Olmo2")
 
@@ -39,47 +50,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def backbone(folder: Path) -> Backbone:
     return load_backbone(str(folder), device="cpu")
-
-
-def new_cohort(backbone: Backbone, seed: int | None = None) -> Cohort:
-    """Three clients; with a seed, far from their common start."""
-    cohort = Cohort(
-        backbone, PLACED, ("adapters", "lora"), AdapterConfig(bottleneck=BOTTLENECK),
-        LoraConfig(rank=RANK, alpha=ALPHA), torch.Generator().manual_seed(1),
-    )  # fmt: skip
-    if seed is not None:
-        generator = torch.Generator().manual_seed(seed)
-        for tensor in cohort.parameters():
-            tensor.data.add_(torch.randn(tensor.shape, generator=generator), alpha=0.1)
-    return cohort
-
-
-def some_rows(seed: int) -> list[list[Encoded]]:
-    """Two rows for each of three clients, of lengths 7 … 24."""
-    generator = np.random.default_rng(seed)
-
-    def row() -> Encoded:
-        length = int(generator.integers(7, 25))
-        kinds = np.zeros(length, dtype=np.int8)
-        kinds[: int(generator.integers(2, 5))] = PROMPT
-        return Encoded(generator.integers(2, 250, length), kinds, cut=False)
-
-    return [[row(), row()] for _ in range(3)]
-
-
-class PlainAdapter(nn.Module):
-    """A module with an adapter behind it, as a single client would have it."""
-
-    def __init__(self, inner: nn.Module, cohort: Cohort, name: str, client: int) -> None:
-        super().__init__()
-        own = {part: cohort.tensors["adapters"][f"{name}.{part}"][client].detach().clone()
-               for part in ("down", "down_bias", "up", "up_bias")}  # fmt: skip
-        self.inner, self.own = inner, nn.ParameterDict(own)
-
-    def forward(self, *args: object, **kwargs: object) -> torch.Tensor:
-        y: torch.Tensor = self.inner(*args, **kwargs)
-        inner = nn.functional.gelu(y @ self.own["down"] + self.own["down_bias"], approximate="tanh")
-        return y + inner @ self.own["up"] + self.own["up_bias"]
 
 
 def plain_client(backbone: Backbone, cohort: Cohort, client: int) -> nn.Module:
@@ -103,22 +73,6 @@ def plain_client(backbone: Backbone, cohort: Cohort, client: int) -> nn.Module:
     return model
 
 
-def train_plain(model: nn.Module, client: int) -> None:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=RATE, betas=ADAM_BETAS, eps=ADAM_EPSILON, weight_decay=0.0)
-    for step in range(STEPS):
-        optimiser.zero_grad()
-        losses = []
-        for row in some_rows(step)[client]:
-            tokens = torch.from_numpy(row.tokens)[None]
-            wanted = torch.from_numpy(row.kinds[1:] != PROMPT)
-            logits = model(input_ids=tokens).logits[0, :-1][wanted]
-            losses.append(nn.functional.cross_entropy(logits, tokens[0, 1:][wanted], reduction="none"))
-        torch.cat(losses).mean().backward()
-        nn.utils.clip_grad_norm_(trained, CLIP)
-        optimiser.step()
-
-
 def test_cohort_equals_each_client_alone_with_peft(backbone: Backbone) -> None:
     cohort = new_cohort(backbone)
     alone = [plain_client(backbone, cohort, client) for client in range(3)]
@@ -127,7 +81,7 @@ def test_cohort_equals_each_client_alone_with_peft(backbone: Backbone) -> None:
         train_step(cohort, optimiser, [collate(some_rows(step), 1, torch.device("cpu"))], CLIP)
 
     for client, model in enumerate(alone):
-        train_plain(model, client)
+        train_plain(model, client, STEPS)
         for index, wrapped in enumerate(model.base_model.model.model.layers):
             block = wrapped.inner
             for slot, part in enumerate("qkv"):
@@ -139,9 +93,7 @@ def test_cohort_equals_each_client_alone_with_peft(backbone: Backbone) -> None:
                     torch.testing.assert_close(b, layer.lora_B["default"].weight.T, atol=1e-4, rtol=0)
             sites = {"attn_out": block.self_attn.o_proj, "mlp_out": block.mlp.down_proj, "block_out": wrapped}
             for site, module in sites.items():
-                for part, expected in module.own.items():
-                    ours = cohort.tensors["adapters"][f"h.{index}.{site}.{part}"][client]
-                    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
+                assert_same_adapter(cohort, f"h.{index}.{site}", client, module, atol=1e-4)
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from pwff_core.engine.models.critics import Critics
 from pwff_core.engine.models.encoder import PROMPT, RESPONSE, EncodedTexts, Encoder, Text, load_encoder
 from pwff_core.engine.models.reward_models import RewardModels, joined, new_reward_models
-from tests.support.encoders import TEXTS, plain_features, plain_tokens, wordpiece_folder, words_asked
+from tests.support.encoders import TEXTS, plain_features, plain_tokens, prompt_length
 
 CLIENTS, HIDDEN = 3, 5
 PROMPTS = [["say hello", "please"], ["say", "hello there"], ["no no", "fine"]]
@@ -23,16 +22,6 @@ PIECES = [
     [[" bad", " fine", " no"], [" g", "ood", ""]],
     [[""], [" say", " please"]],
 ]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return wordpiece_folder(tmp_path_factory.mktemp("wordpiece"))
-
-
-@pytest.fixture(scope="module")
-def encoder(folder: Path) -> Encoder:
-    return load_encoder(str(folder), "cpu")
 
 
 def new_models(encoder: Encoder, trainable: str = "head", clients: int = CLIENTS) -> RewardModels:
@@ -104,7 +93,7 @@ def test_scores_equal_each_client_alone(encoder: Encoder, trainable: str) -> Non
             head = plain_head(models.tensors[axis], client)
             for place, text in enumerate(client_texts):
                 states = reader(input_ids=plain_tokens(text)).last_hidden_state[0]
-                alone = head(plain_features(states, words_asked(text.prompt)))
+                alone = head(plain_features(states, prompt_length(text.prompt)))
                 torch.testing.assert_close(raw[client, place], alone[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(models.assess(axis, EncodedTexts(encoder, TEXTS)), raw, atol=1e-6, rtol=0)
 
@@ -194,7 +183,7 @@ def plain_value(encoder: Encoder, models: RewardModels, axis: str, client: int, 
     """What the client's head makes of causal features of a prefix of prompt and response, in calibrated units."""
     tokens = plain_tokens(Text(prefix, "", ended=False))[0]
     states = causal_states(encoder, plain_encoder(encoder, models.tensors[axis], client), tokens)
-    raw = plain_head(models.tensors[axis], client)(plain_features(states, words_asked(prompt)))
+    raw = plain_head(models.tensors[axis], client)(plain_features(states, prompt_length(prompt)))
     return float((raw - models.mean[axis][client]) / models.sd[axis][client])
 
 
