@@ -133,7 +133,7 @@ def _fault(model: Any, ids: Tensor, short: Tensor, padding: int) -> str:
         stacked = vmap(read_with, in_dims=(0, 0, None))(weights, ids[None], causal)
         filled = vmap(read_with)(weights, padded[None], real[None, :, None, None, :])
     if not (_same(stacked[0], prefix) and _same(filled[0, :, :kept], alone)):
-        return "which reads otherwise where clients' encoders are stacked"
+        return "which reads differently where clients' encoders are stacked"
     return ""
 
 
