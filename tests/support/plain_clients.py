@@ -10,7 +10,8 @@ from pwff_core.config import AdapterConfig, LoraConfig
 from pwff_core.data.encoding import PROMPT, Encoded
 from pwff_core.engine.models.backbone import Backbone
 from pwff_core.engine.models.cohort import Cohort
-from pwff_core.engine.stages.instruction import ADAM_BETAS, ADAM_EPSILON
+from pwff_core.engine.stages.batches import collate
+from pwff_core.engine.stages.instruction import ADAM_BETAS, ADAM_EPSILON, new_optimiser, train_step
 
 RANK, ALPHA, BOTTLENECK, RATE, CLIP = 4, 8.0, 5, 3e-3, 0.5
 PLACED = torch.tensor([[[1, 1, 1], [1, 1, 1]], [[0, 0, 1], [0, 0, 1]], [[1, 0, 1], [1, 0, 0]]], dtype=torch.bool)
@@ -56,6 +57,13 @@ class PlainAdapter(nn.Module):
         y: torch.Tensor = self.inner(*args, **kwargs)
         inner = nn.functional.gelu(y @ self.own["down"] + self.own["down_bias"], approximate="tanh")
         return y + inner @ self.own["up"] + self.own["up_bias"]
+
+
+def train_cohort(cohort: Cohort, steps: int, padding: int) -> None:
+    """Train all clients of a cohort at once, on the same rows as `train_plain` does."""
+    optimiser = new_optimiser(cohort, RATE)
+    for step in range(steps):
+        train_step(cohort, optimiser, [collate(some_rows(step), padding, torch.device("cpu"))], CLIP)
 
 
 def train_plain(model: nn.Module, client: int, steps: int) -> None:

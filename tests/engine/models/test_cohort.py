@@ -14,17 +14,16 @@ from torch import nn
 from pwff_core.engine.models.backbone import Backbone, load_backbone
 from pwff_core.engine.models.cohort import Cohort
 from pwff_core.engine.stages.batches import collate, passes
-from pwff_core.engine.stages.instruction import client_losses, new_optimiser, train_step
+from pwff_core.engine.stages.instruction import client_losses, train_step
 from tests.support.plain_clients import (
     ALPHA,
-    CLIP,
     PLACED,
     RANK,
-    RATE,
     PlainAdapter,
     assert_same_adapter,
     new_cohort,
     some_rows,
+    train_cohort,
     train_plain,
 )
 
@@ -62,10 +61,7 @@ def plain_client(backbone: Backbone, cohort: Cohort, client: int) -> nn.Module:
 def test_cohort_equals_each_client_alone_with_peft(backbone: Backbone) -> None:
     cohort = new_cohort(backbone)
     alone = [plain_client(backbone, cohort, client) for client in range(3)]
-    optimiser = new_optimiser(cohort, RATE)
-    for step in range(STEPS):
-        train_step(cohort, optimiser, [collate(some_rows(step), 0, torch.device("cpu"))], CLIP)
-
+    train_cohort(cohort, STEPS, padding=0)
     for client, model in enumerate(alone):
         train_plain(model, client, STEPS)
         for index, wrapped in enumerate(model.base_model.model.transformer.h):

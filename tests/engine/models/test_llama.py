@@ -21,19 +21,16 @@ from pwff_core.engine.models.decoding import decode
 from pwff_core.engine.models.saved_models import SavedModels, stacked
 from pwff_core.engine.peft_export import write_peft_folder
 from pwff_core.engine.stages.batches import collate
-from pwff_core.engine.stages.instruction import new_optimiser, train_step
 from tests.support.backbones import CONTEXT, family_folder
 from tests.support.plain_clients import (
     ALPHA,
     BOTTLENECK,
-    CLIP,
     PLACED,
     RANK,
-    RATE,
     PlainAdapter,
     assert_same_adapter,
     new_cohort,
-    some_rows,
+    train_cohort,
     train_plain,
 )
 
@@ -76,10 +73,7 @@ def plain_client(backbone: Backbone, cohort: Cohort, client: int) -> nn.Module:
 def test_cohort_equals_each_client_alone_with_peft(backbone: Backbone) -> None:
     cohort = new_cohort(backbone)
     alone = [plain_client(backbone, cohort, client) for client in range(3)]
-    optimiser = new_optimiser(cohort, RATE)
-    for step in range(STEPS):
-        train_step(cohort, optimiser, [collate(some_rows(step), 1, torch.device("cpu"))], CLIP)
-
+    train_cohort(cohort, STEPS, padding=1)
     for client, model in enumerate(alone):
         train_plain(model, client, STEPS)
         for index, wrapped in enumerate(model.base_model.model.model.layers):
