@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages.parts.notices import errors_on_page
 from pages.parts.run_table import run_words
 from pages.parts.words import plain, sentence
 from pages.run.chat import draw_chat
@@ -86,7 +87,7 @@ def draw_recorded_demo(*, is_only_run: bool) -> None:
 
 def page() -> None:
     st.title("Clients: what each one wants, and says", anchor=False)
-    try:
+    with errors_on_page():
         store = Store(default_store_path(), readonly=True)
         row = choose_run(store)
         if row.id == DEMO_ID:
@@ -94,8 +95,6 @@ def page() -> None:
             return
         draw_plane(row, lambda: latest_snapshot(store.path, row.id, now=True).view[:2])
         draw_chat(store, row)
-    except StoreError as error:
-        st.error(plain(sentence(str(error))))
 
 
 through_the_router()

@@ -7,14 +7,14 @@ from functools import partial
 
 import streamlit as st
 
-from pages.comparison.cancel import NOTICE, draw_cancel
+from pages.comparison.cancel import NOTICE, draw_cancel, set_notice
 from pages.comparison.results import comparison_words, draw_comparison, draw_comparison_export
 from pages.comparison.setup import Setup, draw_setup, expected_duration_s, setup_words
+from pages.parts.notices import errors_as_notice, errors_on_page
 from pages.parts.words import plain, sentence
 from pages.server import session
 from pages.server.router import through_the_router
 from pwff_core.comparison.presets import new_comparison_id, run_label
-from pwff_core.errors import PwffError, StoreError
 from pwff_core.paths import default_store_path
 from pwff_core.runs import scheduler
 from pwff_core.runs.store import RunRow, Store
@@ -58,7 +58,7 @@ def start(setup: Setup, viewer: str, click: int) -> None:
     """Callback of Start: queue all runs, launch the first, and show their comparison."""
     if not session.is_first_call("compare-start", click):
         return
-    try:
+    with errors_as_notice("The comparison could not be started", set_notice):
         store = Store(default_store_path())
         comparison = new_comparison_id()
         with session.within_limits(store, viewer, *setup.runs):
@@ -66,10 +66,7 @@ def start(setup: Setup, viewer: str, click: int) -> None:
                 name = f"{setup.label}: {run_label(config)}"
                 store.create_run(config, name, in_queue=True, comparison=comparison, owner=viewer)
         scheduler.advance(store)
-    except PwffError as error:
-        st.session_state[NOTICE] = f"The comparison could not be started: {error}"
-        return
-    st.session_state[_JUST_STARTED] = comparison
+        st.session_state[_JUST_STARTED] = comparison
 
 
 def new_comparison(store: Store, viewer: str) -> None:
@@ -92,7 +89,7 @@ def new_comparison(store: Store, viewer: str) -> None:
 
 def poll(comparison: str, before: tuple[str, ...]) -> None:
     """Draw the comparison as it is now. When a run has begun or ended, the whole page is drawn again."""
-    try:
+    with errors_on_page(st.warning):
         store = Store(default_store_path(), readonly=True)
         if store.queue():
             scheduler.advance(Store(store.path))
@@ -100,8 +97,6 @@ def poll(comparison: str, before: tuple[str, ...]) -> None:
         if run_states(rows) != before:
             st.rerun()
         draw_comparison(store, comparison, rows)
-    except StoreError as error:
-        st.warning(plain(sentence(str(error))))
 
 
 def run_states(rows: Sequence[RunRow]) -> tuple[str, ...]:
@@ -112,7 +107,7 @@ def run_states(rows: Sequence[RunRow]) -> tuple[str, ...]:
 def page() -> None:
     st.title("Compare methods, and with the paper", anchor=False)
     viewer = session.identify_viewer()
-    try:
+    with errors_on_page():
         store = Store(default_store_path(), readonly=True)
         comparisons = group_by_comparison(store.runs())
         if not comparisons:
@@ -136,8 +131,6 @@ def page() -> None:
         unfinished = any(not row.status.ended for row in rows)
         st.fragment(partial(poll, comparison, run_states(rows)), run_every=POLL_S if unfinished else None)()
         draw_comparison_export(store, comparison, rows)
-    except StoreError as error:
-        st.error(plain(sentence(str(error))))
 
 
 through_the_router()

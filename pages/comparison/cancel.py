@@ -6,16 +6,21 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from pages.parts.notices import errors_as_notice
 from pages.parts.words import count, plain
 from pages.server import session
 from pwff_core.comparison.presets import run_label
-from pwff_core.errors import StoreError
 from pwff_core.paths import default_store_path
 from pwff_core.runs.store import RunRow, Store
 
 ALL = ""
 NOTICE = "compare:notice"
 _RUN, _TO_STOP = "compare:one", "compare:asked"
+
+
+def set_notice(text: str) -> None:
+    """A notice above the comparison when that is drawn next."""
+    st.session_state[NOTICE] = text
 
 
 def draw_cancel(rows: Sequence[RunRow], viewer: str) -> None:
@@ -49,19 +54,16 @@ def draw_cancel(rows: Sequence[RunRow], viewer: str) -> None:
 
 def _cancel(selection: str, rows: Sequence[RunRow], viewer: str) -> None:
     """Callback: cancel what is queued; what has started gets a question. `selection` is a run id or ALL."""
-    try:
+    with errors_as_notice("The runs could not be cancelled", set_notice):
         store = Store(default_store_path())
         changeable = [row for row in rows if not row.status.ended and session.may_change(row, viewer)]
         selected = [row for row in changeable if selection in (ALL, row.id)]
         cancelled = [row for row in reversed(selected) if store.cancel(row.id)]  # the last first, so that none starts
         started = [row.id for row in selected if row not in cancelled and not store.run(row.id).status.ended]
-    except StoreError as error:
-        st.session_state[NOTICE] = f"The runs could not be cancelled: {error}"
-        return
-    if cancelled:
-        st.session_state[NOTICE] = f"{count(len(cancelled), 'waiting run')} cancelled."
-    if started:
-        st.session_state[_TO_STOP] = started
+        if cancelled:
+            set_notice(f"{count(len(cancelled), 'waiting run')} cancelled.")
+        if started:
+            st.session_state[_TO_STOP] = started
 
 
 def _confirm_stop(unfinished: dict[str, RunRow]) -> None:
@@ -87,9 +89,7 @@ def _confirm_stop(unfinished: dict[str, RunRow]) -> None:
 def _stop(run_ids: Sequence[str]) -> None:
     """Callback of the answer to that question."""
     st.session_state.pop(_TO_STOP, None)
-    try:
+    with errors_as_notice("The run could not be asked to stop", set_notice):
         store = Store(default_store_path(), readonly=True)
         for run_id in run_ids:
             store.request_stop(run_id)
-    except StoreError as error:
-        st.session_state[NOTICE] = f"The run could not be asked to stop: {error}"

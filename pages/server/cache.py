@@ -1,4 +1,9 @@
-"""What is costly to make, kept for all browsers of this server: made once, by the session that asks first."""
+"""What is costly to make, kept for all browsers of this server: made once, by the session that asks first.
+
+This is the pages' cache. Others serve where it does not fit: `functools` for components, which are declared once, and
+for pure functions of the lab's knobs, which may stay as long as the server; Streamlit's for a process that must be
+closed, and below this folder; the session for the rounds of its own comparison.
+"""
 
 from __future__ import annotations
 
