@@ -201,7 +201,7 @@ def marker(view: RunView, mode: Mode) -> Marker | None:
         return None
     if mode is Mode.STEER:
         weights = _weights_words(view.row)
-        return Marker("Live", "bolt", "green", "Moves the run from its next round.", weights, draw_choice)
+        return Marker("Live", "bolt", "green", "Moves the run from its next round.", weights, draw_choice, steers=True)
     if mode is Mode.WHAT_IF:
         channel = "Prices the run's rounds anew; the run goes on as it is."
         weights = "For the next run, while the sliders only ask what if."

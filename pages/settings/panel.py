@@ -47,6 +47,7 @@ class Marker(NamedTuple):
     channel: str  # what moving a knob of the channel does
     preferences: str
     choice: Callable[[], None] | None  # draws the choice of what they do, if there is one
+    steers: bool = False  # whether they change the run that is going
 
 
 SLIDERS: dict[str, tuple[str, ...]] = {
@@ -204,7 +205,7 @@ def _channel(problems: Mapping[str, Problem], marker: Marker | None, refusal: st
     for path in SLIDERS["Channel"]:
         fields.draw(path, problems, slider=True)
     fields.draw("channel.fading", problems)
-    of_next = " of the next run" if marker and marker.label == "Live" else ""
+    of_next = " of the next run" if marker and marker.steers else ""
     _expander(f"Coherence time and deadline{of_next}", CHANNEL_MORE, problems, key="channel")
     fields.show_problem("channel", problems)
 
