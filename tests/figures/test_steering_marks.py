@@ -1,4 +1,4 @@
-"""A steered run: its settings in a round, its changes in words and as lines, and its rounds at other settings."""
+"""A steered run: its expected cost, its changes as lines, and its rounds at other settings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core.config import RunConfig, stage_rounds
-from pwff_core.figures.changes import WEIGHTS, changes_text, config_at, steering_words
 from pwff_core.figures.frames import round_frame, spans_of
 from pwff_core.figures.panel_figure import panel_figure
 from pwff_core.figures.panels import PANELS, WhatIf, panel_table, panel_words
 from pwff_core.figures.steering_marks import Piece, expected_pieces, steering_marks
 from pwff_core.knobs import with_changes
-from pwff_core.records import Steering, Value
-from tests.support.rounds import PLANNED
+from pwff_core.records import Steering
+from tests.support.rounds import PLANNED, steering
 from tests.support.scripted import whole_run
 
 SPANS = spans_of(PLANNED, [])
@@ -28,41 +27,6 @@ AWGN = with_changes(
                   **{f"{stage}.rounds": count for stage, count in PLANNED.items()}},
 )  # fmt: skip
 GPT2_BITS = 580_968 * 32  # 36 adapters of 16,138 numbers
-
-
-def steering(position: int, before: Value, after: Value, path: str = "channel.snr_db") -> Steering:
-    span = next(span for span in SPANS if span.first <= position <= span.last)
-    return Steering(
-        position=position, stage=span.stage, round=position - span.first + 1,
-        before={path: before}, changes={path: after}, at=0.0,
-    )  # fmt: skip
-
-
-def test_settings_hold_from_their_position_on() -> None:
-    changes = [steering(2, 0.0, 10.0), steering(7, 1e6, 2e6, "channel.bandwidth_hz"), steering(8, 10.0, -5.0)]
-    channels = [config_at(AWGN, changes, position).channel for position in (1, 2, 6, 7, 8)]
-    assert [(channel.snr_db, channel.bandwidth_hz) for channel in channels] == [
-        (0.0, 1e6), (10.0, 1e6), (10.0, 1e6), (10.0, 2e6), (-5.0, 2e6),
-    ]  # fmt: skip
-    assert config_at(AWGN, changes) == with_changes(AWGN, {"channel.snr_db": -5.0, "channel.bandwidth_hz": 2e6})
-    assert config_at(AWGN, []) is AWGN
-
-
-@pytest.mark.parametrize(
-    ("path", "before", "after", "text"),
-    [
-        ("channel.snr_db", 5.0, 0.0, "SNR 5 → 0 dB"),
-        ("channel.snr_db", -2.5, 12.25, "SNR -2.5 → 12.25 dB"),
-        ("channel.bandwidth_hz", 1e6, 2e6, "Bandwidth 1 → 2 MHz"),
-        ("channel.bandwidth_hz", 1e6, 2e5, "Bandwidth 1 MHz → 200 kHz"),
-        ("channel.transmit_power_w", 1.0, 0.5, "Transmit power 1 W → 500 mW"),
-        ("channel.fading", "rayleigh", "awgn", "Fading Rayleigh → AWGN"),
-        (WEIGHTS, None, (0.0, 1.0), "preferences changed"),
-    ],
-)
-def test_a_change_in_words(path: str, before: Value, after: Value, text: str) -> None:
-    assert changes_text({path: before}, {path: after}) == text
-    assert steering_words(steering(4, before, after, path)) == f"From round 4: {text}"
 
 
 def test_the_expected_cost_follows_the_channel() -> None:

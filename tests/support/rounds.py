@@ -1,8 +1,9 @@
-"""Rounds of instruction tuning by hand, and the stages of the scripted run."""
+"""Rounds of instruction tuning by hand, and the stages and changes of the scripted run."""
 
 from __future__ import annotations
 
-from pwff_core.records import ClientRecord, RoundRecord, Stage
+from pwff_core.figures.frames import spans_of
+from pwff_core.records import ClientRecord, RoundRecord, Stage, Steering, Value
 
 PLANNED: dict[Stage, int] = {"instruction": 3, "reward": 2, "alignment": 4}  # of `scripted.whole_run`
 
@@ -25,4 +26,13 @@ def tuning_round(
         accuracy=sum(measured) / len(measured) if measured else None, knowledge_accuracy=0.25, style_accuracy=style,
         loss=1.5, delay_s=max(delays), energy_j=2 * sum(delays), uplink_bits=64, wall_s=0.5,
         clients=tuple(_client(index, accuracy, delays[index]) for index, accuracy in enumerate(accuracies)),
+    )  # fmt: skip
+
+
+def steering(position: int, before: Value, after: Value, path: str = "channel.snr_db") -> Steering:
+    """A change of one setting before the round at this position of the scripted run."""
+    span = next(span for span in spans_of(PLANNED, []) if span.first <= position <= span.last)
+    return Steering(
+        position=position, stage=span.stage, round=position - span.first + 1,
+        before={path: before}, changes={path: after}, at=0.0,
     )  # fmt: skip
