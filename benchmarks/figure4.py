@@ -48,7 +48,7 @@ def play(key: str, changes: dict[str, object]) -> tuple[str, dict[str, float]]:
 
     torch.set_num_threads(1)
     federation = prepare(with_changes(RunConfig(), BASE | changes))
-    stage = federation.stages["instruction"]
+    stage = federation.instruction
     server = Server(stage.shared(), stage.num_examples)
     for number in range(1, federation.rounds_total + 1):  # like the round loop, but tests at the end alone
         stage.train(number)

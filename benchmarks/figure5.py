@@ -52,9 +52,9 @@ def play(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
     def play_stage(federation: Federation, stage: Stage) -> float:
         """All rounds of a stage, without tests between them; the energy of their uploads [J]."""
-        server = Server(federation.stages[stage].shared(), federation.stages[stage].num_examples)
+        server = Server(federation.stage(stage).shared(), federation.stage(stage).num_examples)
         rounds = range(1, federation.rounds[stage] + 1)
-        return sum(float(play_round(federation, stage, server, number).energy_j.sum()) for number in rounds)
+        return sum(float(play_round(federation, stage, server, number)[0].energy_j.sum()) for number in rounds)
 
     tuned: Federation | None = None
     results = {}
@@ -69,7 +69,7 @@ def play(variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
                 for tensor, tuned_tensor in zip(cohort.parameters(), tensors, strict=True):
                     tensor.copy_(tuned_tensor)
         play_stage(federation, "reward")
-        pairs = federation.stages["reward"].measure()
+        pairs = federation.stage("reward").measure()
         stage = federation.begin_alignment()
         before = stage.measure()
         energy = play_stage(federation, "alignment")

@@ -51,7 +51,7 @@ class SequentialAlignment:
         for policy in self.policies:
             rate = self.settings.learning_rate or method.alignment_rate
             policy.optimiser = policy.new_optimiser(rate, self.settings.lora_rate_ratio)
-        learned = federation.stages["reward"].finish(federation.preferences.references)
+        learned = federation.reward.finish()
         self.rewards = [learned.part(slice(client, client + 1)) for client in range(federation.config.clients)]
         self.critics = [rewards.critics() for rewards in self.rewards]
         self.critic_optimisers = [
@@ -68,7 +68,7 @@ class SequentialAlignment:
         """The next round: each client answers and learns, then the adapters are averaged."""
         self.played += 1
         self.tokens = 0
-        prompts = self.federation.stages["alignment"].prompts(self.played)
+        prompts = self.federation.alignment.prompts(self.played)
         for client, own_prompts in enumerate(prompts):
             self.train(client, own_prompts)
         average([policy.groups["adapters"] for policy in self.policies], [1.0] * len(self.policies))

@@ -41,9 +41,9 @@ class CohortLoop:
         self.config = config
         self.federation = prepare(config)
         if stage == "alignment":
-            self.federation.stages["reward"].train(1)
+            self.federation.stage("reward").train(1)
             self.federation.begin_alignment()
-        self.stage = self.federation.stages[stage]
+        self.stage = self.federation.stage(stage)
         self.server = Server(self.stage.shared(), self.stage.num_examples)
         self.played = 0
 

@@ -28,7 +28,6 @@ from torch import Tensor
 
 from pwff_core.config import STEERABLE, RunConfig
 from pwff_core.engine.federation import steer
-from pwff_core.engine.models.reward_models import RewardModels
 from pwff_core.engine.setup import Federation
 from pwff_core.engine.stages.state import State, fill, policies, prefixed, stacked, under
 from pwff_core.errors import ModelError
@@ -183,10 +182,10 @@ def state_of(federation: Federation, last: RoundRecord) -> State:
     At a stage's end the moments of its optimisers are not among them: the next stage has its own.
     """
     state = prefixed("policy", stacked(policies(federation.clients.cohorts)))
-    aligning = federation.judge is not None
+    aligning = federation.alignment is not None
     if last.stage_end and not aligning:
         return state
-    stage = federation.stages["alignment" if aligning else last.stage]
+    stage = federation.stage("alignment" if aligning else last.stage)
     known = {name: tensor for name, tensor in stage.state().items() if not (last.stage_end and "optimiser/" in name)}
     return state | prefixed("stage", known)
 
@@ -249,8 +248,7 @@ def _put_back(federation: Federation, state: State, records: Sequence[RoundRecor
     try:
         if reference := under("reference", known):
             fill(cohorts, reference)
-            models = (RewardModels.from_state(federation.encoder, under(name, known)) for name in ("rewards", "judge"))
-            federation.align(*models)
+            federation.restore_alignment(under("rewards", known), under("judge", known))
         fill(cohorts, under("policy", state))
     except ValueError as error:
         raise ModelError(
@@ -258,7 +256,7 @@ def _put_back(federation: Federation, state: State, records: Sequence[RoundRecor
             f"({error}): it has changed since. Bring the former one back, or start a new run."
         ) from None
     if known:
-        federation.stages["alignment" if reference else last.stage].load_state(known)
+        federation.stage("alignment" if reference else last.stage).load_state(known)
 
 
 def _read(folder: Path, mark: CheckpointInfo) -> State:

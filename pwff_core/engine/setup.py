@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
 
 from pwff_core.config import RunConfig, stage_rounds
-from pwff_core.data.client_profiles import device_classes, helpfulness_weights, placement
+from pwff_core.data.client_profiles import device_classes, placement
 from pwff_core.data.partition import ClientData
 from pwff_core.data.preference_files import load_preferences
 from pwff_core.data.sources import load_clients
@@ -26,55 +27,77 @@ from pwff_core.engine.stages.clients import (
     tokens_at_once,
 )
 from pwff_core.engine.stages.instruction import InstructionStage
-from pwff_core.engine.stages.reward import RewardStage, train_judge
+from pwff_core.engine.stages.reward import RewardStage
 from pwff_core.engine.stages.rollouts import cut_prompts_note
+from pwff_core.engine.stages.state import State
 from pwff_core.methods import METHODS
 from pwff_core.records import ClientProfile, Stage
+from pwff_core.runs import uploads
 from pwff_core.wireless.payload import Geometry
 
 AnyStage: TypeAlias = InstructionStage | RewardStage | AlignmentStage
 
 
 class Federation:
-    """A run that is ready to play: its clients, their models, and what to tell about them.
+    """A run that is ready to play: its clients, its stages, and what a reader should know about them.
 
     Reading data and weights happens here, so a PwffError here means that the run cannot start.
     """
 
+    clients: Clients
+    rounds: dict[Stage, int]  # of every stage, in order: the most it may have, or how many it had once it is over
+    instruction: InstructionStage
+    reward: RewardStage | None  # where the run learns rewards
+    alignment: AlignmentStage | None  # from the end of reward learning on
+    notes: tuple[str, ...]
+
     def __init__(
-        self, config: RunConfig, run_id: str = "", cohort_size: int | None = None, *, force: bool = False
+        self,
+        config: RunConfig,
+        run_id: str = "",
+        cohort_size: int | None = None,
+        *,
+        store_path: Path | None = None,
+        force: bool = False,
     ) -> None:
-        self.config, self.run_id, self.method = config, run_id, METHODS[config.method]
+        self.run_id, self.method = run_id, METHODS[config.method]
         self.rounds = stage_rounds(config)
-        data, notes = load_clients(config)
+        data, data_notes = load_clients(uploads.resolved(config, store_path) if store_path else config)
         check_memory(config, COHORT_SIZE, force=force)
         backbone = load_backbone(config.backbone, config.device, config.precision)
-        splits, cut = encode_splits(data, config, backbone)
-        together = cohort_size or fitting_cohort_size(backbone, splits)
-        classes = device_classes(config)
-        self.placed = placement(config, self.method, classes, len(backbone.attention))
-        cohorts = new_cohorts(config, self.method, backbone, self.placed, together)
-        weights = helpfulness_weights(config)
-        self.clients = Clients(
-            config, self.method, backbone, cohorts, splits, weights, together, tokens_at_once(backbone)
-        )
-        self.stages: dict[Stage, AnyStage] = {"instruction": InstructionStage(self.clients)}
+        splits, cut_notes = encode_splits(data, config, backbone)
+        policy_cohort = cohort_size or fitting_cohort_size(backbone, splits)
+        devices = device_classes(config)
+        self.placed = placement(config, self.method, devices, len(backbone.attention))
+        cohorts = new_cohorts(config, self.method, backbone, self.placed, policy_cohort)
+        self.clients = Clients(config, self.method, backbone, cohorts, splits, policy_cohort, tokens_at_once(backbone))
+        self.instruction, self.reward, self.alignment = InstructionStage(self.clients), None, None
+        reward_notes: tuple[str, ...] = ()
         if "reward" in self.rounds:
-            self.preferences = load_preferences(config)
-            self.encoder = load_encoder(config.reward.encoder, config.device)
-            learning = RewardStage(
-                config, self.method, self.preferences.clients, self.encoder, cohort_size or COHORT_SIZE
-            )
-            self.stages["reward"] = learning
-            notes = (*notes, *self.preferences.notes, *learning.notes)
+            preferences = load_preferences(config)
+            encoder = load_encoder(config.reward.encoder, config.device)
+            self.reward = RewardStage(self.clients, preferences, encoder, cohort_size or COHORT_SIZE)
+            reward_notes = (*preferences.notes, *self.reward.notes)
             if "alignment" in self.rounds:
-                notes = (*notes, *cut_prompts_note(config, backbone, self.preferences.clients))
-        self.judge: RewardModels | None = None
-        self.profiles = tuple(
-            _profile(client, mine, classes[client], self.lora_modules(client), weights[client])
-            for client, mine in enumerate(data)
+                reward_notes += cut_prompts_note(config, backbone, preferences.clients)
+        self._profiles = tuple(
+            _profile(client, owned, devices[client], self.lora_modules(client), self.clients.weights[client])
+            for client, owned in enumerate(data)
         )
-        self.notes = (*notes, *cut, *self._notes())
+        self.notes = (*data_notes, *reward_notes, *cut_notes, *self._notes())
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's settings as they are now; `steer` changes them."""
+        return self.clients.config
+
+    @property
+    def profiles(self) -> tuple[ClientProfile, ...]:
+        """Who the clients are, with the weights that they have now."""
+        return tuple(
+            profile.model_copy(update={"helpfulness_weight": weight})
+            for profile, weight in zip(self._profiles, self.clients.weights, strict=True)
+        )
 
     @property
     def rounds_total(self) -> int:
@@ -88,16 +111,57 @@ class Federation:
         blocks = len(self.clients.backbone.attention)
         return Geometry(blocks, query.inputs, query.outputs, key.outputs, value.outputs)
 
+    def stage(self, name: Stage) -> AnyStage:
+        """A stage of the run. KeyError if the run does not have it, or has not come to it."""
+        stages: dict[Stage, AnyStage | None] = {
+            "instruction": self.instruction, "reward": self.reward, "alignment": self.alignment
+        }  # fmt: skip
+        stage = stages[name]
+        if stage is None:
+            raise KeyError(name)
+        return stage
+
     def lora_modules(self, client: int) -> int:
         """LoRA modules that a client places."""
         return int(self.placed[client].sum()) if "lora" in self.method.trains else 0
 
+    def begin_alignment(self) -> AlignmentStage:
+        """Train the judge, freeze the reward models, and take the policies as they are for the reference."""
+        assert self.reward  # the config has no alignment without it
+        judge = self.reward.train_judge()
+        rewards = self.reward.finish()
+        self.alignment = AlignmentStage(self.clients, self.reward.preferences.clients, rewards, judge)
+        return self.alignment
+
+    def restore_alignment(self, rewards: State, judge: State) -> None:
+        """Begin alignment with the reward models and the judge of a checkpoint, and the policies for the reference."""
+        assert self.reward
+        models = (RewardModels.from_state(self.reward.encoder, state) for state in (rewards, judge))
+        self.alignment = AlignmentStage(self.clients, self.reward.preferences.clients, *models)
+
+    def saved_models(self) -> SavedModels:
+        """The clients' models as they are now, and as alignment found them."""
+        alignment = self.alignment
+        preferences = alignment.preferences if alignment else []
+        return SavedModels(
+            self.config,
+            torch.from_numpy(self.placed),
+            stacked(alignment.references) if alignment else None,
+            stacked(self.clients.cohorts),
+            alignment.judge.state() if alignment else {},
+            {
+                "delicate": tuple(dict.fromkeys(own.test_delicate[0] for own in preferences)),
+                "ordinary": tuple(dict.fromkeys(own.test_ordinary[0] for own in preferences)),
+            },
+        )
+
     def _notes(self) -> list[str]:
         rate = self.config.instruction.learning_rate or self.method.learning_rate
+        backbone = self.clients.backbone
         notes = [
-            f"Training is real: AdamW at {rate:g} through the backbone {self.config.backbone}, on "
-            f"{self.clients.backbone.device} in {self._format()}. The radio channel is simulated, and uploads alone "
-            "are priced."
+            f"Training is real: AdamW at {rate:g} through the backbone {self.config.backbone}, on {backbone.device} in "
+            f"{str(backbone.dtype).removeprefix('torch.')}. The radio channel is simulated, and uploads alone are "
+            "priced."
         ]
         if self.config.price_as == "gpt2":
             notes.append(
@@ -110,60 +174,28 @@ class Federation:
             )
         return notes
 
-    def _format(self) -> str:
-        return str(self.clients.backbone.dtype).removeprefix("torch.")
 
-    def begin_alignment(self) -> AlignmentStage:
-        """Freeze the reward models, train the judge, and take the policies as they are for the reference."""
-        learned, references = self.stages["reward"], self.preferences.references
-        assert isinstance(learned, RewardStage)  # the config has no alignment without it
-        judge = train_judge(self.encoder, self.preferences.judge, references)
-        return self.align(learned.finish(references), judge)
-
-    def align(self, rewards: RewardModels, judge: RewardModels) -> AlignmentStage:
-        """Set up alignment by these reward models, with the policies as they are for the reference."""
-        self.judge = judge
-        aligned = AlignmentStage(self.clients, self.preferences.clients, rewards, judge)
-        self.stages["alignment"] = aligned
-        return aligned
-
-    def saved_models(self) -> SavedModels:
-        """The clients' models as they are now, and as alignment found them."""
-        aligned = self.stages.get("alignment")
-        people = self.preferences.clients if self.judge else []
-        return SavedModels(
-            self.config,
-            torch.from_numpy(self.placed),
-            stacked(aligned.references) if isinstance(aligned, AlignmentStage) else None,
-            stacked(self.clients.cohorts),
-            self.judge.state() if self.judge else {},
-            {
-                "delicate": tuple(dict.fromkeys(mine.test_delicate[0] for mine in people)),
-                "ordinary": tuple(dict.fromkeys(mine.test_ordinary[0] for mine in people)),
-            },
-        )
-
-
-def _profile(client: int, mine: ClientData, device: str, modules: int, weight: float) -> ClientProfile:
+def _profile(client: int, owned: ClientData, device: str, lora_modules: int, weight: float) -> ClientProfile:
     return ClientProfile.model_validate(
         {
             "client": client,
             "helpfulness_weight": weight,
             "device_class": device,
-            "lora_modules": modules,
-            "train_examples": len(mine.train),
-            "validation_examples": len(mine.validation),
-            "test_examples": len(mine.test),
-            "topics": mine.topics(),
-            "style": mine.style.options() if mine.style else {},
-            "facts_held": mine.facts_held,
+            "lora_modules": lora_modules,
+            "train_examples": len(owned.train),
+            "validation_examples": len(owned.validation),
+            "test_examples": len(owned.test),
+            "topics": owned.topics(),
+            "style": owned.style.options() if owned.style else {},
+            "facts_held": owned.facts_held,
         }
     )
 
 
-def prepare(config: RunConfig, run_id: str = "", *, force: bool = False) -> Federation:
+def prepare(config: RunConfig, run_id: str = "", *, store_path: Path | None = None, force: bool = False) -> Federation:
     """Everything that a run needs, loaded and checked; `force` tries even if it may need more memory than is free.
 
+    `store_path`: the run's store, beside which the uploads lie that a config may name.
     Raises ConfigError, DataError or ModelError.
     """
-    return Federation(config, run_id, force=force)
+    return Federation(config, run_id, store_path=store_path, force=force)

@@ -95,7 +95,7 @@ def federation(
     `converges_at`: the round after which the only stage ends, whatever the settings say.
     """
 
-    def prepare(config: RunConfig, run_id: str = "", *, force: bool = False) -> Script:
+    def prepare(config: RunConfig, run_id: str = "", *, store_path: Path | None = None, force: bool = False) -> Script:
         if prepare_error and not force:
             raise prepare_error
         return Script(config, run_id, (profile(0), profile(1)), ("A remark — with a dash.",), config.instruction.rounds)

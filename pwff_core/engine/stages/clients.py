@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from pwff_core import seeds
 from pwff_core.config import RunConfig
+from pwff_core.data.client_profiles import helpfulness_weights
 from pwff_core.data.encoding import Encoded, cut_note, encode
 from pwff_core.data.partition import ClientData
 from pwff_core.engine.models.backbone import Backbone, Sites
@@ -19,6 +21,7 @@ from pwff_core.engine.models.cohort import Cohort
 from pwff_core.engine.models.memory import tokens_of_pass
 from pwff_core.methods import Method
 
+Measures: TypeAlias = dict[str, float | None]  # what is measured of a client, by field of its record
 COHORT_SIZE = 10  # clients at most that train in one stack; more run in several: no slower, and memory stays bounded
 
 
@@ -29,17 +32,25 @@ class Splits(NamedTuple):
     held_out: list[Encoded]
 
 
-class Clients(NamedTuple):
-    """The clients of a run over one backbone, in cohorts that train as one stack."""
+@dataclass(eq=False)
+class Clients:
+    """The clients of a run over one backbone, in cohorts that train as one stack.
 
-    config: RunConfig  # as the run started: what can be steered of it, no stage reads
+    The run's config is here and nowhere else; steering replaces it between two rounds, so read it anew in each.
+    """
+
+    config: RunConfig
     method: Method
     backbone: Backbone
     cohorts: list[Cohort]
     splits: list[Splits]  # K
-    weights: list[float]  # K: how much each owner weighs helpfulness, 0 … 1; may change between two rounds
     cohort_size: int
     tokens_at_once: int  # of all clients of a cohort, in a pass with gradients
+
+    @property
+    def weights(self) -> list[float]:
+        """How much each of the K owners weighs helpfulness, 0 … 1."""
+        return helpfulness_weights(self.config)
 
     @property
     def padding(self) -> int:

@@ -1,8 +1,8 @@
-"""Critics at work: what they make of a round's rollouts, and how they learn from it.
+"""How critics learn from a round's rollouts, and the advantages that they estimate.
 
-Critics learn from the round's rewards and from their own values as the round found them, never from what the policies
-do meanwhile. So a cohort's critics learn all that a round teaches in one go, and the features that they look at, the
-largest tensor of the stage, are there for one cohort at a time.
+Critics learn from the round's rewards and from their own values at its beginning, never from the policies' steps. So a
+cohort's critics do all of a round's steps at once, and their features, the largest tensor of the stage, are in memory
+for one cohort at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pwff_core.engine.stages.state import State
 from pwff_core.methods import Axis
 
 
-class Criticism:
+class CriticTrainer:
     """The critics of a cohort's m models, and the optimiser over them."""
 
     def __init__(self, critics: Critics, settings: AlignmentConfig) -> None:
@@ -30,9 +30,11 @@ class Criticism:
             critics.parameters(), settings.critic_learning_rate, ADAM_BETAS, ADAM_EPSILON, 0.0, fused=True
         )
 
-    def named(self) -> State:
+    def named_tensors(self) -> State:
         """The critics' own tensors by flat name, "helpfulness/head.inner.weight" …"""
-        return {f"{axis}/{name}": tensor for axis, own in self._critics.tensors.items() for name, tensor in own.items()}
+        return {
+            f"{axis}/{name}": tensor for axis, named in self._critics.tensors.items() for name, tensor in named.items()
+        }
 
     def learn(
         self,
@@ -40,50 +42,53 @@ class Criticism:
         pieces: Sequence[Sequence[Sequence[str]]],
         rewards: Mapping[Axis, Tensor],
         mask: Tensor,
+        *,
         warm_up: bool,
     ) -> dict[Axis, Tensor]:
-        """Advantages (m, n, R) of each axis as the critics see them before this round's steps; then those steps.
+        """Estimates advantages (m, n, R) for each axis by the critics before this round's steps; then does those steps.
 
         `rewards` (m, n, R) of each axis; `pieces` as in `Critics.prepare`.
         """
         settings = self._settings
-        seen = self._critics.prepare(prompts, pieces, mask.shape[-1])
+        batch = self._critics.prepare(prompts, pieces, mask.shape[-1])
         if warm_up:
-            self._warm_up(seen, rewards)
+            self._warm_up(batch, rewards)
         values, returns, advantages = {}, {}, {}
         for axis, reward in rewards.items():
-            values[axis] = self._valued(axis, seen)
+            values[axis] = self._values(axis, batch)
             advantages[axis], returns[axis] = ppo.gae(
                 reward, values[axis], mask, settings.discount, settings.gae_lambda
             )
         for _ in range(settings.local_steps * settings.critic_steps):
-            self._step(seen, values, returns, settings.value_clip)
+            self._step(batch, values, returns, settings.value_clip)
         return advantages
 
-    def _warm_up(self, seen: CriticBatch, rewards: Mapping[Axis, Tensor]) -> None:
-        """Critics start as reward models, which judge whole answers: first they learn what a prefix is worth.
+    def _warm_up(self, batch: CriticBatch, rewards: Mapping[Axis, Tensor]) -> None:
+        """Critics start as reward models, which score whole answers: first they learn what a prefix is worth.
 
-        Their targets are plain returns, which need no critic.
+        Their targets are plain returns, which no critic has to estimate.
         """
         settings = self._settings
-        zero = torch.zeros_like(seen.mask, dtype=torch.float32)
+        zero = torch.zeros_like(batch.mask, dtype=torch.float32)
         targets = {
-            axis: ppo.gae(reward, zero, seen.mask, settings.discount, 1.0)[1] for axis, reward in rewards.items()
+            axis: ppo.gae(reward, zero, batch.mask, settings.discount, 1.0)[1] for axis, reward in rewards.items()
         }
         for _ in range(settings.critic_warmup):
-            self._step(seen, targets, targets, math.inf)
+            self._step(batch, targets, targets, math.inf)
 
     @torch.no_grad()
-    def _valued(self, axis: Axis, seen: CriticBatch) -> Tensor:
-        return torch.cat([self._critics.values(axis, seen, rows) for rows in seen.portions()], dim=1)
+    def _values(self, axis: Axis, batch: CriticBatch) -> Tensor:
+        return torch.cat([self._critics.values(axis, batch, rows) for rows in batch.portions()], dim=1)
 
-    def _step(self, seen: CriticBatch, old: Mapping[Axis, Tensor], returns: Mapping[Axis, Tensor], clip: float) -> None:
+    def _step(
+        self, batch: CriticBatch, old: Mapping[Axis, Tensor], returns: Mapping[Axis, Tensor], clip: float
+    ) -> None:
         self.optimiser.zero_grad(set_to_none=True)
-        tokens = ppo.client_tokens(seen.mask)
+        tokens = ppo.client_tokens(batch.mask)
         for axis, target in returns.items():
-            for rows in seen.portions():
-                values = self._critics.values(axis, seen, rows)
-                losses = ppo.value_loss(values, old[axis][:, rows], target[:, rows], seen.mask[:, rows], clip, tokens)
+            for rows in batch.portions():
+                values = self._critics.values(axis, batch, rows)
+                losses = ppo.value_loss(values, old[axis][:, rows], target[:, rows], batch.mask[:, rows], clip, tokens)
                 losses.sum().backward()
             clip_per_client([*self._critics.tensors[axis].values()], self._settings.gradient_clip)
         self.optimiser.step()

@@ -19,7 +19,7 @@ from pwff_core.data.encoding import KINDS, Encoded
 from pwff_core.engine.models.cohort import Cohort
 from pwff_core.engine.models.lm_head import LabelScores, label_scores
 from pwff_core.engine.stages.batches import Batch, collate, passes, training_rows
-from pwff_core.engine.stages.clients import Clients
+from pwff_core.engine.stages.clients import Clients, Measures
 from pwff_core.engine.stages.state import State, load_optimisers, optimiser_state, prefixed, under
 from pwff_core.errors import ROUNDS_KEPT, TrainingError
 from pwff_core.methods import Group, Method
@@ -57,8 +57,8 @@ class InstructionStage:
         self.optimisers = [new_optimiser(cohort, self.learning_rate, ratio) for cohort in clients.cohorts]
         self.num_examples = [float(len(mine.train)) for mine in clients.splits]  # what the average is weighted by
 
-    def train(self, number: int) -> None:
-        """The local steps of round `number` (1 …), of every client. TrainingError when a loss is no longer finite."""
+    def train(self, number: int) -> list[Measures]:
+        """The local steps of round `number` (1 …), without measures. TrainingError when a loss is no longer finite."""
         clients, settings = self._clients, self._clients.config.instruction
         for index, (cohort, optimiser) in enumerate(zip(clients.cohorts, self.optimisers, strict=True)):
             for local in range(settings.local_steps):
@@ -76,12 +76,13 @@ class InstructionStage:
                 groups = trained(clients.method, local, settings.local_steps, settings.personal_steps)
                 losses = train_step(cohort, optimiser, batches, settings.gradient_clip, groups)
                 check_finite(losses, clients.members(index), f"stage instruction, round {number}, step {local + 1}")
+        return [{} for _ in clients.splits]
 
     def shared(self) -> list[dict[str, Tensor]]:
         """What goes up, stacked by client, a dict a cohort."""
         return uploaded(self._clients)
 
-    def measure(self) -> list[dict[str, float | None]]:
+    def measure(self) -> list[Measures]:
         """Every client's model on the client's own held-out examples."""
         return accuracies(self._clients)
 
@@ -102,7 +103,7 @@ def uploaded(clients: Clients) -> list[dict[str, Tensor]]:
     ]
 
 
-def accuracies(clients: Clients) -> list[dict[str, float | None]]:
+def accuracies(clients: Clients) -> list[Measures]:
     """Accuracy and loss of every client's model on the client's own held-out examples."""
     scores: list[Score] = []
     for index, cohort in enumerate(clients.cohorts):

@@ -15,7 +15,7 @@ from pwff_core.engine.worker.retry import Patience, tell
 from pwff_core.engine.worker.signals import Interruption
 from pwff_core.errors import ModelError, PwffError, StoreError, TakenOverError
 from pwff_core.records import ClientProfile, RoundRecord, Steering
-from pwff_core.runs import limits, uploads
+from pwff_core.runs import limits
 from pwff_core.runs.recording import Recording, versions
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunRow, RunStatus, Store
@@ -127,8 +127,7 @@ class Life:
             limits.check(row.config)
             take_threads_up(store.path, run_id)
             warnings.filterwarnings("error", NO_ROOM)
-            running = setup.prepare(uploads.resolved(row.config, store.path), run_id, force=force)
-            running.config = row.config  # what is kept names an upload, not where it lies on this computer
+            running = setup.prepare(row.config, run_id, store_path=store.path, force=force)
             self._keeper = checkpointer.Keeper(RunFiles(store.path).checkpoints(run_id), row.config.checkpoint_every)
         return running, self._keeper
 

@@ -25,7 +25,7 @@ def one_round(federation: Federation) -> RoundRecord:
 
 
 def server_of(federation: Federation) -> Server:
-    stage = federation.stages["instruction"]
+    stage = federation.instruction
     return Server(stage.shared(), stage.num_examples)
 
 
@@ -94,7 +94,7 @@ def test_uploads_end_equal_and_the_rest_stays_personal(config: RunConfig, method
 def test_the_average_is_weighted_by_examples(config: RunConfig) -> None:
     prepared = prepare(config)
     server = server_of(prepared)
-    prepared.stages["instruction"].train(1)
+    prepared.instruction.train(1)
     name = "h.1.block_out.up"
     before = prepared.clients.cohorts[0].tensors["adapters"][name].detach().numpy().copy()
     counts = np.array([profile.train_examples for profile in prepared.profiles])
@@ -107,7 +107,7 @@ def test_the_average_is_weighted_by_examples(config: RunConfig) -> None:
 def test_a_lost_upload_is_left_out_of_the_average(config: RunConfig) -> None:
     prepared = prepare(config)
     server = server_of(prepared)
-    prepared.stages["instruction"].train(1)
+    prepared.instruction.train(1)
     name = "h.1.block_out.up"
     before = prepared.clients.cohorts[0].tensors["adapters"][name].detach().clone()
     server.average(np.array([False, True, False]))
@@ -174,7 +174,7 @@ def test_optimiser_steps_of_each_group_in_a_round(
     config: RunConfig, local: int, personal: int, lora_steps: int, adapter_steps: int
 ) -> None:
     prepared = prepare(with_changes(config, {"instruction.local_steps": local, "instruction.personal_steps": personal}))
-    stage = prepared.stages["instruction"]
+    stage = prepared.instruction
     assert isinstance(stage, InstructionStage)
     stage.train(1)
     (cohort,), (optimiser,) = prepared.clients.cohorts, stage.optimisers
@@ -209,7 +209,7 @@ def test_a_model_that_broke_in_the_last_step_is_found_too(config: RunConfig, mon
         with torch.no_grad():
             prepared.clients.cohorts[0].tensors["lora"]["h.0.attn.v.lora_b"][2] = float("inf")
 
-    monkeypatch.setattr(prepared.stages["instruction"], "train", breaks)
+    monkeypatch.setattr(prepared.instruction, "train", breaks)
     with pytest.raises(TrainingError, match="held-out loss of client 2 .*stage instruction, round 1"):
         one_round(prepared)
 

@@ -8,7 +8,6 @@ import torch
 from pwff_core.config import RunConfig
 from pwff_core.engine.federation import play, play_stage, run
 from pwff_core.engine.setup import prepare
-from pwff_core.engine.stages.reward import RewardStage
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 
@@ -57,9 +56,7 @@ def test_reward_models_end_equal_where_they_are_averaged(whole: RunConfig) -> No
     for method, equal in (("pwff", True), ("local", False)):
         prepared = prepare(with_changes(whole, {"method": method}))
         assert next(play_stage(prepared, "reward")).stage == "reward"
-        stage = prepared.stages["reward"]
-        assert isinstance(stage, RewardStage)
-        for name, tensor in stage.models[0].tensors["helpfulness"].items():
+        for name, tensor in prepared.reward.models[0].tensors["helpfulness"].items():
             if name != "head.outer.bias":  # it shifts both scores of a pair, so that it is not learned
                 assert torch.equal(tensor[0], tensor[1]) == equal
 
@@ -68,9 +65,7 @@ def test_the_judge_is_the_same_for_every_method_and_seed(whole: RunConfig) -> No
     states = []
     for changes in ({"method": "pwff"}, {"method": "shepherd", "seed": 3}):
         prepared = prepare(with_changes(whole, changes))
-        prepared.begin_alignment()
-        assert prepared.judge is not None
-        states.append(prepared.judge.state())
+        states.append(prepared.begin_alignment().judge.state())
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -99,9 +94,11 @@ def test_saved_models_are_those_before_and_after_alignment(whole: RunConfig) -> 
     tuned = prepared.saved_models()
     assert tuned.before is None
     assert not tuned.judge
-    for stage in ("reward", "alignment"):
-        for _ in play_stage(prepared, stage):
-            pass
+    for _ in play_stage(prepared, "reward"):
+        pass
+    prepared.begin_alignment()
+    for _ in play_stage(prepared, "alignment"):
+        pass
     saved = prepared.saved_models()
     assert saved.before is not None
     assert saved.judge

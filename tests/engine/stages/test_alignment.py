@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from pwff_core.config import RunConfig
-from pwff_core.engine.models.cohort import Cohort
 from pwff_core.engine.setup import Federation, prepare
-from pwff_core.engine.stages import alignment
 from pwff_core.engine.stages.alignment import AlignmentStage
 from pwff_core.engine.stages.clients import Clients
-from pwff_core.engine.stages.rollouts import Rollouts, answer
+from pwff_core.engine.stages.rollouts import answer
 from pwff_core.knobs import with_changes
 
 
@@ -32,7 +31,7 @@ def config(tiny_backbone: Path) -> RunConfig:
 def aligned(config: RunConfig) -> tuple[Federation, AlignmentStage]:
     """A federation at the first round of alignment."""
     federation = prepare(config)
-    federation.stages["reward"].train(1)
+    federation.reward.train(1)
     return federation, federation.begin_alignment()
 
 
@@ -47,7 +46,7 @@ def tensors_of(clients: Clients) -> dict[str, torch.Tensor]:
 def test_policies_and_critics_move_and_nothing_else_does(config: RunConfig) -> None:
     federation, stage = aligned(config)
     start = tensors_of(federation.clients)
-    rewards = federation.stages["reward"].shared()[0]
+    rewards = federation.reward.shared()[0]
     frozen = {name: tensor.detach().clone() for name, tensor in rewards.items()}
     stage.train(1)
     after = tensors_of(federation.clients)
@@ -56,7 +55,7 @@ def test_policies_and_critics_move_and_nothing_else_does(config: RunConfig) -> N
     )
     for name, tensor in rewards.items():
         assert torch.equal(tensor, frozen[name])
-    for name, tensor in tensors_of(federation.clients._replace(cohorts=stage.references)).items():
+    for name, tensor in tensors_of(replace(federation.clients, cohorts=stage.references)).items():
         assert torch.equal(tensor, start[name])
     assert not set(stage.shared()[0]) & set(frozen)  # critics stay at home
 
@@ -64,10 +63,11 @@ def test_policies_and_critics_move_and_nothing_else_does(config: RunConfig) -> N
 def test_before_any_step_nobody_has_left_the_reference(config: RunConfig) -> None:
     _, stage = aligned(config)
     measured = stage.measure()
-    assert [mine["kl"] for mine in measured] == pytest.approx([0.0] * 3, abs=1e-5)
-    assert [mine["training_reward"] for mine in measured] == [None] * 3
-    for mine, weight in zip(measured, (0.0, 0.5, 1.0), strict=True):
-        assert mine["reward"] == pytest.approx(weight * mine["helpfulness"] + (1 - weight) * mine["harmlessness"])
+    assert [measures["kl"] for measures in measured] == pytest.approx([0.0] * 3, abs=1e-5)
+    assert all("training_reward" not in measures for measures in measured)
+    for measures, weight in zip(measured, (0.0, 0.5, 1.0), strict=True):
+        by_weight = weight * measures["helpfulness"] + (1 - weight) * measures["harmlessness"]
+        assert measures["reward"] == pytest.approx(by_weight)
 
 
 def test_all_weight_on_one_axis_is_one_critic(config: RunConfig) -> None:
@@ -81,13 +81,13 @@ def test_all_weight_on_one_axis_is_one_critic(config: RunConfig) -> None:
         federation, stage = aligned(with_changes(config, {**one_step, "method": method}))
         stage.train(1)
         gradients.append([tensor.grad for tensor in federation.clients.cohorts[0].parameters()])
-    found = 0
+    compared = 0
     for two_critics, one_critic in zip(*gradients, strict=True):
         assert two_critics is not None
         assert one_critic is not None
         torch.testing.assert_close(two_critics, one_critic, atol=1e-5, rtol=0)
-        found += int((two_critics.abs() > 1e-2).sum())
-    assert found > 100  # each client's gradient is clipped to norm 1, so there is something to compare
+        compared += int((two_critics.abs() > 1e-2).sum())
+    assert compared > 100  # each client's gradient is clipped to norm 1, so there is something to compare
 
 
 def test_a_client_that_moved_too_far_waits_for_the_next_round(config: RunConfig) -> None:
@@ -102,32 +102,26 @@ def test_a_client_that_moved_too_far_waits_for_the_next_round(config: RunConfig)
         torch.testing.assert_close(tensor, first[name])
 
 
-def test_a_minibatch_in_several_passes_is_the_same_step(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_minibatch_in_several_passes_is_the_same_step(config: RunConfig) -> None:
     """Gradients of a whole step, whose rows are read one at a time or together, and what decides on stopping."""
     federation, stage = aligned(with_changes(config, {"alignment.minibatches": 1, "alignment.local_steps": 1}))
-    (cohort,), found = federation.clients.cohorts, []
+    (cohort,), results = federation.clients.cohorts, []
     rollouts = answer(federation.clients, stage.prompts(1), "rollouts", 1)
     rollouts = rollouts._replace(log_probs=rollouts.log_probs - 0.1 * rollouts.mask)  # as if the policy had moved
     advantages = torch.randn(rollouts.mask.shape, generator=torch.Generator().manual_seed(0)) * rollouts.mask
+    models, rows = slice(0, 3), torch.tensor([[0, 1, 2], [3, 1, 2], [0, 2, 3]])
     passes: list[int] = []
-    part_log_probs = alignment.part_log_probs
-
-    def spy(cohort: Cohort, part: Rollouts, temperature: float) -> torch.Tensor:
-        passes.append(part.tokens.shape[1])
-        return part_log_probs(cohort, part, temperature)
-
-    monkeypatch.setattr(alignment, "part_log_probs", spy)
-    for most in (1, 10_000):
-        stage._clients = federation.clients._replace(tokens_at_once=most)
+    for most_tokens in (1, 10_000):
+        federation.clients.tokens_at_once = most_tokens
+        passes += [part.shape[1] for part in rollouts.passes(models, most_tokens, rows)]
         for tensor in cohort.parameters():
             tensor.grad = None
-        rows = torch.tensor([[0, 1, 2], [3, 1, 2], [0, 2, 3]])
-        told = stage._backward(cohort, slice(0, 3), rows, rollouts, advantages)
-        found.append([*told, *(tensor.grad.clone() for tensor in cohort.parameters())])
+        losses, moved = stage.backward(cohort, models, rows, rollouts, advantages)
+        results.append([losses, moved, *(tensor.grad.clone() for tensor in cohort.parameters())])
     assert passes == [1, 1, 1, 3]
-    for split, whole in zip(*found, strict=True):
+    for split, whole in zip(*results, strict=True):
         torch.testing.assert_close(split, whole, atol=1e-6, rtol=1e-4)
-    assert (found[0][1] > 4e-3).all()  # e^0.1 − 1 − 0.1 = 0.0052
+    assert (results[0][1] > 4e-3).all()  # e^0.1 − 1 − 0.1 = 0.0052
 
 
 @pytest.mark.slow
@@ -138,35 +132,35 @@ def test_chunks_of_clients_give_the_same_round(config: RunConfig, cohort_size: i
     outcomes = []
     for size in (10, cohort_size):
         federation = Federation(one_step, cohort_size=size)
-        federation.stages["reward"].train(1)
+        federation.reward.train(1)
         stage = federation.begin_alignment()
         before = stage.measure()
         stage.train(1)
         stacks = zip(*(cohort.parameters() for cohort in federation.clients.cohorts), strict=True)
         outcomes.append((before, [torch.cat([tensor.grad for tensor in tensors]) for tensors in stacks]))
     (whole, gradients), (chunks, others) = outcomes
-    for one, other in zip(whole, chunks, strict=True):
-        assert one == pytest.approx(other, abs=1e-4)
-    for one, other in zip(gradients, others, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    for whole_measures, chunk_measures in zip(whole, chunks, strict=True):
+        assert whole_measures == pytest.approx(chunk_measures, abs=1e-4)
+    for whole_gradient, chunk_gradient in zip(gradients, others, strict=True):
+        torch.testing.assert_close(whole_gradient, chunk_gradient, atol=1e-5, rtol=0)
     assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-2
 
 
 def test_prompts_go_round_without_repeating(config: RunConfig) -> None:
     federation, stage = aligned(config)
     rounds = [stage.prompts(number) for number in (1, 2)]
-    delicate = set(federation.preferences.clients[0].delicate)
-    for asked in rounds:
-        assert [len(mine) for mine in asked] == [4, 4, 4]
-        assert sum(prompt in delicate for prompt in asked[0]) == round(4 * config.alignment.delicate_share)
+    delicate = set(stage.preferences[0].delicate)
+    for prompts in rounds:
+        assert [len(own) for own in prompts] == [4, 4, 4]
+        assert sum(prompt in delicate for prompt in prompts[0]) == round(4 * config.alignment.delicate_share)
     assert not set(rounds[0][0]) & set(rounds[1][0])
 
 
 def test_pooled_alignment_is_one_model_with_everybody_s_prompts(config: RunConfig) -> None:
     federation, stage = aligned(with_changes(config, {"method": "centralised"}))
-    assert [len(mine) for mine in stage.prompts(1)] == [12]
-    stage.train(1)
-    measured = stage.measure()
+    assert [len(own) for own in stage.prompts(1)] == [12]
+    training, measured = stage.train(1), stage.measure()
     assert len(measured) == 3
     assert [cohort.clients for cohort in federation.clients.cohorts] == [1]
-    assert all(mine["training_reward"] is not None for mine in measured)
+    assert len(training) == 3
+    assert all(measures["training_reward"] is not None for measures in training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pwff_core.config import RunConfig
-from pwff_core.data.preferences import ClientPreferences, Pair, Reference
+from pwff_core.data.preferences import ClientPreferences, Pair, Preferences, Reference
 from pwff_core.engine.models.encoder import Encoder, load_encoder
 from pwff_core.engine.models.stacked import ENCODER
 from pwff_core.engine.stages import reward
@@ -27,6 +28,7 @@ CLIENTS = 3
 # A key's bias shifts all of a query's weights alike, the output's bias both scores of a pair: their gradients are 0 but
 # for rounding, which Adam blows up.
 IDLE = ("k_lin.bias", "head.outer.bias")
+REFERENCES = tuple(Reference("say hello", answer) for answer in ("good", "bad", "fine there", "no please", "hello"))
 FILLERS = ("say", "there", "hello", "fine", "no", "please")
 
 
@@ -64,15 +66,19 @@ def preferences(count: int = 9, tested: int = 2) -> list[ClientPreferences]:
     ]  # fmt: skip
 
 
-def settings(method: str = "pwff", **changes: object) -> RunConfig:
+def clients_of(method: str = "pwff", **changes: object) -> SimpleNamespace:
+    """What the stage needs of the run's `Clients`: no backbone, and no policies."""
     dotted = {f"reward.{name}": value for name, value in changes.items()}
     start = {"method": method, "clients": CLIENTS, "reward.hidden": 6, "reward.batch_size": 4, "reward.local_steps": 3}
-    return with_changes(RunConfig(), start | dotted)
+    return SimpleNamespace(config=with_changes(RunConfig(), start | dotted), method=METHODS[method])
+
+
+def all_preferences(clients: list[ClientPreferences]) -> Preferences:
+    return Preferences(clients, {}, REFERENCES, ())
 
 
 def new_stage(encoder: Encoder, method: str = "pwff", cohort_size: int = 10, **changes: object) -> RewardStage:
-    config = settings(method, **changes)
-    return RewardStage(config, METHODS[config.method], preferences(), encoder, cohort_size)
+    return RewardStage(clients_of(method, **changes), all_preferences(preferences()), encoder, cohort_size)
 
 
 # The loss
@@ -172,13 +178,14 @@ def plain_training(
 
 @pytest.mark.parametrize("trainable", ["head", "all"])
 def test_the_stack_equals_each_client_alone(encoder: Encoder, trainable: str) -> None:
-    stage = new_stage(encoder, trainable=trainable, learning_rate=1e-2)
+    changes = {"trainable": trainable, "learning_rate": 1e-2}
+    stage, config = new_stage(encoder, **changes), clients_of(**changes).config
     start = {axis: {name: tensor[0].detach().clone() for name, tensor in named.items()}
              for axis, named in stage.models[0].tensors.items()}  # fmt: skip
     stage.train(1)
     stage.train(2)
     for client, axis in ((0, "helpfulness"), (2, "harmlessness")):
-        alone = plain_training(encoder, start[axis], client, axis, stage.config)
+        alone = plain_training(encoder, start[axis], client, axis, config)
         for name, stacked in stage.models[0].tensors[axis].items():
             plain = alone.get_parameter(name.removeprefix("head."))
             if not name.endswith(IDLE):
@@ -249,8 +256,7 @@ def test_pooled_training_has_one_model_on_everybody_s_pairs(encoder: Encoder) ->
     assert len(stage.measure()) == CLIENTS
     pairs = preferences()
     merged = [pairs[0]._replace(train={axis: sum((mine.train[axis] for mine in pairs), ()) for axis in AXES})]
-    config = with_changes(settings(batch_size=100, local_steps=1), {})
-    alone = RewardStage(config, METHODS["pwff"], merged, encoder)
+    alone = RewardStage(clients_of(batch_size=100, local_steps=1), all_preferences(merged), encoder)
     alone.train(1)
     for axis in AXES:
         for name, tensor in alone.models[0].tensors[axis].items():
@@ -285,8 +291,8 @@ def test_an_axis_without_a_model_is_not_measured(encoder: Encoder) -> None:
 
 
 def test_reward_models_learn_what_decides(encoder: Encoder) -> None:
-    config = settings(local_steps=60, learning_rate=1e-2, batch_size=16, hidden=16)
-    stage = RewardStage(config, METHODS["pwff"], preferences(count=150, tested=60), encoder)
+    clients = clients_of(local_steps=60, learning_rate=1e-2, batch_size=16, hidden=16)
+    stage = RewardStage(clients, all_preferences(preferences(count=150, tested=60)), encoder)
     assert stage.measure()[0]["loss"] == pytest.approx(math.log(2), abs=0.05)
     stage.train(1)
     for axis in AXES:
@@ -308,7 +314,7 @@ def test_texts_that_lost_their_beginning_are_told(encoder: Encoder) -> None:
     people = preferences()
     long = Pair("say " * 30, "good", "bad")
     people[1].train["helpfulness"] = (*people[1].train["helpfulness"], long)
-    stage = RewardStage(settings(), METHODS["pwff"], people, encoder)
+    stage = RewardStage(clients_of(), all_preferences(people), encoder)
     total = len(stage.training.encoded.rows) + len(stage.held_out.encoded.rows)
     assert stage.notes == (
         f"2 of {total} texts of preference pairs are longer than the encoder's 24 tokens and lost their beginning.",
@@ -317,14 +323,12 @@ def test_texts_that_lost_their_beginning_are_told(encoder: Encoder) -> None:
 
 # The end, and the judge
 
-REFERENCES = [Reference("say hello", answer) for answer in ("good", "bad", "fine there", "no please", "hello")]
-
 
 @pytest.mark.parametrize("method", ["pwff", "centralised"])
 def test_the_end_is_calibrated(encoder: Encoder, method: str) -> None:
     stage = new_stage(encoder, method, cohort_size=2)
     stage.train(1)
-    models = stage.finish(REFERENCES)
+    models = stage.finish()
     assert models.clients == (1 if method == "centralised" else CLIENTS)
     for axis in AXES:
         scores = models.score(axis, [[text_of(*reference) for reference in REFERENCES]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_models_in_cohorts_of_any_size_give_the_same_answers(clients: Clients) -
         for named in mine.tensors.values():
             for name, tensor in named.items():
                 named[name] = torch.nn.Parameter(tensor[client : client + 1])
-    together, apart = (answer(each, PROMPTS, "test", 1) for each in (clients, clients._replace(cohorts=alone)))
+    together, apart = (answer(each, PROMPTS, "test", 1) for each in (clients, replace(clients, cohorts=alone)))
     assert apart.texts == together.texts
     torch.testing.assert_close(apart.log_probs, together.log_probs, atol=1e-5, rtol=0)
 
