@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ i
 
 from benchmarks.rows import Row, comparison_row, save_rows, value_row  # noqa: E402
 from pwff_core.config import RunConfig, stage_rounds
-from pwff_core.engine.checkpointer import KEPT, Keeper  # noqa: E402
+from pwff_core.engine.checkpointer import KEPT, Checkpointer  # noqa: E402
 from pwff_core.engine.federation import play  # noqa: E402
 from pwff_core.engine.setup import prepare  # noqa: E402
 from pwff_core.knobs import with_changes
@@ -58,26 +58,28 @@ class Side:
         self._last: tuple[RoundRecord, int] | None = None  # the record to be checkpointed next, and its position
         self._position = 0
         self.rounds = dict(self._running.rounds)
-        self.keeper = Keeper(RunFiles(store).checkpoints("bench"), every=1, clock=self._clock) if store else None
+        self.checkpointer = (
+            Checkpointer(RunFiles(store).checkpoints("bench"), every=1, clock=self._clock) if store else None
+        )
 
     def turn(self) -> tuple[RoundRecord, float]:
         """Plays a round; its record, and the seconds that count."""
         start = self._since = time.perf_counter()
-        if self.keeper and self._last:
-            self.keeper.keep(self._running, *self._last)
+        if self.checkpointer and self._last:
+            self.checkpointer.save(self._running, *self._last)
         record = next(self._following)
         self._position += 1
         self._last = None if record.stage_end else (record, self._position)
         left_out = 0.0
-        if self.keeper:
+        if self.checkpointer:
             if record.stage_end:
-                self.keeper.wait()
+                self.checkpointer.wait()
                 left_out = time.perf_counter() - start
-                self.keeper.keep(self._running, record, self._position)
-            self.keeper.wait()
+                self.checkpointer.save(self._running, record, self._position)
+            self.checkpointer.wait()
         spent = time.perf_counter() - start
         self._played_s, self._since = self._played_s + spent, None
-        return record, spent - left_out if self.keeper or not record.stage_end else 0.0
+        return record, spent - left_out if self.checkpointer or not record.stage_end else 0.0
 
     def _clock(self) -> float:
         return self._played_s + (time.perf_counter() - self._since if self._since else 0.0)
@@ -93,7 +95,7 @@ def measure(settings: RunConfig, folder: Path) -> Measured:
     """Plays both runs, the same round of each in turn; they begin alternately."""
     store = folder / "runs.sqlite"
     writing, plain = Side(settings, store), Side(settings, None)
-    assert writing.keeper
+    assert writing.checkpointer
     with_s: dict[Stage, list[float]] = {stage: [] for stage in writing.rounds}
     without_s: dict[Stage, list[float]] = {stage: [] for stage in writing.rounds}
     by_position: dict[int, CheckpointInfo] = {}
@@ -105,9 +107,9 @@ def measure(settings: RunConfig, folder: Path) -> Measured:
                 (with_s if side is writing else without_s)[record.stage].append(spent)
         by_position |= {mark.position: mark for mark in list_checkpoints(store, "bench")}
         most = max(most, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
-    writing.keeper.finish(False)
-    if writing.keeper.trouble:
-        raise RuntimeError(writing.keeper.trouble)
+    writing.checkpointer.finish(False)
+    if writing.checkpointer.trouble:
+        raise RuntimeError(writing.checkpointer.trouble)
     within = {
         stage: [mark for mark in by_position.values() if mark.stage == stage and not mark.stage_end] for stage in with_s
     }

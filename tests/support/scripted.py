@@ -125,14 +125,14 @@ def steer(script: Script, changes: Mapping[str, Value]) -> None:
     )
 
 
-class Keeper:
+class Checkpointer:
     """A script's checkpoints: a file a position, with the settings as they were."""
 
     def __init__(self, folder: Path, every: int) -> None:
         self.trouble = ""
         self._folder, self._every = folder, every
 
-    def keep(self, script: Script, record: RoundRecord, position: int) -> None:
+    def save(self, script: Script, record: RoundRecord, position: int) -> None:
         if self._every and position % self._every == 0:
             self._folder.mkdir(parents=True, exist_ok=True)
             (self._folder / f"{position:05d}.json").write_text(script.config.model_dump_json(), encoding="utf-8")
@@ -144,7 +144,7 @@ class Keeper:
         pass
 
 
-def restored(script: Script, store_path: Path, run_id: str, records: Sequence[RoundRecord]) -> int:
+def restore(script: Script, store_path: Path, run_id: str, records: Sequence[RoundRecord]) -> int:
     """Brings a script to its newest checkpoint within the records."""
     for position in range(len(records), 0, -1):
         kept = RunFiles(store_path).checkpoints(run_id) / f"{position:05d}.json"
@@ -162,7 +162,7 @@ def restored(script: Script, store_path: Path, run_id: str, records: Sequence[Ro
 def checkpoint() -> ModuleType:
     """A module in the place of `pwff_core.engine.checkpointer`, for scripts."""
     module: Any = ModuleType("pwff_core.engine.checkpointer")
-    module.Keeper, module.restored = Keeper, restored
+    module.Checkpointer, module.restore = Checkpointer, restore
     return module
 
 

@@ -21,7 +21,7 @@ from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunRow, RunStatus, Store
 
 if TYPE_CHECKING:
-    from pwff_core.engine.checkpointer import Keeper
+    from pwff_core.engine.checkpointer import Checkpointer
     from pwff_core.engine.setup import Federation
 
 
@@ -40,7 +40,7 @@ class Life:
         self._store, self._run_id, self._told = store, run_id, told
         self._interruption, self._patient, self._pulse = interruption, patient, pulse
         self._control = Control(store, run_id, interruption, patient)
-        self._keeper: Keeper | None = None
+        self._checkpoints: Checkpointer | None = None
         # what this process knows of the run, should the store go
         self._row: RunRow | None = None
         self._records: list[RoundRecord] = []
@@ -50,8 +50,8 @@ class Life:
 
     def rounds(self, force: bool) -> Generator[RoundRecord, None, None]:
         """The run's new rounds, each written before it is yielded; writes down how it ended, unless it raises."""
-        running, keeper = self._prepared(force)
-        following = self._caught_up(running, keeper)
+        running, checkpoints = self._prepared(force)
+        following = self._caught_up(running, checkpoints)
         if following is None:  # the models that are kept are newer than those at hand
             self._end(RunStatus.STOPPED, self._patient(self._so_far))
             return
@@ -61,9 +61,9 @@ class Life:
                 record = None if stopped else next(following, None)
             if record is None:
                 break
-            self._write(running, keeper, record)
+            self._write(running, checkpoints, record)
             yield record
-        trouble = self._keep_models(running, keeper, finished=not stopped)
+        trouble = self._keep_models(running, checkpoints, finished=not stopped)
         if stopped:
             self._end(RunStatus.STOPPED, f"{self._patient(self._so_far)} {trouble}".strip())
         else:
@@ -73,9 +73,9 @@ class Life:
 
     def fail(self, failure: PwffError) -> PwffError:
         """Writes down why the run failed, and returns what to raise. TakenOverError if it is not ours."""
-        if self._keeper:
+        if self._checkpoints:
             with self._interruption.window():
-                self._keeper.finish(False)
+                self._checkpoints.finish(False)
         try:
             self._end(RunStatus.FAILED, str(failure))
         except TakenOverError:
@@ -89,8 +89,8 @@ class Life:
 
         Rounds that the store does not show any more are written to a file.
         """
-        if self._keeper:
-            self._keeper.discard()
+        if self._checkpoints:
+            self._checkpoints.discard()
         try:
             self._store.run(self._run_id)
         except StoreError:
@@ -102,8 +102,8 @@ class Life:
 
     def break_off(self) -> None:
         """The run is stopped, at once: a checkpoint that is being written is given up, and the store told just once."""
-        if self._keeper:
-            self._keeper.discard()
+        if self._checkpoints:
+            self._checkpoints.discard()
         self._pulse.closing = True
         try:
             self._store.finish(self._run_id, RunStatus.STOPPED, self._so_far())
@@ -112,7 +112,7 @@ class Life:
 
     # ---- setting out ------------------------------------------------------------------------------------------------
 
-    def _prepared(self, force: bool) -> tuple[Federation, Keeper]:
+    def _prepared(self, force: bool) -> tuple[Federation, Checkpointer]:
         """The federation as the run started, and who keeps its states."""
         store, run_id = self._store, self._run_id
         with self._interruption.window():
@@ -128,17 +128,19 @@ class Life:
             take_threads_up(store.path, run_id)
             warnings.filterwarnings("error", NO_ROOM)
             running = setup.prepare(row.config, run_id, store_path=store.path, force=force)
-            self._keeper = checkpointer.Keeper(RunFiles(store.path).checkpoints(run_id), row.config.checkpoint_every)
-        return running, self._keeper
+            self._checkpoints = checkpointer.Checkpointer(
+                RunFiles(store.path).checkpoints(run_id), row.config.checkpoint_every
+            )
+        return running, self._checkpoints
 
-    def _caught_up(self, running: Federation, keeper: Keeper) -> Iterator[RoundRecord] | None:
+    def _caught_up(self, running: Federation, checkpoints: Checkpointer) -> Iterator[RoundRecord] | None:
         """The rounds to come, the federation standing after those that are kept; None if the run is to stop."""
         assert self._row  # it is prepared
         row, kept = self._row, len(self._records)
         with self._interruption.window():
             from pwff_core.engine import checkpointer
 
-            position = checkpointer.restored(running, self._store.path, self._run_id, self._records)
+            position = checkpointer.restore(running, self._store.path, self._run_id, self._records)
         self._remarks = [note for note in row.notes if note not in running.notes]
         if kept > row.forked_at:
             self._remark(f"Resumed after round {kept}.")
@@ -147,7 +149,7 @@ class Life:
         found = caught_up(
             running, position, self._records, self._steerings, self._interruption,
             goes_on=self._goes_on,
-            keep=lambda record, number: keeper.keep(running, record, number),
+            keep=lambda record, number: checkpoints.save(running, record, number),
         )  # fmt: skip
         if found is None:
             return None
@@ -180,16 +182,16 @@ class Life:
             self._describe(running, running.profiles)
         return False
 
-    def _write(self, running: Federation, keeper: Keeper, record: RoundRecord) -> None:
+    def _write(self, running: Federation, checkpoints: Checkpointer, record: RoundRecord) -> None:
         self._patient(lambda: self._store.append(self._run_id, record))
         self._records.append(record)
         with self._interruption.window():
-            keeper.keep(running, record, len(self._records))
+            checkpoints.save(running, record, len(self._records))
         if record.stage_end:  # perhaps before its last round
             self._describe(running, running.profiles)
-        self._hear_of_trouble(running, keeper)
+        self._hear_of_trouble(running, checkpoints)
 
-    def _keep_models(self, running: Federation, keeper: Keeper, *, finished: bool) -> str:
+    def _keep_models(self, running: Federation, checkpoints: Checkpointer, *, finished: bool) -> str:
         """Keeps the models as they are now; why that did not work, or ""."""
         from pwff_core.engine.models import saved_models
 
@@ -199,18 +201,19 @@ class Life:
                 trouble = ""
             except ModelError as error:  # the run is none the worse for it
                 trouble = str(error)
-            keeper.finish(finished)
-        self._hear_of_trouble(running, keeper)
+            checkpoints.finish(finished)
+        self._hear_of_trouble(running, checkpoints)
         return trouble
 
     # ---- what the store is told -------------------------------------------------------------------------------------
 
-    def _hear_of_trouble(self, running: Federation, keeper: Keeper) -> None:
+    def _hear_of_trouble(self, running: Federation, checkpoints: Checkpointer) -> None:
         """A checkpoint that could not be written costs computing when the run is resumed, and nothing else."""
-        if keeper.trouble and not self._troubled:
+        if checkpoints.trouble and not self._troubled:
             self._troubled = True
             self._remark(
-                f"{keeper.trouble} The run goes on; if it is interrupted, it plays the rounds since the last one again."
+                f"{checkpoints.trouble} The run goes on; if it is interrupted, it plays the rounds since the last one "
+                "again."
             )
             self._describe(running, running.profiles)
 

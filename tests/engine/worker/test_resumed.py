@@ -376,10 +376,10 @@ def test_a_run_that_was_stopped_while_paused_goes_on_and_can_be_paused_again(
 # checkpoints
 
 
-class Troubled(scripted.Keeper):
+class Troubled(scripted.Checkpointer):
     """One whose disk is full from round 2 to round 3."""
 
-    def keep(self, script: scripted.Script, record: RoundRecord, position: int) -> None:
+    def save(self, script: scripted.Script, record: RoundRecord, position: int) -> None:
         full = position in (2, 3)
         self.trouble = (
             f"No checkpoint could be written after round {position} (No space left on device)." if full else ""
@@ -390,7 +390,7 @@ def test_checkpoints_that_cannot_be_written_are_told_of_once_and_the_run_goes_on
     store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeping: Any = scripted.checkpoint()
-    keeping.Keeper = Troubled
+    keeping.Checkpointer = Troubled
     put(monkeypatch, federation(), keeping)
     assert [found.round for found in recorded(store, run_id)] == [1, 2, 3, 4, 5]
     row = store.run(run_id)

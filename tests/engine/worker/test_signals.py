@@ -33,30 +33,30 @@ def hang() -> None:
     time.sleep(600)
 
 
-class Slow(scripted.Keeper):
+class Slow(scripted.Checkpointer):
     """One whose disk is slow: a copy waits for the one before, and the end for the last."""
 
     discarded: list[str] = []
 
-    def keep(self, script: scripted.Script, record: RoundRecord, position: int) -> None:
+    def save(self, script: scripted.Script, record: RoundRecord, position: int) -> None:
         if position == 3:
             hang()
-        super().keep(script, record, position)
+        super().save(script, record, position)
 
     def discard(self) -> None:
         self.discarded.append("whatever was being written")
 
 
-class SlowEnd(scripted.Keeper):
+class SlowEnd(scripted.Checkpointer):
     """One that has much to write when the run ends."""
 
     def finish(self, finished: bool) -> None:
         hang()
 
 
-def keeping(keeper: type[scripted.Keeper]) -> Any:
+def keeping(stand_in: type[scripted.Checkpointer]) -> Any:
     module: Any = scripted.checkpoint()
-    module.Keeper = keeper
+    module.Checkpointer = stand_in
     return module
 
 
@@ -78,7 +78,7 @@ def in_preparation() -> tuple[Any, Any]:
 
 def in_restoring() -> tuple[Any, Any]:
     module = scripted.checkpoint()
-    module.restored = restoring  # type: ignore[attr-defined]
+    module.restore = restoring  # type: ignore[attr-defined]
     return federation(), module
 
 
