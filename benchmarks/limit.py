@@ -66,8 +66,8 @@ def round_products(clients: Clients, number: int) -> Counter[Product]:
     for step, rows in enumerate(zip(*round_rows(clients, number), strict=True)):
         groups = trained(clients.method, step, settings.local_steps, settings.personal_steps)
         for index in range(len(clients.cohorts)):
-            batch = collate([rows[client] for client in clients.members(index)], 0, torch.device("cpu"))
-            products += step_products(shape, batch, len(clients.members(index)), groups)
+            batch = collate([rows[client] for client in clients.in_cohort(index)], 0, torch.device("cpu"))
+            products += step_products(shape, batch, len(clients.in_cohort(index)), groups)
     return products
 
 
@@ -136,7 +136,7 @@ def padding_share(clients: Clients, rows: Sequence[Sequence[Sequence[Encoded]]])
     real = padded = 0
     for batches in zip(*rows, strict=True):
         for index in range(len(clients.cohorts)):
-            members = [batches[client] for client in clients.members(index)]
+            members = [batches[client] for client in clients.in_cohort(index)]
             lengths = [len(row.tokens) for batch in members for row in batch]
             real += sum(lengths)
             padded += len(members) * max(map(len, members)) * max(lengths)

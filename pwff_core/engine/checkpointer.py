@@ -120,12 +120,12 @@ class Checkpointer:
         self._idle.wait()
 
     def finish(self, finished: bool) -> None:
-        """The run has ended. If it has `finished`, only the checkpoints at stages' ends stay, but the last."""
+        """The run has ended. If it has `finished`, only the checkpoints at the ends of former stages stay."""
         self.wait()
         self._queue.put(None)
         if finished and self._every:
-            complete_ones = list_checkpoints_in(self._folder)
-            self._remove_all_but({info.position for info in complete_ones[:-1] if info.stage_end})
+            checkpoints = list_checkpoints_in(self._folder)
+            self._remove_all_but({info.position for info in checkpoints[:-1] if info.stage_end})
 
     def discard(self) -> None:
         """Nothing more is written; a checkpoint that is being written never becomes complete."""
@@ -174,9 +174,9 @@ class Checkpointer:
             self.trouble = _trouble(info.position, str(getattr(error, "strerror", None) or error or "no memory"))
             return
         self.trouble = ""
-        complete_ones = list_checkpoints_in(self._folder)
-        at_stage_ends = {other.position for other in complete_ones if other.stage_end}
-        self._remove_all_but({other.position for other in complete_ones[-self._kept :]} | at_stage_ends)
+        checkpoints = list_checkpoints_in(self._folder)
+        at_stage_ends = {other.position for other in checkpoints if other.stage_end}
+        self._remove_all_but({other.position for other in checkpoints[-self._kept :]} | at_stage_ends)
 
     def _remove_all_but(self, positions: set[int]) -> None:
         kept = {folder_of(self._folder, position) for position in positions}

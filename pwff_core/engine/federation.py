@@ -19,7 +19,7 @@ from pwff_core.config import RunConfig, stage_rounds
 from pwff_core.engine.aggregation import Server
 from pwff_core.engine.setup import Federation, prepare
 from pwff_core.engine.stages.clients import Measures
-from pwff_core.engine.stages.early_stopping import why_ended
+from pwff_core.engine.stages.early_stopping import end_reason
 from pwff_core.engine.stages.instruction import diverged
 from pwff_core.knobs import steered
 from pwff_core.records import ClientRecord, RoundRecord, Stage, Value
@@ -87,9 +87,9 @@ def play_stage(federation: Federation, name: Stage, past: Sequence[RoundRecord] 
         measured = [training | held_out for training, held_out in zip(trained, stage.measure(), strict=True)]
         _check_finite(measured, name, number)
         record = _record(federation, name, number, server, sent, measured)
-        end = why_ended(federation.config, [*records, record], most_rounds)
-        records.append(record.model_copy(update={"stage_end": end, "wall_s": time.perf_counter() - begun}))
-        federation.rounds[name] = number if end else most_rounds
+        reason = end_reason(federation.config, [*records, record], most_rounds)
+        records.append(record.model_copy(update={"stage_end": reason, "wall_s": time.perf_counter() - begun}))
+        federation.rounds[name] = number if reason else most_rounds
         yield records[-1]
 
 

@@ -83,7 +83,7 @@ class AlignmentStage:
         )
 
     def load_state(self, state: State) -> None:
-        """Puts back what changes from round to round; the reference, reward models and judge are the stage's start."""
+        """Restores what changes between rounds; reference, reward models and judge are set when the stage begins."""
         fill([trainer.named_tensors() for trainer in self._critics], under("critics", state))
         load_optimisers(self._optimisers, under("optimiser", state))
         load_optimisers([trainer.optimiser for trainer in self._critics], under("critics' optimiser", state))
@@ -180,7 +180,7 @@ class AlignmentStage:
                 cohort.train_only(trained(self._clients.method, step, steps, settings.personal_steps))
                 self._optimisers[index].zero_grad(set_to_none=True)
                 losses, moved = self.backward(cohort, models, parts[turn], rollouts, advantages)
-                check_finite(losses, self._clients.members(index), where)
+                check_finite(losses, self._clients.in_cohort(index), where)
                 stopped |= moved > settings.kl_stop
                 clip_per_client(cohort.parameters(), settings.gradient_clip)
                 _step_but(stopped, cohort.parameters(), self._optimisers[index])

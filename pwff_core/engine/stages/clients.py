@@ -1,4 +1,4 @@
-"""Everybody who takes part in a run: whose examples, whose models, whose wishes. All stages work on this."""
+"""The clients of a run: their examples, their models, their owners' preferences. All stages work on these."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pwff_core.engine.models.memory import tokens_of_pass
 from pwff_core.methods import Method
 
 Measures: TypeAlias = dict[str, float | None]  # what is measured of a client, by field of its record
-COHORT_SIZE = 10  # clients at most that train in one stack; more run in several: no slower, and memory stays bounded
+COHORT_SIZE = 10  # most clients of one stack; more train in several stacks: no slower, and memory stays bounded
 
 
 class Splits(NamedTuple):
@@ -45,7 +45,7 @@ class Clients:
     cohorts: list[Cohort]
     splits: list[Splits]  # K
     cohort_size: int
-    tokens_at_once: int  # of all clients of a cohort, in a pass with gradients
+    tokens_at_once: int  # most of all clients of a cohort together, in a pass with gradients
 
     @property
     def weights(self) -> list[float]:
@@ -54,39 +54,42 @@ class Clients:
 
     @property
     def padding(self) -> int:
-        """The token that fills up shorter rows of a batch."""
+        """The token that fills shorter rows of a batch."""
         token: int = self.backbone.tokenizer.eos_token_id
         return token
 
-    def members(self, cohort: int) -> range:
-        """The clients that a cohort serves; the one model of pooled training serves everybody."""
+    def in_cohort(self, cohort: int) -> range:
+        """The clients that a cohort's models serve; the one model of pooled training serves all clients."""
         start = cohort * self.cohort_size
         return range(self.config.clients) if self.method.pooled else range(start, start + self.cohorts[cohort].clients)
 
 
 def tokens_at_once(backbone: Backbone) -> int:
-    """How many tokens a pass with gradients may have, so that what it keeps for the way back stays bounded."""
+    """Most tokens of a pass with gradients, so that what it keeps for the backward pass stays bounded."""
     return tokens_of_pass(Sites(backbone.attention, backbone.adapters), backbone.dtype)
 
 
 def fitting_cohort_size(backbone: Backbone, splits: Sequence[Splits]) -> int:
-    """How many clients train in one stack: COHORT_SIZE, or as many as have room for a row each; about equal stacks."""
-    longest = max(len(row.tokens) for mine in splits for row in mine.train)
-    most = min(COHORT_SIZE, max(1, tokens_at_once(backbone) // longest))
-    return math.ceil(len(splits) / math.ceil(len(splits) / most))
+    """How many clients train in one stack: at most COHORT_SIZE, and a row of each fits in a pass.
+
+    The stacks are of about equal size.
+    """
+    longest = max(len(row.tokens) for split in splits for row in split.train)
+    most_clients = min(COHORT_SIZE, max(1, tokens_at_once(backbone) // longest))
+    return math.ceil(len(splits) / math.ceil(len(splits) / most_clients))
 
 
 def new_cohorts(
     config: RunConfig, method: Method, backbone: Backbone, placed: NDArray[np.bool_], cohort_size: int
 ) -> list[Cohort]:
-    """Cohorts of at most `cohort_size` clients, all starting from the same numbers; `placed` (K, blocks, 3)."""
+    """Cohorts of at most `cohort_size` clients, all with the same initial tensors; `placed` (K, blocks, 3)."""
     rows = torch.from_numpy(placed[:1] if method.pooled else placed)
     return [
         Cohort(
-            backbone, part, method.trains, config.adapter, config.lora,
+            backbone, stack, method.trains, config.adapter, config.lora,
             torch.Generator().manual_seed(seeds.torch_seed(config.seed, "start")),
         )
-        for part in rows.split(cohort_size)
+        for stack in rows.split(cohort_size)
     ]  # fmt: skip
 
 
@@ -94,10 +97,12 @@ def encode_splits(
     data: Sequence[ClientData], config: RunConfig, backbone: Backbone
 ) -> tuple[list[Splits], tuple[str, ...]]:
     """Every client's examples as tokens, and a note on those that were cut."""
-    most = min(config.data.max_length, backbone.context)
+    most_tokens = min(config.data.max_length, backbone.context)
     splits = []
-    for mine in data:
-        held_out = mine.test if config.data.evaluate_on == "test" else mine.validation
-        parts = ([encode(example, backbone.tokenizer, most) for example in part] for part in (mine.train, held_out))
+    for own in data:
+        held_out = own.test if config.data.evaluate_on == "test" else own.validation
+        parts = (
+            [encode(example, backbone.tokenizer, most_tokens) for example in part] for part in (own.train, held_out)
+        )
         splits.append(Splits(*parts))
-    return splits, cut_note([row for mine in splits for part in mine for row in part], most)
+    return splits, cut_note([row for split in splits for part in split for row in part], most_tokens)

@@ -1,4 +1,4 @@
-"""When a stage is over: all its rounds are played, or it has converged: its smoothed metric has stopped improving."""
+"""When a stage ends: all its rounds are played, or its smoothed metric has stopped improving."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from pwff_core.config import RunConfig
 from pwff_core.records import METRICS, Better, RoundRecord, Stage
 
-# what a stage is judged by, for its early end
+# the metric whose standstill ends a stage early
 CRITERION: dict[Stage, tuple[str, Better]] = {
     "instruction": ("loss", "lower"), "reward": ("loss", "lower"), "alignment": ("reward", "higher"),
 }  # fmt: skip
-SMOOTHING = 0.5  # share of the past in the exponential moving average: one lucky round is no improvement by itself
-LEAST_IMPROVEMENT = 1e-3  # [nat or sd]: without it, an average that creeps towards its limit would improve for ever
+SMOOTHING = 0.5  # weight of the past in the exponential moving average: one lucky round alone is no improvement
+MIN_IMPROVEMENT = 1e-3  # [nat or sd]: without it, an average that creeps towards its limit would improve for ever
 
 
 def smoothed(history: Sequence[float | None]) -> list[float]:
     """The exponential moving average m ← s·m + (1 − s)·x, s = SMOOTHING, from the first number on.
 
-    Rounds that have no finite number are passed over.
+    Rounds without a finite number are skipped.
     """
     means: list[float] = []
     for value in history:
@@ -28,26 +28,26 @@ def smoothed(history: Sequence[float | None]) -> list[float]:
     return means
 
 
-def converged(history: Sequence[float | None], patience: int, better: Better) -> bool:
-    """True when the smoothed metric has not been better than its best for `patience` rounds; patience 0: never.
+def has_stopped_improving(history: Sequence[float | None], patience: int, better: Better) -> bool:
+    """Whether the smoothed metric has not exceeded its best for `patience` rounds; never, if `patience` is 0.
 
-    Better means by more than LEAST_IMPROVEMENT. A round without a number (None, NaN, ±∞) neither improves nor counts.
+    It has to exceed it by more than MIN_IMPROVEMENT. A round without a finite number neither improves nor counts.
     """
-    best, waited = -math.inf, 0
+    best, rounds_since = -math.inf, 0
     for mean in smoothed(history):
         gain = mean if better == "higher" else -mean
-        improved = gain > best + LEAST_IMPROVEMENT
-        best, waited = (gain, 0) if improved else (best, waited + 1)
-    return 0 < patience <= waited
+        improved = gain > best + MIN_IMPROVEMENT
+        best, rounds_since = (gain, 0) if improved else (best, rounds_since + 1)
+    return 0 < patience <= rounds_since
 
 
-def why_ended(config: RunConfig, records: Sequence[RoundRecord], rounds: int) -> str:
-    """Why a stage of at most so many rounds ends after these rounds of it; "" while it goes on."""
-    stage, played = records[-1].stage, len(records)
+def end_reason(config: RunConfig, records: Sequence[RoundRecord], rounds: int) -> str:
+    """Why a stage of at most `rounds` rounds ends after these `records` of it; "" while it goes on."""
+    stage, num_played = records[-1].stage, len(records)
     metric, better = CRITERION[stage]
     patience: int = getattr(config, stage).patience
     history = [getattr(record, metric) for record in records]
-    if converged(history, patience, better):
+    if has_stopped_improving(history, patience, better):
         waited = "a round" if patience == 1 else f"{patience} rounds"
         return f"{METRICS[metric].label} has not improved for {waited}."
-    return f"All {played} rounds are played." if played == rounds else ""
+    return f"All {num_played} rounds are played." if num_played == rounds else ""

@@ -1,7 +1,7 @@
 """Stage 1, federated instruction tuning: supervised steps on response tokens, and how well a client's model answers.
 
-`InstructionStage` is the stage as the round loop plays it, the functions below it are its parts. The loss of a batch
-is the sum over clients of each client's own mean cross entropy, over response tokens alone.
+`InstructionStage` is the stage as the round loop plays it; the functions below it are its parts. The loss of a batch
+is the sum over clients of each client's own mean cross entropy of its response tokens.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ EVALUATION_ROWS = 5  # rows of every client in an evaluation batch; with few, li
 class Score(NamedTuple):
     """Held-out sums of one client; shares follow by division."""
 
-    correct: NDArray[np.int64]  # (3,) right tokens by kind
+    correct: NDArray[np.int64]  # (3,) tokens predicted right, by kind
     tokens: NDArray[np.int64]  # (3,) all tokens by kind
     loss: float  # summed cross entropy [nat]
 
     def accuracy(self, kind: Kind | None = None) -> float | None:
-        """Share of tokens predicted right, of one kind or whole; None where there is no such token."""
+        """Share of tokens predicted right, of one kind or of all; None where there is no such token."""
         index = slice(None) if kind is None else KINDS.index(kind)
         tokens = int(np.sum(self.tokens[index]))
         return float(np.sum(self.correct[index]) / tokens) if tokens else None
@@ -55,7 +55,7 @@ class InstructionStage:
         self.learning_rate = config.instruction.learning_rate or method.learning_rate
         ratio = config.lora.rate_ratio if "adapters" in method.trains else 1.0
         self.optimisers = [new_optimiser(cohort, self.learning_rate, ratio) for cohort in clients.cohorts]
-        self.num_examples = [float(len(mine.train)) for mine in clients.splits]  # what the average is weighted by
+        self.num_examples = [float(len(split.train)) for split in clients.splits]  # what the average is weighted by
 
     def train(self, number: int) -> list[Measures]:
         """The local steps of round `number` (1 …), without measures. TrainingError when a loss is no longer finite."""
@@ -65,17 +65,17 @@ class InstructionStage:
                 step = (number - 1) * settings.local_steps + local
                 rows = [
                     training_rows(clients.splits[k].train, clients.config.seed, k, step, settings.batch_size)
-                    for k in clients.members(index)
+                    for k in clients.in_cohort(index)
                 ]
                 if clients.method.pooled:
-                    rows = [[row for mine in rows for row in mine]]
+                    rows = [[row for client_rows in rows for row in client_rows]]
                 batches = [
                     collate(part, clients.padding, clients.backbone.device)
                     for part in passes(rows, clients.tokens_at_once)
                 ]
                 groups = trained(clients.method, local, settings.local_steps, settings.personal_steps)
                 losses = train_step(cohort, optimiser, batches, settings.gradient_clip, groups)
-                check_finite(losses, clients.members(index), f"stage instruction, round {number}, step {local + 1}")
+                check_finite(losses, clients.in_cohort(index), f"stage instruction, round {number}, step {local + 1}")
         return [{} for _ in clients.splits]
 
     def shared(self) -> list[dict[str, Tensor]]:
@@ -87,11 +87,11 @@ class InstructionStage:
         return accuracies(self._clients)
 
     def state(self) -> State:
-        """What it remembers between two rounds, beside the policies."""
+        """What the stage remembers between two rounds, beside the policies."""
         return prefixed("optimiser", optimiser_state(self.optimisers))
 
     def load_state(self, state: State) -> None:
-        """Puts back what `state` took."""
+        """Restores what `state` returned."""
         load_optimisers(self.optimisers, under("optimiser", state))
 
 
@@ -107,9 +107,9 @@ def accuracies(clients: Clients) -> list[Measures]:
     """Accuracy and loss of every client's model on the client's own held-out examples."""
     scores: list[Score] = []
     for index, cohort in enumerate(clients.cohorts):
-        rows = [clients.splits[k].held_out for k in clients.members(index)]
+        rows = [clients.splits[k].held_out for k in clients.in_cohort(index)]
         if clients.method.pooled:
-            scores += [evaluate(cohort, [mine], clients.padding, clients.tokens_at_once)[0] for mine in rows]
+            scores += [evaluate(cohort, [own], clients.padding, clients.tokens_at_once)[0] for own in rows]
         else:
             scores += evaluate(cohort, rows, clients.padding, clients.tokens_at_once)
     return [
@@ -124,32 +124,34 @@ def accuracies(clients: Clients) -> list[Measures]:
 
 
 def trained(method: Method, step: int, steps: int, personal_steps: int) -> tuple[Group, ...]:
-    """What a round's local step (0 … steps − 1) trains: first what stays at home, on top of the average just received,
-    then what goes up.
+    """What a round's local step (0 … steps − 1) trains: first the personal tensors, on top of the average just
+    received, then the uploaded ones.
 
-    Together, each hides from the other what it has learned already, and the average then takes half of it away. The
-    order is FedRep's (Collins et al., arXiv 2102.07078). Where nothing stays, or nothing goes, all is trained together.
+    Trained together, each would leave to the other a part of what there is to learn, and the average then takes one of
+    the parts away. The order is FedRep's (Collins et al., arXiv 2102.07078). Where nothing is personal, or nothing is
+    uploaded, all tensors are trained together.
     """
-    personal_steps = min(personal_steps, steps - 1)  # one is always left for what goes up
+    personal_steps = min(personal_steps, steps - 1)  # at least one step is left for the uploaded tensors
     if not personal_steps or not method.personal or not method.uploads:
         return method.trains
     return method.personal if step < personal_steps else method.uploads
 
 
-def check_finite(losses: Tensor, members: Sequence[int], where: str) -> None:
-    """TrainingError that names the first client whose loss (K,) is no longer a number."""
-    broken = torch.nonzero(~torch.isfinite(losses))
-    if len(broken):
-        raise diverged(f"training loss of client {members[int(broken[0])]}", where)
+def check_finite(losses: Tensor, clients: Sequence[int], where: str) -> None:
+    """TrainingError that names the first of the `clients` whose loss (K,) is no longer finite."""
+    not_finite = torch.nonzero(~torch.isfinite(losses))
+    if len(not_finite):
+        raise diverged(f"training loss of client {clients[int(not_finite[0])]}", where)
 
 
 def diverged(what: str, where: str) -> TrainingError:
-    """The error of a training that left the numbers."""
+    """The error of a training whose numbers are no longer finite."""
     return TrainingError(f"The {what} is no longer a number ({where}). {ROUNDS_KEPT} Try a smaller learning rate.")
 
 
 def new_optimiser(cohort: Cohort, learning_rate: float, lora_ratio: float = 1.0) -> torch.optim.AdamW:
-    """AdamW without decay over the stack: a private optimiser a client. LoRA's rate is `lora_ratio` × the adapters'."""
+    """AdamW without decay over the stack, so that every client has its own moments. LoRA's rate is `lora_ratio` × the
+    adapters'."""
     rates = {"adapters": learning_rate, "lora": learning_rate * lora_ratio}
     groups = [{"params": list(tensors.values()), "lr": rates[group]} for group, tensors in cohort.tensors.items()]
     return torch.optim.AdamW(groups, betas=ADAM_BETAS, eps=ADAM_EPSILON, weight_decay=0.0, fused=True)
@@ -158,7 +160,7 @@ def new_optimiser(cohort: Cohort, learning_rate: float, lora_ratio: float = 1.0)
 def token_scores(cohort: Cohort, batch: Batch) -> LabelScores:
     """Log probability of each response token (N,), and whether it is the most probable one.
 
-    Vocabulary scores are computed at response positions alone.
+    Logits are computed at response positions alone.
     """
     backbone = cohort.backbone
     with cohort.attached():
@@ -169,7 +171,7 @@ def token_scores(cohort: Cohort, batch: Batch) -> LabelScores:
 def client_losses(cohort: Cohort, batch: Batch, counts: Tensor | None = None) -> Tensor:
     """Each client's mean cross entropy over its response tokens (K,).
 
-    `counts` (K,): how many they are, where the batch has only a part of them.
+    `counts` (K,): how many response tokens there are, where the batch has only a part of them.
     """
     losses = -token_scores(cohort, batch).log_probs
     sums = losses.new_zeros(cohort.clients).index_add(0, batch.owner, losses)
@@ -196,9 +198,9 @@ def train_step(
     cohort: Cohort, optimiser: torch.optim.Optimizer, batches: Sequence[Batch], clip: float,
     groups: Sequence[Group] | None = None,
 ) -> Tensor:  # fmt: skip
-    """One local step of every client of the cohort, of all it trains or of some `groups`; returns the losses (K,).
+    """One local step of every client of the cohort, on all tensors or on some `groups`; returns the losses (K,).
 
-    The step is on all rows of the batches together, however they are split: each adds its part of the gradient.
+    The step is on the rows of all batches together: each batch adds its part of the gradient.
     """
     optimiser.zero_grad(set_to_none=True)
     cohort.train_only(cohort.tensors if groups is None else groups)
@@ -229,4 +231,4 @@ def evaluate(cohort: Cohort, rows: Sequence[Sequence[Encoded]], padding: int, to
         correct += torch.bincount(cell[right], minlength=size).numpy()
         loss -= torch.bincount(owner, log_probs.cpu().double(), minlength=cohort.clients).numpy()
     by_client = zip(correct.reshape(-1, kinds), tokens.reshape(-1, kinds), loss.tolist(), strict=True)
-    return [Score(*mine) for mine in by_client]
+    return [Score(*sums) for sums in by_client]

@@ -195,7 +195,7 @@ class RewardStage:
         return models | prefixed("optimiser", optimiser_state(self.optimisers))
 
     def load_state(self, state: State) -> None:
-        """Puts back what `state` took."""
+        """Restores what `state` returned."""
         fill(self._named_tensors(), under("models", state))
         load_optimisers(self.optimisers, under("optimiser", state))
 

@@ -75,7 +75,7 @@ def test_same_seed_same_records_through_all_stages(whole: RunConfig) -> None:
     assert first == second
 
 
-def test_a_stage_ends_when_it_has_converged(whole: RunConfig) -> None:
+def test_a_stage_ends_when_it_stops_improving(whole: RunConfig) -> None:
     """With a learning rate that moves nothing, nothing improves after the first round."""
     stuck = {"instruction.rounds": 9, "instruction.patience": 2, "instruction.learning_rate": 1e-7}
     prepared = prepare(with_changes(whole, {**stuck, "reward.rounds": 1, "alignment.rounds": 1, "seed": 2}))

@@ -1,4 +1,4 @@
-"""The criterion of convergence, by hand and by its properties."""
+"""When a stage stops early: by hand and by its properties."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pwff_core.engine.stages.early_stopping import LEAST_IMPROVEMENT, SMOOTHING, converged, smoothed
+from pwff_core.engine.stages.early_stopping import MIN_IMPROVEMENT, SMOOTHING, has_stopped_improving, smoothed
 from pwff_core.records import Better
 
 NUMBERS = st.lists(st.integers(-50, 50).map(lambda number: number / 10), max_size=25)
@@ -20,7 +20,7 @@ def test_smoothing_by_hand() -> None:
     assert smoothed([4.0, 2.0, 2.0, 5.0]) == [4.0, 3.0, 2.5, 3.75]
 
 
-def test_rounds_without_a_number_are_passed_over() -> None:
+def test_rounds_without_a_number_are_skipped() -> None:
     assert smoothed([None, 4.0, math.nan, 2.0, math.inf, None]) == [4.0, 3.0]
     assert smoothed([]) == smoothed([None, math.nan]) == []
 
@@ -48,47 +48,49 @@ def test_rounds_without_a_number_are_passed_over() -> None:
         ([None, None, None], 1, "higher", False),
     ],
 )
-def test_convergence_by_hand(history: list[float | None], patience: int, better: Better, expected: bool) -> None:
-    assert converged(history, patience, better) is expected
+def test_early_stopping_by_hand(history: list[float | None], patience: int, better: Better, expected: bool) -> None:
+    assert has_stopped_improving(history, patience, better) is expected
 
 
 @given(NUMBERS, BETTER)
 def test_patience_0_never_ends_a_stage(history: list[float], better: Better) -> None:
-    assert not converged(history, 0, better)
+    assert not has_stopped_improving(history, 0, better)
 
 
 @given(NUMBERS, st.integers(1, 10))
 def test_higher_and_lower_are_mirrors(history: list[float], patience: int) -> None:
-    assert converged(history, patience, "higher") == converged([-x for x in history], patience, "lower")
+    assert has_stopped_improving(history, patience, "higher") == has_stopped_improving(
+        [-x for x in history], patience, "lower"
+    )
 
 
 @given(NUMBERS, st.integers(1, 10), BETTER)
 def test_more_patience_never_ends_earlier(history: list[float], patience: int, better: Better) -> None:
-    if converged(history, patience + 1, better):
-        assert converged(history, patience, better)
+    if has_stopped_improving(history, patience + 1, better):
+        assert has_stopped_improving(history, patience, better)
 
 
 @given(NUMBERS, st.integers(1, 10), BETTER)
 def test_a_stage_plays_more_rounds_than_its_patience(history: list[float], patience: int, better: Better) -> None:
     assume(len(history) <= patience)
-    assert not converged(history, patience, better)
+    assert not has_stopped_improving(history, patience, better)
 
 
 @given(st.integers(-50, 50), st.integers(1, 30), st.integers(1, 10), BETTER)
-def test_a_constant_has_converged_after_patience_rounds(value: int, rounds: int, patience: int, better: Better) -> None:
-    assert converged([float(value)] * rounds, patience, better) == (rounds > patience)
+def test_a_constant_stops_after_patience_rounds(value: int, rounds: int, patience: int, better: Better) -> None:
+    assert has_stopped_improving([float(value)] * rounds, patience, better) == (rounds > patience)
 
 
 @given(st.lists(st.integers(1, 20), max_size=20), st.integers(1, 5))
-def test_steady_progress_never_converges(steps: list[int], patience: int) -> None:
+def test_steady_progress_never_stops(steps: list[int], patience: int) -> None:
     level, history = 0.0, [0.0]
     for step in steps:  # each more than twice the least: half of it is left after smoothing
-        level += step * 2.1 * LEAST_IMPROVEMENT
+        level += step * 2.1 * MIN_IMPROVEMENT
         history.append(level)
-    assert not converged(history, patience, "higher")
+    assert not has_stopped_improving(history, patience, "higher")
 
 
 @given(NUMBERS, st.integers(1, 5), BETTER)
-def test_any_metric_that_stands_still_converges(history: list[float], patience: int, better: Better) -> None:
+def test_any_metric_that_stands_still_stops(history: list[float], patience: int, better: Better) -> None:
     settled = [*history, *[0.25] * (60 + patience)]  # sixty halvings leave nothing of what was before
-    assert converged(settled, patience, better)
+    assert has_stopped_improving(settled, patience, better)

@@ -34,42 +34,44 @@ def test_a_client_with_fewer_rows_gets_empty_ones() -> None:
     assert batch.owner.tolist() == [0, 0]
 
 
-def shown(mine: list[Encoded], seed: int, client: int, step: int, size: int) -> list[int]:
-    return [int(r.tokens[0]) for r in training_rows(mine, seed, client, step, size)]
+def batch_indices(examples: list[Encoded], seed: int, client: int, step: int, size: int) -> list[int]:
+    return [int(r.tokens[0]) for r in training_rows(examples, seed, client, step, size)]
 
 
 @given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 3))
-def test_an_epoch_shows_every_example_once(count: int, size: int, seed: int) -> None:
-    mine = [row(index, *range(index % 7)) for index in range(count)]
+def test_an_epoch_has_every_example_once(count: int, size: int, seed: int) -> None:
+    examples = [row(index, *range(index % 7)) for index in range(count)]
     batches = math.ceil(count / size)
     for epoch in range(3):
-        seen = [shown(mine, seed, 0, epoch * batches + turn, size) for turn in range(batches)]
-        assert sorted(index for batch in seen for index in batch) == list(range(count))
-        assert max(map(len, seen)) <= size
-        assert max(map(len, seen)) - min(map(len, seen)) <= 1
+        batches_of_epoch = [batch_indices(examples, seed, 0, epoch * batches + turn, size) for turn in range(batches)]
+        assert sorted(index for batch in batches_of_epoch for index in batch) == list(range(count))
+        assert max(map(len, batches_of_epoch)) <= size
+        assert max(map(len, batches_of_epoch)) - min(map(len, batches_of_epoch)) <= 1
 
 
 def test_the_order_changes_with_epoch_client_and_seed() -> None:
-    mine = [row(index, 0) for index in range(30)]
+    examples = [row(index, 0) for index in range(30)]
 
     def order(seed: int, client: int, epoch: int) -> tuple[int, ...]:
-        return tuple(index for turn in range(10) for index in shown(mine, seed, client, 10 * epoch + turn, 3))
+        return tuple(
+            index for turn in range(10) for index in batch_indices(examples, seed, client, 10 * epoch + turn, 3)
+        )
 
     assert len({order(*key) for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))}) == 4
 
 
 def test_clients_take_short_and_long_examples_at_the_same_steps() -> None:
-    mine = [row(*range(length)) for length in range(5, 105)]
+    examples = [row(*range(length)) for length in range(5, 105)]
     for step in range(20):
-        widths = [np.mean([len(r.tokens) for r in training_rows(mine, 0, client, step, 5)]) for client in range(4)]
+        widths = [np.mean([len(r.tokens) for r in training_rows(examples, 0, client, step, 5)]) for client in range(4)]
         assert max(widths) - min(widths) < 25  # against 95 between the shortest and the longest
 
 
 def lengths(part: list[list[Encoded]]) -> list[list[int]]:
-    return [[len(r.tokens) for r in mine] for mine in part]
+    return [[len(r.tokens) for r in client_rows] for client_rows in part]
 
 
-def test_passes_hold_so_many_tokens_longest_rows_first() -> None:
+def test_passes_are_limited_in_tokens_longest_rows_first() -> None:
     rows = [[row(*range(length)) for length in (3, 9, 5)], [row(*range(length)) for length in (7, 4)]]
     # 2 clients × 1 row × 9 tokens; then 2 × 2 × 5, of which the second client has one
     assert [lengths(part) for part in passes(rows, 20)] == [[[9], [7]], [[5, 3], [4]]]
@@ -83,13 +85,13 @@ def test_passes_hold_so_many_tokens_longest_rows_first() -> None:
     st.integers(1, 300),
     st.integers(1, 5) | st.none(),
 )
-def test_passes_show_every_row_once(sizes: list[list[int]], tokens_at_once: int, rows_at_once: int | None) -> None:
-    rows = [[row(*range(length)) for length in mine] for mine in sizes]
+def test_passes_have_every_row_once(sizes: list[list[int]], tokens_at_once: int, rows_at_once: int | None) -> None:
+    rows = [[row(*range(length)) for length in client_sizes] for client_sizes in sizes]
     parts = list(passes(rows, tokens_at_once, rows_at_once))
-    for client, mine in enumerate(sizes):
-        assert [n for part in parts for n in lengths(part)[client]] == sorted(mine, reverse=True)
+    for client, client_sizes in enumerate(sizes):
+        assert [n for part in parts for n in lengths(part)[client]] == sorted(client_sizes, reverse=True)
     for part in parts:
-        most, longest = max(map(len, part)), max(n for mine in lengths(part) for n in mine)
+        most, longest = max(map(len, part)), max(n for client_sizes in lengths(part) for n in client_sizes)
         assert most <= (rows_at_once or most)
         assert most == 1 or len(rows) * most * longest <= tokens_at_once
 
