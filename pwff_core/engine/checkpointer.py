@@ -219,7 +219,10 @@ def restore(federation: Federation, store_path: Path, run_id: str, records: Sequ
             continue
         _load_state(federation, state, records[: info.position])
         then, now = knobs(info.config), knobs(federation.config)
-        steer(federation, {path: then[path].value for path in STEERABLE if then[path].value != now[path].value})
+        steer(
+            federation,
+            {path: knob.value for path, knob in then.items() if path in STEERABLE and knob.value != now[path].value},
+        )
         if note := _difference_note(info.made_with, made_with(federation)):
             federation.notes += (note,)
         return info.position

@@ -82,15 +82,22 @@ def new_optimiser(models: RewardModels, learning_rate: float) -> torch.optim.Ada
 
 
 def train_step(
-    models: RewardModels, optimiser: torch.optim.Optimizer, encoded: EncodedTexts, batches: Mapping[Axis, PairBatch]
+    models: RewardModels,
+    optimiser: torch.optim.Optimizer,
+    encoded: EncodedTexts,
+    batches: Mapping[Axis, PairBatch],
+    texts_at_once: int = ROWS_AT_ONCE,
 ) -> Tensor:
-    """One step of every model; returns each one's mean loss (axes, K)."""
+    """One step of every model; returns each one's mean loss (axes, K).
+
+    `texts_at_once`: most texts of a client in a pass, where every model has an encoder of its own.
+    """
     optimiser.zero_grad(set_to_none=True)
     losses = []
     for axis in models.axes:
         num_pairs = batches[axis].weights.sum(1)
         loss = torch.zeros_like(num_pairs)
-        for batch in _portions(models, batches[axis]):
+        for batch in _portions(models, batches[axis], texts_at_once):
             scores = models.raw(axis, encoded, batch.texts.flatten(1)).unflatten(1, (-1, 2))  # (K, m, 2)
             pair_losses = bradley_terry(scores[..., 0], scores[..., 1], batch.ties) * batch.weights
             part = pair_losses.sum(1) / num_pairs
@@ -101,11 +108,11 @@ def train_step(
     return torch.stack(losses)
 
 
-def _portions(models: RewardModels, batch: PairBatch) -> list[PairBatch]:
-    """The pairs whose texts are read at once: all, or few where every model has an encoder of its own."""
+def _portions(models: RewardModels, batch: PairBatch, texts_at_once: int) -> list[PairBatch]:
+    """The pairs of each pass: all at once, or few where every model has an encoder of its own."""
     if not models.own_encoders:
         return [batch]
-    return [PairBatch(*parts) for parts in zip(*(tensor.split(ROWS_AT_ONCE // 2, 1) for tensor in batch), strict=True)]
+    return [PairBatch(*parts) for parts in zip(*(tensor.split(texts_at_once // 2, 1) for tensor in batch), strict=True)]
 
 
 class Pairs:

@@ -11,6 +11,7 @@ from pwff_core.data.encoding import KINDS, PROMPT
 from pwff_core.engine.aggregation import Server
 from pwff_core.engine.federation import play, play_stage, run
 from pwff_core.engine.setup import Federation, prepare
+from pwff_core.engine.stages.clients import Clients, Measures
 from pwff_core.engine.stages.instruction import InstructionStage, trained
 from pwff_core.errors import TrainingError
 from pwff_core.knobs import with_changes
@@ -29,18 +30,31 @@ def server_of(federation: Federation) -> Server:
     return Server(stage.shared(), stage.num_examples)
 
 
-def same(config: RunConfig) -> list[RoundRecord]:
+class BreakingStage(InstructionStage):
+    """Its training leaves client 2 a model that is not finite."""
+
+    def __init__(self, clients: Clients) -> None:
+        super().__init__(clients)
+        self.broken = clients.cohorts[0].tensors["lora"]["h.0.attn.v.lora_b"]
+
+    def train(self, number: int) -> list[Measures]:
+        with torch.no_grad():
+            self.broken[2] = float("inf")
+        return [{}, {}, {}]
+
+
+def timeless_records(config: RunConfig) -> list[RoundRecord]:
     return [record.model_copy(update={"wall_s": 0.0}) for record in run(config)]
 
 
 def test_same_seed_same_records_other_seed_others(config: RunConfig) -> None:
-    first = same(config)
-    assert first == same(config)
-    assert first != same(with_changes(config, {"seed": 1}))
+    first = timeless_records(config)
+    assert first == timeless_records(config)
+    assert first != timeless_records(with_changes(config, {"seed": 1}))
 
 
 @ANY_METHOD
-def test_every_row_learns_on_the_embedded_backbone(method: str) -> None:
+def test_every_method_learns_on_the_embedded_backbone(method: str) -> None:
     small = {
         "clients": 3,
         "instruction.rounds": 4,
@@ -116,7 +130,7 @@ def test_a_lost_upload_is_left_out_of_the_average(config: RunConfig) -> None:
     torch.testing.assert_close(server.copy[name], before[1])
 
 
-def test_losses_on_the_air_are_told(config: RunConfig) -> None:
+def test_lost_uploads_are_recorded(config: RunConfig) -> None:
     faded = with_changes(config, {"channel.coherence_time_s": "inf", "channel.deadline_s": 0.08, "clients": 10})
     records = list(run(faded))
     lost = [client for record in records for client in record.clients if not client.delivered]
@@ -125,12 +139,12 @@ def test_losses_on_the_air_are_told(config: RunConfig) -> None:
 
 
 def test_clients_in_several_cohorts_learn_the_same(config: RunConfig) -> None:
-    together = list(run(config))
+    one_cohort = list(run(config))
     prepared = Federation(config, cohort_size=2)
     assert [cohort.clients for cohort in prepared.clients.cohorts] == [2, 1]
-    for one, several in zip(together, play(prepared), strict=True):
-        assert several.loss == pytest.approx(one.loss, rel=1e-4)
-        assert several.delay_s == one.delay_s
+    for expected, record in zip(one_cohort, play(prepared), strict=True):
+        assert record.loss == pytest.approx(expected.loss, rel=1e-4)
+        assert record.delay_s == expected.delay_s
 
 
 def test_pooled_training_is_one_model_for_all(config: RunConfig) -> None:
@@ -160,7 +174,7 @@ def test_accuracy_by_hand(config: RunConfig) -> None:
     assert record.clients[1].loss == pytest.approx(loss / total, rel=1e-4)
 
 
-def test_what_stays_learns_first_then_what_goes() -> None:
+def test_personal_tensors_are_trained_before_uploaded_ones() -> None:
     for row in METHODS.values():  # one personal step of two
         split = bool(row.personal and row.uploads)
         assert trained(row, 0, 2, 1) == (row.personal if split else row.trains)
@@ -175,7 +189,6 @@ def test_optimiser_steps_of_each_group_in_a_round(
 ) -> None:
     prepared = prepare(with_changes(config, {"instruction.local_steps": local, "instruction.personal_steps": personal}))
     stage = prepared.instruction
-    assert isinstance(stage, InstructionStage)
     stage.train(1)
     (cohort,), (optimiser,) = prepared.clients.cohorts, stage.optimisers
     for group, steps in (("lora", lora_steps), ("adapters", adapter_steps)):
@@ -191,7 +204,7 @@ def test_knowledge_and_style_tokens_are_scored_apart(config: RunConfig) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_training_that_breaks_says_where_and_keeps_its_rounds(config: RunConfig) -> None:
+def test_an_error_of_training_says_where_after_the_rounds_before_it(config: RunConfig) -> None:
     prepared = prepare(config)
     rounds = play(prepared)
     assert next(rounds).round == 1
@@ -202,19 +215,14 @@ def test_training_that_breaks_says_where_and_keeps_its_rounds(config: RunConfig)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_a_model_that_broke_in_the_last_step_is_found_too(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_breaks_in_the_last_step_is_found_too(config: RunConfig) -> None:
     prepared = prepare(config)
-
-    def breaks(number: int) -> None:
-        with torch.no_grad():
-            prepared.clients.cohorts[0].tensors["lora"]["h.0.attn.v.lora_b"][2] = float("inf")
-
-    monkeypatch.setattr(prepared.instruction, "train", breaks)
+    prepared.instruction = BreakingStage(prepared.clients)
     with pytest.raises(TrainingError, match="held-out loss of client 2 .*stage instruction, round 1"):
         one_round(prepared)
 
 
-def test_profiles_tell_who_a_client_is(config: RunConfig) -> None:
+def test_profiles_describe_the_clients(config: RunConfig) -> None:
     prepared: Federation = prepare(with_changes(config, {"preferences.helpfulness_weights": [0.0, 0.25, 1.0]}))
     assert [profile.helpfulness_weight for profile in prepared.profiles] == [0.0, 0.25, 1.0]
     assert sorted(profile.lora_modules for profile in prepared.profiles) == [2, 4, 6]

@@ -15,7 +15,7 @@ ANY_METHOD = pytest.mark.parametrize("method", METHODS)
 
 
 @ANY_METHOD
-def test_every_row_walks_its_stages(whole: RunConfig, method: str) -> None:
+def test_every_method_plays_its_stages(whole: RunConfig, method: str) -> None:
     row = METHODS[method]
     prepared = prepare(with_changes(whole, {"method": method}))
     records = list(play(prepared))
@@ -34,7 +34,7 @@ def test_every_row_walks_its_stages(whole: RunConfig, method: str) -> None:
     for record in (learned, aligned):  # before and after alignment, by the judge, whatever the method is rewarded for
         assert None not in (record.helpfulness, record.harmlessness, record.reward, record.refusal_rate)
     assert None not in (aligned.kl, aligned.training_reward, aligned.accuracy, aligned.response_tokens)
-    assert records[2].helpfulness is None  # the first round of reward learning has nothing to say on it yet
+    assert records[2].helpfulness is None  # only the last round of reward learning has it
 
 
 @ANY_METHOD
@@ -87,7 +87,7 @@ def test_a_stage_ends_when_it_stops_improving(whole: RunConfig) -> None:
     assert prepared.rounds_total == len(records) + 2
 
 
-def test_saved_models_are_those_before_and_after_alignment(whole: RunConfig) -> None:
+def test_saved_models_are_from_before_and_after_alignment(whole: RunConfig) -> None:
     prepared = prepare(whole)
     for _ in play_stage(prepared, "instruction"):
         pass

@@ -1,4 +1,4 @@
-"""Settings changed between two rounds: nothing before is touched, everything after is as if it had begun so."""
+"""Settings that change between two rounds: no earlier round changes, and later ones are as if configured so."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def whole_run(config: RunConfig) -> list[RoundRecord]:
     return [record.model_copy(update={"wall_s": 0.0}) for record in run(config)]
 
 
-def test_another_channel_holds_from_its_round_on(config: RunConfig) -> None:
+def test_a_changed_channel_holds_from_its_round_on(config: RunConfig) -> None:
     config = with_changes(config, {"instruction.rounds": 4})
     plain = whole_run(config)
     changes: dict[str, Value] = {"channel.snr_db": 15.0, "channel.bandwidth_hz": 2e6, "channel.transmit_power_w": 0.5}
@@ -47,38 +47,38 @@ def test_another_channel_holds_from_its_round_on(config: RunConfig) -> None:
         assert [client.energy_j for client in record.clients] == sent.energy_j.tolist()
         assert record.delay_s == sent.delay_s.max() < unsteered.delay_s
         assert record.energy_j == pytest.approx(0.5 * sent.delay_s.sum())
-        assert record.loss == unsteered.loss  # everything arrived, so that nobody learned anything else
+        assert record.loss == unsteered.loss  # every upload arrived, so learning is the same
 
 
-def test_fading_can_be_taken_away(config: RunConfig) -> None:
+def test_fading_can_be_switched_off(config: RunConfig) -> None:
     first, second = played(prepare(config), {2: {"channel.fading": "awgn"}})
     assert len({client.delay_s for client in first.clients}) == 3
-    assert len({client.delay_s for client in second.clients}) == 1  # the same rate for everybody
+    assert len({client.delay_s for client in second.clients}) == 1  # all have the same rate
 
 
-def test_a_loss_on_the_way_is_a_loss_for_learning_too(config: RunConfig) -> None:
+def test_lost_uploads_are_lost_to_learning_too(config: RunConfig) -> None:
     config = with_changes(config, {"channel.deadline_s": 5.0, "instruction.rounds": 3})
     records = list(played(prepare(config), {2: {"channel.snr_db": -30.0}}))
     assert [sum(client.delivered for client in record.clients) for record in records] == [3, 0, 0]
     assert records[2].loss != whole_run(config)[2].loss
 
 
-def everybody(weight: float) -> dict[str, Value]:
+def same_weight(weight: float) -> dict[str, Value]:
     return {WEIGHTS: (weight,) * 3}
 
 
 def test_preferences_changed_before_the_start_are_as_configured(config: RunConfig) -> None:
-    steered, configured = prepare(config), prepare(with_changes(config, everybody(1.0)))
-    steer(steered, everybody(1.0))
+    steered, configured = prepare(config), prepare(with_changes(config, same_weight(1.0)))
+    steer(steered, same_weight(1.0))
     assert steered.config == configured.config
     assert steered.profiles == configured.profiles
     assert steered.clients.weights == configured.clients.weights
 
 
 def test_preferences_changed_at_alignment_are_as_configured_from_there_on(whole: RunConfig) -> None:
-    """Two rounds each of instruction tuning and reward learning, where wishes play no part; then alignment."""
-    plain, configured = whole_run(whole), whole_run(with_changes(whole, everybody(1.0)))
-    steered = list(played(prepare(whole), {5: everybody(1.0), 6: everybody(0.0)}))
+    """Two rounds each of instruction tuning and reward learning, where preferences play no part; then alignment."""
+    plain, configured = whole_run(whole), whole_run(with_changes(whole, same_weight(1.0)))
+    steered = list(played(prepare(whole), {5: same_weight(1.0), 6: same_weight(0.0)}))
     assert steered[:4] == plain[:4]
     assert steered[4] == configured[4] != plain[4]
     assert all(client.helpfulness_weight == 1.0 for client in steered[4].clients)
@@ -87,14 +87,14 @@ def test_preferences_changed_at_alignment_are_as_configured_from_there_on(whole:
     assert steered[5].training_reward != configured[5].training_reward
 
 
-def test_one_model_for_all_follows_the_mean_wish(whole: RunConfig) -> None:
+def test_pooled_training_follows_the_mean_preference(whole: RunConfig) -> None:
     whole = with_changes(whole, {"method": "centralised"})
     configured = whole_run(with_changes(whole, {WEIGHTS: (1.0, 1.0, 0.25)}))
     steered = list(played(prepare(whole), {5: {WEIGHTS: (1.0, 1.0, 0.25)}}))
     assert steered[4:] == configured[4:]
 
 
-def test_models_are_kept_with_the_wishes_at_the_end_of_the_run(config: RunConfig) -> None:
+def test_models_are_saved_with_the_preferences_at_the_end_of_the_run(config: RunConfig) -> None:
     federation = prepare(config)
     before = [profile.helpfulness_weight for profile in federation.profiles]
     list(played(federation, {2: {WEIGHTS: (0.0, 0.5, 1.0)}}))
@@ -102,14 +102,14 @@ def test_models_are_kept_with_the_wishes_at_the_end_of_the_run(config: RunConfig
     assert [profile.helpfulness_weight for profile in federation.profiles] == [0.0, 0.5, 1.0] != before
 
 
-def test_wishes_said_as_harmlessness_are_replaced(config: RunConfig) -> None:
+def test_preferences_given_as_harmlessness_are_replaced(config: RunConfig) -> None:
     federation = prepare(with_changes(config, {"preferences.harmlessness_weights": (0.0, 0.5, 1.0)}))
-    steer(federation, everybody(0.25))
+    steer(federation, same_weight(0.25))
     assert federation.clients.weights == [0.25] * 3
     assert federation.config.preferences.harmlessness_weights is None
 
 
-def test_a_change_of_the_channel_leaves_wishes_as_they_were_drawn(config: RunConfig) -> None:
+def test_a_change_of_the_channel_leaves_drawn_preferences_as_they_are(config: RunConfig) -> None:
     federation = prepare(config)
     before = (list(federation.clients.weights), federation.profiles)
     steer(federation, {"channel.snr_db": 0.0})
@@ -117,7 +117,7 @@ def test_a_change_of_the_channel_leaves_wishes_as_they_were_drawn(config: RunCon
 
 
 @pytest.mark.parametrize("changes", [{"seed": 3}, {"channel.snr_db": 99.0}, {WEIGHTS: (0.5,)}])
-def test_what_is_not_allowed_changes_nothing(config: RunConfig, changes: dict[str, Value]) -> None:
+def test_a_change_that_is_not_allowed_changes_nothing(config: RunConfig, changes: dict[str, Value]) -> None:
     federation = prepare(config)
     before = (federation.config, list(federation.clients.weights), federation.profiles)
     with pytest.raises(ConfigError):
@@ -129,5 +129,5 @@ def test_steering_touches_no_model(config: RunConfig) -> None:
     federation = prepare(config)
     (cohort,) = federation.clients.cohorts
     before = {name: tensor.detach().clone() for name, tensor in cohort.tensors["lora"].items()}
-    steer(federation, {"channel.snr_db": 0.0, **everybody(0.5)})
+    steer(federation, {"channel.snr_db": 0.0, **same_weight(0.5)})
     assert all(torch.equal(cohort.tensors["lora"][name], tensor) for name, tensor in before.items())

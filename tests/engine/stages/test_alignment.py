@@ -43,7 +43,7 @@ def tensors_of(clients: Clients) -> dict[str, torch.Tensor]:
     }
 
 
-def test_policies_and_critics_move_and_nothing_else_does(config: RunConfig) -> None:
+def test_only_policies_and_critics_change(config: RunConfig) -> None:
     federation, stage = aligned(config)
     start = tensors_of(federation.clients)
     rewards = federation.reward.shared()[0]
@@ -60,7 +60,7 @@ def test_policies_and_critics_move_and_nothing_else_does(config: RunConfig) -> N
     assert not set(stage.shared()[0]) & set(frozen)  # critics stay at home
 
 
-def test_before_any_step_nobody_has_left_the_reference(config: RunConfig) -> None:
+def test_before_any_step_all_policies_equal_the_reference(config: RunConfig) -> None:
     _, stage = aligned(config)
     measured = stage.measure()
     assert [measures["kl"] for measures in measured] == pytest.approx([0.0] * 3, abs=1e-5)
@@ -90,7 +90,7 @@ def test_all_weight_on_one_axis_is_one_critic(config: RunConfig) -> None:
     assert compared > 100  # each client's gradient is clipped to norm 1, so there is something to compare
 
 
-def test_a_client_that_moved_too_far_waits_for_the_next_round(config: RunConfig) -> None:
+def test_a_client_that_moved_too_far_stops_until_the_next_round(config: RunConfig) -> None:
     """With a tiny limit the first minibatch, where nobody has moved yet, is the only one that counts."""
     once = with_changes(config, {"alignment.local_steps": 1, "alignment.minibatches": 1, "alignment.personal_steps": 0})
     federation, stage = aligned(once)
@@ -146,7 +146,7 @@ def test_chunks_of_clients_give_the_same_round(config: RunConfig, cohort_size: i
     assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-2
 
 
-def test_prompts_go_round_without_repeating(config: RunConfig) -> None:
+def test_prompts_of_following_rounds_differ(config: RunConfig) -> None:
     federation, stage = aligned(config)
     rounds = [stage.prompts(number) for number in (1, 2)]
     delicate = set(stage.preferences[0].delicate)
@@ -156,7 +156,7 @@ def test_prompts_go_round_without_repeating(config: RunConfig) -> None:
     assert not set(rounds[0][0]) & set(rounds[1][0])
 
 
-def test_pooled_alignment_is_one_model_with_everybody_s_prompts(config: RunConfig) -> None:
+def test_pooled_alignment_is_one_model_with_all_clients_prompts(config: RunConfig) -> None:
     federation, stage = aligned(with_changes(config, {"method": "centralised"}))
     assert [len(own) for own in stage.prompts(1)] == [12]
     training, measured = stage.train(1), stage.measure()

@@ -202,7 +202,7 @@ def test_parts_of_a_minibatch_add_up_to_the_whole(seed: int, cut: int) -> None:
     mask, old, advantages = some_mask(seed), some(seed + 1), some(seed + 2)
     new, parts = old + 0.3 * some(seed + 3), (slice(0, cut), slice(cut, SHAPE[1]))
     tokens = client_tokens(mask)
-    assert tokens.tolist() == [int(mine.sum()) for mine in mask]
+    assert tokens.tolist() == [int(client_mask.sum()) for client_mask in mask]
     for loss in (policy_loss, value_loss):
         whole = loss(new, old, advantages, mask, 0.2)
         close(sum(loss(new[:, p], old[:, p], advantages[:, p], mask[:, p], 0.2, tokens) for p in parts), whole)

@@ -16,9 +16,8 @@ from pwff_core.config import RunConfig
 from pwff_core.data.preferences import ClientPreferences, Pair, Preferences, Reference
 from pwff_core.engine.models.encoder import Encoder, load_encoder
 from pwff_core.engine.models.stacked import ENCODER
-from pwff_core.engine.stages import reward
 from pwff_core.engine.stages.instruction import ADAM_BETAS, ADAM_EPSILON
-from pwff_core.engine.stages.reward import RewardStage, bradley_terry, pair_rows, text_of, train_judge
+from pwff_core.engine.stages.reward import RewardStage, bradley_terry, pair_rows, text_of, train_judge, train_step
 from pwff_core.errors import TrainingError
 from pwff_core.knobs import with_changes
 from pwff_core.methods import AXES, METHODS
@@ -53,7 +52,7 @@ def some_pairs(
 
 
 def preferences(count: int = 9, tested: int = 2) -> list[ClientPreferences]:
-    """Client k has count + k pairs to train on and tested + k to be tested on; on the two axes other words decide."""
+    """Client k has count + k pairs to train on and tested + k to be tested on; on each axis other words decide."""
     generator = np.random.default_rng(0)
     words = {"helpfulness": ("good", "bad"), "harmlessness": ("please", "no")}
     return [
@@ -105,7 +104,7 @@ def test_bradley_terry_in_plain_python(pairs: list[tuple[float, float, bool]]) -
 
 
 @given(st.integers(1, 40), st.integers(1, 16), st.integers(0, 3))
-def test_an_epoch_shows_every_pair_once(count: int, size: int, epoch: int) -> None:
+def test_an_epoch_has_every_pair_once(count: int, size: int, epoch: int) -> None:
     batches = math.ceil(count / size)
     drawn = [pair_rows(count, 5, "helpfulness", 2, epoch * batches + turn, size) for turn in range(batches)]
     assert sorted(np.concatenate(drawn).tolist()) == list(range(count))
@@ -199,20 +198,23 @@ def test_chunks_of_clients_equal_one_stack(encoder: Encoder, trainable: str) -> 
     whole, parts = (new_stage(encoder, cohort_size=size, trainable=trainable) for size in (10, 2))
     for stage in (whole, parts):
         stage.train(1)
-    assert [len(next(iter(held.values()))) for held in parts.shared()] == [2, 1]
+    assert [len(next(iter(shared.values()))) for shared in parts.shared()] == [2, 1]
     for name, stacked in whole.shared()[0].items():
         if not name.endswith(IDLE):
-            torch.testing.assert_close(torch.cat([held[name] for held in parts.shared()]), stacked, atol=1e-5, rtol=0)
-    for mine, theirs in zip(whole.measure(), parts.measure(), strict=True):
-        assert mine == pytest.approx(theirs, abs=1e-5)
+            torch.testing.assert_close(
+                torch.cat([shared[name] for shared in parts.shared()]), stacked, atol=1e-5, rtol=0
+            )
+    for whole_measures, part_measures in zip(whole.measure(), parts.measure(), strict=True):
+        assert whole_measures == pytest.approx(part_measures, abs=1e-5)
 
 
-def test_pairs_read_a_few_at_once_make_the_same_step(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_in_several_passes_make_the_same_step(encoder: Encoder) -> None:
     stages = []
     for texts_at_once in (8, 2):  # four pairs, or one
-        monkeypatch.setattr(reward, "ROWS_AT_ONCE", texts_at_once)
-        stages.append(new_stage(encoder, trainable="all", local_steps=1))
-        stages[-1].train(1)
+        stage = new_stage(encoder, trainable="all", local_steps=1)
+        batches = {axis: stage.training.batch(axis, [np.arange(4)] * CLIENTS) for axis in AXES}
+        train_step(stage.models[0], stage.optimisers[0], stage.training.encoded, batches, texts_at_once)
+        stages.append(stage)
     whole, parts = (stage.models[0].tensors for stage in stages)
     for axis in AXES:
         for name, tensor in whole[axis].items():
@@ -255,7 +257,7 @@ def test_pooled_training_has_one_model_on_everybody_s_pairs(encoder: Encoder) ->
     assert models.clients == 1
     assert len(stage.measure()) == CLIENTS
     pairs = preferences()
-    merged = [pairs[0]._replace(train={axis: sum((mine.train[axis] for mine in pairs), ()) for axis in AXES})]
+    merged = [pairs[0]._replace(train={axis: sum((own.train[axis] for own in pairs), ()) for axis in AXES})]
     alone = RewardStage(clients_of(batch_size=100, local_steps=1), all_preferences(merged), encoder)
     alone.train(1)
     for axis in AXES:
@@ -269,17 +271,17 @@ def test_pooled_training_has_one_model_on_everybody_s_pairs(encoder: Encoder) ->
 def test_measures_in_plain_python(encoder: Encoder) -> None:
     stage = new_stage(encoder)
     stage.train(1)
-    for client, (mine, measured) in enumerate(zip(preferences(), stage.measure(), strict=True)):
+    for client, (own, measured) in enumerate(zip(preferences(), stage.measure(), strict=True)):
         losses = []
         for axis in AXES:
-            each, right = [], []
-            for pair in mine.test[axis]:
+            pair_losses, right = [], []
+            for pair in own.test[axis]:
                 texts = [text_of(pair.instruction, answer) for answer in (pair.chosen, pair.rejected)]
                 a, b = stage.models[0].part(slice(client, client + 1)).score(axis, [texts])[0].double().tolist()
                 win, lose = math.log1p(math.exp(b - a)), math.log1p(math.exp(a - b))
-                each.append((win + lose) / 2 if pair.tie else win)
+                pair_losses.append((win + lose) / 2 if pair.tie else win)
                 right += [] if pair.tie else [a > b]
-            losses.append(sum(each) / len(each))
+            losses.append(sum(pair_losses) / len(pair_losses))
             assert measured[f"{axis}_accuracy"] == pytest.approx(sum(right) / len(right))
         assert measured["loss"] == pytest.approx(sum(losses) / 2, abs=1e-5)
 
@@ -296,10 +298,10 @@ def test_reward_models_learn_what_decides(encoder: Encoder) -> None:
     assert stage.measure()[0]["loss"] == pytest.approx(math.log(2), abs=0.05)
     stage.train(1)
     for axis in AXES:
-        assert np.mean([mine[f"{axis}_accuracy"] for mine in stage.measure()]) > 0.8
+        assert np.mean([measures[f"{axis}_accuracy"] for measures in stage.measure()]) > 0.8
 
 
-def test_a_loss_that_is_no_number_stops_the_stage(encoder: Encoder) -> None:
+def test_a_loss_that_is_not_finite_stops_the_stage(encoder: Encoder) -> None:
     stage = new_stage(encoder)
     with torch.no_grad():
         stage.models[0].tensors["harmlessness"]["head.inner.bias"][1, 0] = float("nan")
@@ -309,23 +311,23 @@ def test_a_loss_that_is_no_number_stops_the_stage(encoder: Encoder) -> None:
         stage.train(3)
 
 
-def test_texts_that_lost_their_beginning_are_told(encoder: Encoder) -> None:
+def test_a_note_counts_texts_that_lost_their_beginning(encoder: Encoder) -> None:
     assert new_stage(encoder).notes == ()
-    people = preferences()
+    owners = preferences()
     long = Pair("say " * 30, "good", "bad")
-    people[1].train["helpfulness"] = (*people[1].train["helpfulness"], long)
-    stage = RewardStage(clients_of(), all_preferences(people), encoder)
+    owners[1].train["helpfulness"] = (*owners[1].train["helpfulness"], long)
+    stage = RewardStage(clients_of(), all_preferences(owners), encoder)
     total = len(stage.training.encoded.rows) + len(stage.held_out.encoded.rows)
     assert stage.notes == (
         f"2 of {total} texts of preference pairs are longer than the encoder's 24 tokens and lost their beginning.",
     )
 
 
-# The end, and the judge
+# The frozen models, and the judge
 
 
 @pytest.mark.parametrize("method", ["pwff", "centralised"])
-def test_the_end_is_calibrated(encoder: Encoder, method: str) -> None:
+def test_finished_models_are_calibrated(encoder: Encoder, method: str) -> None:
     stage = new_stage(encoder, method, cohort_size=2)
     stage.train(1)
     models = stage.finish()

@@ -1,4 +1,4 @@
-"""Rollouts: the answers as texts and tensors, and how probable each of their tokens is."""
+"""Rollouts: the answers as texts and tensors, and the probability of each of their tokens."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def clients(tiny_backbone: Path) -> Clients:
         "data.max_length": 64, "reward.rounds": 0, "alignment.rounds": 0, "alignment.max_new_tokens": 7,
         "device": "cpu", "precision": "float32",
     }  # fmt: skip
-    found = prepare(with_changes(RunConfig(), changes)).clients
+    clients = prepare(with_changes(RunConfig(), changes)).clients
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for tensor in found.cohorts[0].parameters():
+        for tensor in clients.cohorts[0].parameters():
             tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator))
-    return found
+    return clients
 
 
-def test_tensors_hold_what_the_texts_say(clients: Clients) -> None:
+def test_tensors_and_texts_agree(clients: Clients) -> None:
     rollouts = answer(clients, PROMPTS, "test", 1)
     tokenizer, end = clients.backbone.tokenizer, clients.padding
-    assert [[text.prompt for text in mine] for mine in rollouts.texts] == [
-        [prompt_text(p) for p in mine] for mine in PROMPTS
+    assert [[text.prompt for text in texts] for texts in rollouts.texts] == [
+        [prompt_text(p) for p in own] for own in PROMPTS
     ]
-    for client, mine in enumerate(rollouts.texts):
-        for row, text in enumerate(mine):
+    for client, texts in enumerate(rollouts.texts):
+        for row, text in enumerate(texts):
             count = int(rollouts.mask[client, row].sum())
             tokens = rollouts.labels[client, row, :count].tolist()
             written = tokens[:-1] if text.ended else tokens
@@ -66,8 +66,8 @@ def test_the_same_purpose_draws_the_same_answers(clients: Clients) -> None:
 def test_log_probs_are_those_of_each_client_s_model_alone(clients: Clients) -> None:
     """Row by row without padding, through the whole softmax of the client's own model."""
     rollouts = answer(clients, PROMPTS, "test", 1)
-    found = log_probs(clients.cohorts, rollouts, temperature=0.7)
-    torch.testing.assert_close(rollouts.log_probs, found, atol=1e-5, rtol=1e-5)  # the sampler's own, at the demo's 0.7
+    stacked = log_probs(clients.cohorts, rollouts, temperature=0.7)
+    torch.testing.assert_close(rollouts.log_probs, stacked, atol=1e-5, rtol=1e-5)  # the sampler's own
     (cohort,) = clients.cohorts
     for client in range(3):
         for row in range(2):
@@ -77,8 +77,8 @@ def test_log_probs_are_those_of_each_client_s_model_alone(clients: Clients) -> N
                 tokens = rollouts.tokens[client, row, :end].repeat(3, 1)
                 logits = clients.backbone.logits(clients.backbone.hidden(tokens))[client] / 0.7
             expected = torch.log_softmax(logits, -1)[torch.arange(end - 1 - count, end - 1), tokens[0, end - count :]]
-            torch.testing.assert_close(found[client, row, :count], expected, atol=1e-5, rtol=1e-5)
-            assert not found[client, row, count:].any()
+            torch.testing.assert_close(stacked[client, row, :count], expected, atol=1e-5, rtol=1e-5)
+            assert not stacked[client, row, count:].any()
 
 
 def test_a_part_has_the_same_log_probs(clients: Clients) -> None:
@@ -86,19 +86,19 @@ def test_a_part_has_the_same_log_probs(clients: Clients) -> None:
     whole = log_probs(clients.cohorts, rollouts, 1.0)
     chosen = torch.tensor([[1], [0], [1]])
     part = rollouts.part(slice(0, 3), chosen)
-    found = log_probs(clients.cohorts, part, 1.0)
-    picked = whole[torch.arange(3)[:, None], chosen][..., : found.shape[-1]]
-    torch.testing.assert_close(found, picked)
+    part_log_probs = log_probs(clients.cohorts, part, 1.0)
+    picked = whole[torch.arange(3)[:, None], chosen][..., : part_log_probs.shape[-1]]
+    torch.testing.assert_close(part_log_probs, picked)
     assert part.tokens.shape[-1] <= rollouts.tokens.shape[-1]
     assert int(part.mask.sum()) == int(rollouts.mask[torch.arange(3)[:, None], chosen].sum())
 
 
-def test_models_in_cohorts_of_any_size_give_the_same_answers(clients: Clients) -> None:
+def test_answers_do_not_depend_on_the_size_of_cohorts(clients: Clients) -> None:
     (cohort,) = clients.cohorts
     alone = [cohort.frozen_copy() for _ in range(3)]
-    for client, mine in enumerate(alone):
-        mine.clients, mine.placed = 1, cohort.placed[client : client + 1]
-        for named in mine.tensors.values():
+    for client, single in enumerate(alone):
+        single.clients, single.placed = 1, cohort.placed[client : client + 1]
+        for named in single.tensors.values():
             for name, tensor in named.items():
                 named[name] = torch.nn.Parameter(tensor[client : client + 1])
     together, apart = (answer(each, PROMPTS, "test", 1) for each in (clients, replace(clients, cohorts=alone)))
@@ -106,8 +106,8 @@ def test_models_in_cohorts_of_any_size_give_the_same_answers(clients: Clients) -
     torch.testing.assert_close(apart.log_probs, together.log_probs, atol=1e-5, rtol=0)
 
 
-def test_passes_hold_every_row_once_and_no_more_tokens_than_they_may(clients: Clients) -> None:
-    rollouts = answer(clients, [mine * 3 for mine in PROMPTS], "test", 1)
+def test_passes_have_every_row_once_within_the_limit_of_tokens(clients: Clients) -> None:
+    rollouts = answer(clients, [own * 3 for own in PROMPTS], "test", 1)
     lengths = (rollouts.at * rollouts.mask).amax(-1) + 2
     for most in (1, 100, 150, 10_000):
         passes = rollouts.passes(slice(1, 3), most)
