@@ -2,14 +2,14 @@
 
 How this differs from the paper (PWFF, arXiv 2404.13238v2, "Step 3: Federated Alignment Tuning"):
 1. The reward models score whole answers, so the reward arrives at an answer's last token; the paper speaks of immediate
-   rewards and leaves open when they come. An answer cut off at the longest length ends there like any other: its score
-   is for the text as it was cut, and no value is added for what might have followed.
+   rewards and leaves open when they come. An answer that is cut off at the longest length ends there like any other:
+   its score is that of the cut text, and no value is added for what might have followed.
 2. A KL penalty is paid at every token against the policy as instruction tuning left it; the paper names none, and
    without one a policy drifts to text that only the reward models like. The penalty has no preference: it is in both
    preferences' rewards, and as λ + (1 − λ) = 1 the weighted sum carries it exactly once.
 3. The λ-weighting is of advantages. Generalised advantage estimation is linear in rewards and values, so this is the
-   advantage of the weighted reward with the weighted critic, exactly; but each critic learns one preference alone, as
-   its reward model did from which it starts, and stays valid when an owner moves the weights between rounds.
+   advantage of the weighted reward with the weighted critic, exactly; but each critic learns one preference alone, like
+   the reward model that it starts from, and stays valid when an owner moves the weights between rounds.
 And from the textbook (PPO, Schulman et al., arXiv 1707.06347; GAE, arXiv 1506.02438; language models, Ziegler et al.,
 arXiv 1909.08593):
 4. Every mean is a client's own, over its real tokens: the sum of the K losses gives each client exactly the gradient
@@ -21,9 +21,9 @@ arXiv 1909.08593):
 7. The KL coefficient is fixed, not adapted to a target.
 
 Notation: K clients, n answers of each, at most R tokens an answer, the end token included. A `mask` (K, n, R) is true
-at real tokens, which are the first ones of their row; what stands at the other places, if finite, has no effect.
-Where the answers are only some of a minibatch, `tokens` (K,) says how many real ones all of it has: means are then
-over those, so that the parts' losses and gradients add up to the whole minibatch's.
+at real tokens, which are the first ones of their row; finite values at other places have no effect. Where the answers
+are only a part of a minibatch, `tokens` (K,) is the number of real tokens in the whole minibatch: means divide by it,
+so that the parts' losses and gradients add up to the whole minibatch's.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def token_rewards(score: Tensor, log_ratio: Tensor, mask: Tensor, kl_coefficient
 
     `score` (K, n); `log_ratio` (K, n, R) of the policy that answered to the reference.
     """
-    last = mask & ~F.pad(mask[..., 1:], (0, 1))  # (K, n, R): true where the next place is no token
+    last = mask & ~F.pad(mask[..., 1:], (0, 1))  # (K, n, R): true where no token follows
     return torch.where(mask, last * score[..., None] - kl_coefficient * log_ratio, 0.0)
 
 
@@ -122,7 +122,7 @@ def response_kl(log_ratio: Tensor, mask: Tensor) -> Tensor:
 
 
 def client_tokens(mask: Tensor) -> Tensor:
-    """How many real tokens each client has (K,), at least 1."""
+    """Each client's number of real tokens (K,), at least 1."""
     return mask.sum((1, 2)).clamp(min=1)
 
 

@@ -24,7 +24,7 @@ def config(tiny_backbone: Path) -> RunConfig:
 
 @pytest.fixture
 def whole(config: RunConfig) -> RunConfig:
-    """All three stages, as short as can be."""
+    """All three stages, each as short as possible."""
     return with_changes(
         config,
         {
