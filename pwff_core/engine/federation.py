@@ -56,9 +56,9 @@ def play(federation: Federation, past: Sequence[RoundRecord] = ()) -> Iterator[R
     ended = {record.stage: record.round for record in past if record.stage_end}
     federation.rounds = stage_rounds(federation.config) | ended
     aligns = "alignment" in federation.rounds
-    if "reward" not in ended:
+    if "reward" not in ended:  # a round that is played again may have ended reward learning, where `past` has not
         federation.alignment = None
-    elif aligns and federation.alignment is None:
+    elif aligns and federation.alignment is None:  # restored at the end of reward learning
         federation.begin_alignment()
 
     if "instruction" in federation.rounds:
@@ -67,6 +67,7 @@ def play(federation: Federation, past: Sequence[RoundRecord] = ()) -> Iterator[R
         for record in play_stage(federation, "reward", past):
             if record.stage_end and aligns:
                 begun = time.perf_counter()
+                # the judge is trained, the reward models are frozen, and the policies as they are become the references
                 alignment = federation.begin_alignment()
                 record = _with_answers(record, alignment.judged(), begun)
             yield record
@@ -75,7 +76,7 @@ def play(federation: Federation, past: Sequence[RoundRecord] = ()) -> Iterator[R
 
 
 def play_stage(federation: Federation, name: Stage, past: Sequence[RoundRecord] = ()) -> Iterator[RoundRecord]:
-    """The rounds of one stage that follow those in `past`; the last record says why the stage ended."""
+    """The rounds of one stage that follow those in `past`; the last record says why the stage ends."""
     records = [record for record in past if record.stage == name]
     if records and records[-1].stage_end:
         return
@@ -96,7 +97,7 @@ def play_stage(federation: Federation, name: Stage, past: Sequence[RoundRecord] 
 def play_round(federation: Federation, name: Stage, server: Server, number: int) -> tuple[Transfer, list[Measures]]:
     """One round up to the average: the clients train, what they upload crosses the channel, the server averages.
 
-    Returns how the uploads went, and what each client's training says of itself.
+    Returns the uploads, and what each client's training measures of itself.
     """
     trained = federation.stage(name).train(number)
     bits = np.full(federation.config.clients, priced_bits(federation, name, server), dtype=np.int64)
@@ -159,7 +160,7 @@ def _record(
 
 
 def _with_answers(record: RoundRecord, judged: Sequence[Measures], begun: float) -> RoundRecord:
-    """The last record of reward learning, with how the policies answer before alignment, and the seconds it took."""
+    """The last record of reward learning, with the judge's scores before alignment and the seconds since `begun`."""
     clients = tuple(
         client.model_copy(update={name: answers[name] for name in BEFORE_ALIGNMENT})
         for client, answers in zip(record.clients, judged, strict=True)
