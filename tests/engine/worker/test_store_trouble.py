@@ -86,7 +86,9 @@ def test_a_locked_store_is_waited_for(
     assert said[1] == "The store can be used again; the run goes on."
 
 
-@pytest.mark.parametrize("write", ["claim", "describe", "append", "take", "beat", "finish", "posted", "rounds"])
+@pytest.mark.parametrize(
+    "write", ["claim", "describe", "append", "acknowledge", "heartbeat", "finish", "pending_commands", "rounds"]
+)
 def test_every_call_is_tried_again(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
     """One of them that fails three times, whichever it is, changes nothing of a run that is paused and steered."""
     usual: Callable[..., object] = getattr(Store, write)
