@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.parts.words import plain
 from pages.server.snapshots import parent_row
-from pwff_core.figures.changes import WEIGHTS, value_words
+from pwff_core.figures.changes import WEIGHTS, former_value_words, value_words
 from pwff_core.knobs import knobs
 from pwff_core.records import Steering, Value
 from pwff_core.runs.store import RunRow, Store
@@ -28,8 +28,7 @@ def replaced_words(before: Mapping[str, Value], changes: Mapping[str, Value]) ->
     for path, value in changes.items():
         words = setting_words(path, value)
         if path != WEIGHTS:
-            old, _, unit = value_words(path, before[path]).partition(" ")
-            words += f" in place of {old}" if words.endswith(f" {unit}") else f" in place of {old} {unit}".rstrip()
+            words += f" in place of {former_value_words(path, before[path], value)}"
         parts.append(words)
     return ", ".join(parts)
 

@@ -23,9 +23,13 @@ def change_text(path: str, before: Value, after: Value) -> str:
     """One change, short: 'SNR 5 → 0 dB', 'Bandwidth 1 MHz → 500 kHz', 'preferences changed'."""
     if path == WEIGHTS:
         return "preferences changed"
-    (old, old_unit), (_, new_unit) = _value_parts(path, before), _value_parts(path, after)
-    start = old if old_unit == new_unit else value_words(path, before)
-    return f"{knobs()[path].label} {start} → {value_words(path, after)}"
+    return f"{knobs()[path].label} {former_value_words(path, before, after)} → {value_words(path, after)}"
+
+
+def former_value_words(path: str, before: Value, after: Value) -> str:
+    """The value before a change, without its unit where the value after it has the same."""
+    (number, unit), (_, unit_after) = _value_parts(path, before), _value_parts(path, after)
+    return number if unit == unit_after else value_words(path, before)
 
 
 def value_words(path: str, value: Value) -> str:
