@@ -1,15 +1,16 @@
 """pwff: personalized wireless federated fine-tuning of language models, to see, teach and research.
 
-The way through: a frozen `RunConfig` goes in, a stream of `RoundRecord`s comes out, a process writes them to SQLite,
-pages read them and draw.
+A frozen `RunConfig` goes in, a stream of `RoundRecord`s comes out, a process writes them to SQLite, pages read and draw
+them.
 
     from pwff_core import RunConfig, run
 
     for record in run(RunConfig(method="pwff", seed=0)):
         print(record.round, record.accuracy, record.delay_s)
 
-`config` and `methods` say what a run is; `data`, `models` and `wireless` are its ingredients; `stages` let clients
-learn; `federation` plays the rounds; `store`, `worker` and `cli` keep them; `figures` and `export` show them.
+The modules of this folder are the vocabulary: config, knobs, methods, records, units, errors. `wireless` prices
+uploads, `data` gives each client its examples, `engine` trains, `runs` keeps the records; `figures`, `comparison` and
+`export` show them; `tools` and `cli` are the commands.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from pwff_core.records import ClientRecord, RoundRecord
 if TYPE_CHECKING:
     from pwff_core.engine.federation import run
 
-# PyTorch keeps what it prepared for a bfloat16 product of a shape, buffers included, for 1,024 shapes twice over.
-# Batches have ever other lengths, so that would be gigabytes; fewer are as fast. Read when torch is loaded: later.
+# PyTorch caches its preparation of a bfloat16 product, buffers included, for 1,024 shapes, twice over. Lengths of
+# batches vary, so that would be gigabytes; a smaller cache is as fast. Torch reads the variables when it is loaded.
 for _cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, "48")
 
@@ -33,7 +34,7 @@ __all__ = ["ClientRecord", "RoundRecord", "RunConfig", "__version__", "preset_co
 
 
 def __getattr__(name: str) -> Any:
-    """`run` is loaded when it is first asked for: it brings torch, and pages and `--help` do without."""
+    """`run` is loaded on first use: it imports torch, which pages and `--help` do without."""
     if name == "run":
         from pwff_core.engine.federation import run
 

@@ -49,10 +49,10 @@ def test_claims_of_the_paper_get_a_verdict_in_words_and_as_csv(
 ) -> None:
     file = tmp_path / "out.csv"
     assert cli.main(["compare", *SHORT, "--methods", "pwff,vanilla_fl", "--seeds", "1,2", "--csv", str(file)]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     # the script uploads the same whatever the method, so there is no difference, and none in any spread
-    assert "The paper: A round of PWFF has less delay than one of Vanilla FL. Here: within noise.\n" in said
-    assert "PWFF is 0.00 ± 0.00 s above Vanilla FL." in " ".join(said.split())
+    assert "The paper: A round of PWFF has less delay than one of Vanilla FL. Here: within noise.\n" in output
+    assert "PWFF is 0.00 ± 0.00 s above Vanilla FL." in " ".join(output.split())
     (claim,) = rows_of(tmp_path / "out-claims.csv")
     assert (claim["Figure"], claim["Verdict"]) == ("Fig. 4", "within noise")
     assert claim["Measured"].startswith("PWFF 2.00 ± 0.00 s, Vanilla FL 2.00 ± 0.00 s")
@@ -93,9 +93,9 @@ def test_a_failed_run_is_left_out_and_the_others_are_compared(
 
     play_with(monkeypatch, federation(fail_first))
     assert cli.main(["compare", *SHORT, "--methods", "pwff,local"]) == 2
-    said = capsys.readouterr()
-    assert "pwff: PWFF, seed 0 is left out: The loss of round 2 is not finite." in said.err
-    assert [line.split("  ")[0] for line in said.out.splitlines()[2:]] == ["Local only"]
+    output = capsys.readouterr()
+    assert "pwff: PWFF, seed 0 is left out: The loss of round 2 is not finite." in output.err
+    assert [line.split("  ")[0] for line in output.out.splitlines()[2:]] == ["Local only"]
 
 
 def test_a_run_that_is_stopped_from_a_page_is_left_out(
@@ -108,9 +108,9 @@ def test_a_run_that_is_stopped_from_a_page_is_left_out(
 
     play_with(monkeypatch, federation(stop_it))
     assert cli.main(["compare", *SHORT, "--methods", "pwff"]) == 2
-    said = capsys.readouterr()
-    assert "pwff: PWFF, seed 0 is left out: Stopped after 1 of 3 rounds." in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert "pwff: PWFF, seed 0 is left out: Stopped after 1 of 3 rounds." in output.err
+    assert output.out == ""
 
 
 def test_ctrl_c_names_the_run_that_can_be_resumed(
@@ -123,7 +123,7 @@ def test_ctrl_c_names_the_run_that_can_be_resumed(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "error"),
     [
         ("--methods pwff,fedda", "method: 'fedda' is not one of"),
         ("--methods ,", "--methods is empty; give at least one, with commas between."),
@@ -134,9 +134,9 @@ def test_ctrl_c_names_the_run_that_can_be_resumed(
         ("--figure fig5", "Fig. 5 shows alignment, and alignment.rounds is 0; set it to 1 or more."),
     ],
 )
-def test_a_bad_comparison_starts_no_run(path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
+def test_a_bad_comparison_starts_no_run(path: Path, capsys: pytest.CaptureFixture[str], words: str, error: str) -> None:
     assert cli.main(["compare", *SHORT, *words.split()]) == 2
     output = capsys.readouterr()
     assert output.out == "" and output.err.count("\n") == 1
-    assert output.err.removeprefix("pwff: ").startswith(said)
+    assert output.err.removeprefix("pwff: ").startswith(error)
     assert not path.exists() or Store(path).runs() == []

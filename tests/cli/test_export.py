@@ -65,8 +65,8 @@ def test_export_by_id_by_its_start_and_latest(path: Path, tmp_path: Path, capsys
 def test_an_unknown_run_names_the_newest(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert error_line(capsys, "export", "latest") == f"There is no run 'latest' in {path}; there are none yet."
     ids = [Store(path).create_run(RunConfig()) for _ in range(6)]
-    said = error_line(capsys, "export", "nosuchid")
-    assert said == f"There is no run 'nosuchid' in {path}; the newest are {', '.join(ids[:0:-1])}."
+    error = error_line(capsys, "export", "nosuchid")
+    assert error == f"There is no run 'nosuchid' in {path}; the newest are {', '.join(ids[:0:-1])}."
     Store(path).delete(ids[-1])
     assert "There is no run" in error_line(capsys, "export", ids[-1])
 
@@ -78,8 +78,8 @@ def test_the_start_of_several_runs_is_refused(path: Path, capsys: pytest.Capture
         with sqlite3.connect(path) as connection:
             connection.execute("UPDATE runs SET id = ? WHERE id = ?", (run_id, made))
         connection.close()
-    said = error_line(capsys, "export", "ab")
-    assert said == "'ab' is the start of several runs: abd23456, abc23456; give more letters."
+    error = error_line(capsys, "export", "ab")
+    assert error == "'ab' is the start of several runs: abd23456, abc23456; give more letters."
 
 
 def test_peft_exports_the_model_of_that_client_from_before_or_after(
@@ -103,7 +103,7 @@ def test_peft_exports_the_model_of_that_client_from_before_or_after(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "error"),
     [
         (["--as", "peft"], "--as peft writes one client's model; say whose with --client 0 or another number."),
         (["--as", "pfet", "--client", "1"], "--as: 'pfet' is not one of tables, figures, all, zip, peft."),
@@ -124,16 +124,16 @@ def test_peft_exports_the_model_of_that_client_from_before_or_after(
     ],
 )  # fmt: skip
 def test_flags_that_disagree_are_refused(
-    path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+    path: Path, capsys: pytest.CaptureFixture[str], words: list[str], error: str
 ) -> None:
     Store(path).create_run(RunConfig())
-    assert error_line(capsys, "export", "latest", *words) == said
+    assert error_line(capsys, "export", "latest", *words) == error
 
 
 def test_a_run_without_models_exports_none(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_id = Store(path).create_run(RunConfig())
-    said = error_line(capsys, "export", run_id, "--as", "peft", "--client", "3")
-    assert said.startswith(f"There are no models in {path.parent / 'models' / run_id};")
+    error = error_line(capsys, "export", run_id, "--as", "peft", "--client", "3")
+    assert error.startswith(f"There are no models in {path.parent / 'models' / run_id};")
 
 
 # figures, and everything
@@ -144,10 +144,10 @@ def test_a_zip_without_chrome_leaves_pictures_out_and_says_so(
 ) -> None:
     run_id = played(path)
     assert cli.main(["export", "latest", "--as", "zip", "--to", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     file = tmp_path / "out" / f"pwff-{run_id}.zip"
-    assert said.out == f"{file}\n"
-    assert "so PNG, SVG and PDF are left out; HTML and all tables need no Chrome." in said.err
+    assert output.out == f"{file}\n"
+    assert "so PNG, SVG and PDF are left out; HTML and all tables need no Chrome." in output.err
     with zipfile.ZipFile(file) as archive:
         assert archive.testzip() is None
         assert f"pwff-{run_id}/config.toml" in archive.namelist()
@@ -169,9 +169,9 @@ def test_formats_asked_for_by_name_and_not_drawn_are_exit_code_1(
     run_id = played(path)
     words = ["export", run_id, "--as", "figures", "--figures", "delay", "--to", str(tmp_path / "out")]
     assert cli.main([*words, "--formats", "pdf,html"]) == 1
-    said = capsys.readouterr()
-    assert said.out.splitlines() == [str(tmp_path / "out" / name) for name in ("figures.html", "caption.txt")]
-    assert said.err.startswith("pwff: $BROWSER_PATH names ") and said.err.count("\n") == 1
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [str(tmp_path / "out" / name) for name in ("figures.html", "caption.txt")]
+    assert output.err.startswith("pwff: $BROWSER_PATH names ") and output.err.count("\n") == 1
     assert (tmp_path / "out" / "caption.txt").read_text(encoding="utf-8").startswith("delay: Delay of a round after")
     assert cli.main([*words, "--formats", "html", "--size", "slide"]) == 0
 
@@ -182,5 +182,5 @@ def test_a_folder_that_cannot_be_written_is_refused(
     played(path)
     (tmp_path / "file").write_text("in the way")
     for content in ("tables", "zip"):
-        said = error_line(capsys, "export", "--as", content, "--formats", "csv", "--to", str(tmp_path / "file"))
-        assert said == f"Cannot write into {tmp_path / 'file'} (File exists); choose another folder."
+        error = error_line(capsys, "export", "--as", content, "--formats", "csv", "--to", str(tmp_path / "file"))
+        assert error == f"Cannot write into {tmp_path / 'file'} (File exists); choose another folder."

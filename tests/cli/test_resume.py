@@ -35,14 +35,14 @@ def test_resume_goes_on_where_the_run_stood(
     run_id = interrupted_at(monkeypatch, path, 3)
     assert f"`pwff resume {run_id}` goes on with it." in capsys.readouterr().err
     assert cli.main(["resume"]) == 0  # the latest
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     row = Store(path).run(run_id)
     assert (row.status, row.rounds_done) == (RunStatus.FINISHED, 3)
     assert [played_round for _, played_round in Store(path).rounds(run_id)] == [record(n, run_id) for n in (1, 2, 3)]
-    assert "67%" in said.err and "2/3" in said.err and "3/3" in said.err  # the bar begins where the run stood
-    table = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert "67%" in output.err and "2/3" in output.err and "3/3" in output.err  # the bar begins where the run stood
+    table = [" ".join(line.split()) for line in output.out.splitlines()]
     assert "Delay 2.00 s 2.00 s 6.00 s" in table  # of all rounds
-    assert f"Run {run_id} is finished;" in said.err
+    assert f"Run {run_id} is finished;" in output.err
 
 
 def test_the_bar_says_that_rounds_are_played_again(
@@ -102,8 +102,8 @@ def test_a_run_that_plays_is_not_resumed(path: Path, capsys: pytest.CaptureFixtu
     where = f"Run {run_id} plays already, in process {os.getpid()} (0 of {store.run(run_id).rounds_total} rounds);"
     assert error_line(capsys, "resume", run_id) == f"{where} `pwff app` shows it."
     store.set_status(run_id, RunStatus.PAUSED)
-    said = error_line(capsys, "resume", run_id)
-    assert said == f"{where} it is paused: press Resume on the Live page (`pwff app`)."
+    error = error_line(capsys, "resume", run_id)
+    assert error == f"{where} it is paused: press Resume on the Live page (`pwff app`)."
 
 
 def test_a_queued_run_is_not_resumed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,8 +120,8 @@ def test_a_queued_run_is_not_resumed(path: Path, capsys: pytest.CaptureFixture[s
 def test_an_unknown_run_names_the_newest(path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert error_line(capsys, command) == f"There is no run 'latest' in {path}; there are none yet."
     run_id = Store(path).create_run(FIVE_ROUNDS)
-    said = error_line(capsys, command, "nosuchid")
-    assert said == f"There is no run 'nosuchid' in {path}; the newest are {run_id}."
+    error = error_line(capsys, command, "nosuchid")
+    assert error == f"There is no run 'nosuchid' in {path}; the newest are {run_id}."
 
 
 # fork
@@ -130,12 +130,12 @@ def test_an_unknown_run_names_the_newest(path: Path, capsys: pytest.CaptureFixtu
 def test_fork_plays_a_new_run_from_the_latest_checkpoint(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parent = forkable(path)
     assert cli.main(["fork", parent, "--channel.snr-db", "12", "--name", "louder", "--json"]) == 0
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     store = Store(path)
     row = store.runs()[0]
     assert (row.parent, row.forked_at, row.name, row.status) == (parent, 3, "louder", RunStatus.FINISHED)
-    assert [RoundRecord.model_validate_json(line).round for line in said.out.splitlines()] == [4, 5]
-    assert f"Run {row.id} goes on from round 3 of run {parent}." in said.err
+    assert [RoundRecord.model_validate_json(line).round for line in output.out.splitlines()] == [4, 5]
+    assert f"Run {row.id} goes on from round 3 of run {parent}." in output.err
     (steering,) = store.steerings(row.id)
     assert (steering.position, steering.changes) == (4, {"channel.snr_db": 12.0})
     assert store.run(parent).rounds_done == 3  # as it was
@@ -167,7 +167,7 @@ def test_list_prints_the_rounds_to_fork_after(path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "error"),
     [
         ("--after 2", "Run {id} cannot be forked after round 2; it can be forked after round 1, 3."),
         (
@@ -188,16 +188,16 @@ def test_list_prints_the_rounds_to_fork_after(path: Path, capsys: pytest.Capture
     ],
 )
 def test_a_fork_that_is_refused_adds_no_run(
-    path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str
+    path: Path, capsys: pytest.CaptureFixture[str], words: str, error: str
 ) -> None:
     run_id = forkable(path)
-    assert error_line(capsys, "fork", run_id, *words.split()) == said.format(id=run_id)
+    assert error_line(capsys, "fork", run_id, *words.split()) == error.format(id=run_id)
     assert [row.id for row in Store(path).runs()] == [run_id]
 
 
 def test_a_run_without_checkpoints_cannot_be_forked(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_id = played(Store(path), FIVE_ROUNDS)
-    said = f"Run {run_id} cannot be forked: it keeps no checkpoint that a round is left to play after."
-    assert error_line(capsys, "fork", run_id) == said
+    error = f"Run {run_id} cannot be forked: it keeps no checkpoint that a round is left to play after."
+    assert error_line(capsys, "fork", run_id) == error
     assert cli.main(["fork", run_id, "--list"]) == 0
-    assert capsys.readouterr().out == f"{said}\n"
+    assert capsys.readouterr().out == f"{error}\n"
