@@ -36,11 +36,8 @@ def check_upload(path: Path) -> None:
         ".csv": _check_csv,
         ".parquet": _check_parquet,
     }
-    try:
-        with _bounded_memory():
-            checks[path.suffix](path)
-    except (MemoryError, OverflowError):
-        raise DataError(f"The {shown(str(path))} cannot be read in the memory there is for it. {_ADVICE}") from None
+    with bounded_memory(path):
+        checks[path.suffix](path)
 
 
 def _check_json(path: Path) -> None:
@@ -161,8 +158,20 @@ def _unreadable(path: Path, cause: str) -> DataError:
 
 
 @contextmanager
-def _bounded_memory() -> Iterator[None]:
-    """Bounds the address space (on Linux), so that a header with false sizes ends in a MemoryError."""
+def bounded_memory(path: Path) -> Iterator[None]:
+    """While a file is read: DataError for what does not fit into memory, such as a header with false sizes claims.
+
+    On Linux the address space is bounded meanwhile; other systems have only the errors of allocations that fail.
+    """
+    try:
+        with _bounded_address_space():
+            yield
+    except (MemoryError, OverflowError):
+        raise DataError(f"The {shown(str(path))} cannot be read in the memory there is for it. {_ADVICE}") from None
+
+
+@contextmanager
+def _bounded_address_space() -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return

@@ -15,8 +15,8 @@ import pytest
 from pyarrow import parquet
 
 from pwff_core.config import RunConfig
-from pwff_core.data import upload_checks
 from pwff_core.data.sources import load_clients
+from pwff_core.data.upload_checks import bounded_memory
 from pwff_core.errors import DataError
 from pwff_core.knobs import with_changes
 from pwff_core.runs import uploads
@@ -111,15 +111,11 @@ def test_a_bad_file_is_a_sentence(tmp_path: Path, name: str) -> None:
     assert peak < 300_000_000
 
 
-def test_a_size_that_is_a_lie_does_not_take_the_computer_s_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def greedy(path: Path) -> None:
-        np.ones(10**12, dtype=np.uint8)  # as a reader does that believes a header
-
-    monkeypatch.setattr(upload_checks, "_csv", greedy)
-    config = uploaded_config(tmp_path, "rows.csv", CSV.encode())
+def test_a_false_size_does_not_take_the_computer_s_memory(tmp_path: Path) -> None:
     before = psutil.Process().rlimit(psutil.RLIMIT_AS) if psutil.LINUX else None
-    with pytest.raises(DataError, match="cannot be read in the memory there is for it"):
-        load_clients(config)
+    with (
+        pytest.raises(DataError, match="cannot be read in the memory there is for it"),
+        bounded_memory(tmp_path / "rows.csv"),
+    ):
+        np.ones(10**12, dtype=np.uint8)  # as a reader does that believes a header
     assert before == (psutil.Process().rlimit(psutil.RLIMIT_AS) if psutil.LINUX else None)
