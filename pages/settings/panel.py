@@ -101,7 +101,7 @@ _BASE, _PRESET, _METHOD = "settings:base", "settings:preset", "settings:method"
 
 def adopt(config: RunConfig) -> None:
     """Take a config over into the panel, as far as this app allows it. Settings without a knob are kept too."""
-    config = limits.fitted(config)
+    config = limits.clamp(config)
     st.session_state[ADOPTED] = st.session_state.get(ADOPTED, 0) + 1
     st.session_state[_BASE] = config
     st.session_state[_PRESET] = config.preset

@@ -33,7 +33,7 @@ def draw() -> None:
     source = st.session_state[_SOURCE]
     if uploads.is_reference(source):
         names: dict[str, str] = st.session_state.get(_NAMES, {})
-        name = names.get(source, uploads.shown(source))
+        name = names.get(source, uploads.source_name(source))
         st.caption(f"The next run learns from {plain(name)}.")
         st.button("Use the embedded texts", icon=":material/undo:", key="uploads:back", on_click=_use_embedded_texts)
 

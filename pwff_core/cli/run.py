@@ -11,7 +11,7 @@ from pwff_core.cli.arguments import Fork, Resume, Run
 from pwff_core.cli.config_flags import changes_of, config_of
 from pwff_core.cli.runs import find_run, open_store
 from pwff_core.cli.terminal import fork_table, round_text, rounds_bar, run_table
-from pwff_core.engine.worker import recorded
+from pwff_core.engine.worker import play_run
 from pwff_core.errors import ConfigError, PwffError, StoreError
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord
@@ -57,13 +57,13 @@ def play(store: Store, run_id: str, label: str, *, as_json: bool, force: bool = 
     """Plays a queued run in this process and returns all its rounds, earlier ones included.
 
     Progress goes to stderr; with `as_json` new rounds go to stdout as JSON lines. `force` plays it whatever memory is
-    free. Raises what `worker.recorded` raises; the run is in the store either way.
+    free. Raises what `worker.play_run` raises; the run is in the store either way.
     """
     total = store.run(run_id).rounds_total
     records = [record for _, record in store.rounds(run_id)]
     with (
         rounds_bar(label, total, len(records)) as bar,
-        closing(recorded(store, run_id, force=force, told=bar.set_postfix_str)) as stream,
+        closing(play_run(store, run_id, force=force, on_progress=bar.set_postfix_str)) as stream,
     ):
         for record in stream:
             records.append(record)

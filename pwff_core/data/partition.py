@@ -20,7 +20,7 @@ from pwff_core.data import corpus
 from pwff_core.data.corpus import Example, Item, Pool
 from pwff_core.data.styles import COMMON, Style, personal_style
 from pwff_core.errors import DataError
-from pwff_core.runs.uploads import shown
+from pwff_core.runs.uploads import source_name
 
 SIZE_SPREAD = 0.5  # a client has (1 ± this) times the mean number of examples, uniformly
 VALIDATION_SHARE = 0.5  # validation examples per test example
@@ -240,8 +240,8 @@ def spread_examples(examples: Mapping[str, Sequence[Example]], config: RunConfig
     total = sum(map(len, examples.values()))
     if total < 3 * config.clients:
         raise DataError(
-            f"{shown(config.data.source)} has {total} usable rows for {config.clients} clients; each client needs at "
-            f"least 3 (train, validate, test). Use at most {total // 3} clients, or more data."
+            f"{source_name(config.data.source)} has {total} usable rows for {config.clients} clients; each client "
+            f"needs at least 3 (train, validate, test). Use at most {total // 3} clients, or more data."
         )
     topics = sorted(examples)
     shares = topic_shares(config, len(topics))

@@ -13,7 +13,7 @@ from pwff_core.data.partition import ClientData, demo_clients, spread_examples
 from pwff_core.data.tables import End, read_table, short_repr
 from pwff_core.data.upload_checks import check_upload
 from pwff_core.errors import DataError
-from pwff_core.runs.uploads import is_kept, shown
+from pwff_core.runs.uploads import is_kept, source_name
 
 ALPACA_COLUMNS = ("instruction", "output")
 CLUSTER_SEED = 0
@@ -33,7 +33,7 @@ def load_clients(config: RunConfig) -> tuple[list[ClientData], tuple[str, ...]]:
         examples[topic].append(_example(row, topic))
     clients = spread_examples(examples, config)
     used = sum(len(client.train) + len(client.validation) + len(client.test) for client in clients)
-    name = shown(config.data.source)
+    name = source_name(config.data.source)
     return clients, (f"Data: {used} of the {len(rows)} usable rows of {name}; {method}.", *notes)
 
 
@@ -64,14 +64,14 @@ def _read_rows(data: DataConfig) -> tuple[list[dict[str, str]], tuple[str, ...]]
         for name, value in row.items():
             if value is not None and not isinstance(value, str):
                 raise DataError(
-                    f"{shown(data.source)}, row {number}: {name!r} is {short_repr(value)}, but it must be a text."
+                    f"{source_name(data.source)}, row {number}: {name!r} is {short_repr(value)}, but it must be a text."
                 )
         if all((row[name] or "").strip() for name in ALPACA_COLUMNS):
             rows.append({name: value or "" for name, value in row.items()})
         else:
             skipped += 1
     if not rows:
-        raise DataError(f"{shown(data.source)} has no row with an instruction and an output.")
+        raise DataError(f"{source_name(data.source)} has no row with an instruction and an output.")
     empty = (f"{skipped} rows with an empty instruction or output were left out.",) if skipped else ()
     return rows, (*table.notes, *empty)
 

@@ -19,7 +19,7 @@ import numpy as np
 from pwff_core import seeds
 from pwff_core.data.hub import INSTEAD, TYPES, dataset_folder
 from pwff_core.errors import DataError
-from pwff_core.runs.uploads import shown
+from pwff_core.runs.uploads import source_name
 
 LOADERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 SAMPLE_SEED = 0
@@ -65,9 +65,9 @@ def read_table(
         stream = _stream(source, max_array_bytes)
         return _sample(source, max_rows, choose, stream, max_rows_read)
     except DataError as error:
-        raise DataError(str(error).replace(source, shown(source))) from None
+        raise DataError(str(error).replace(source, source_name(source))) from None
     except Exception as error:  # noqa: BLE001  each reader has its own errors
-        raise DataError(f"{source} cannot be read: {_cause(error)}.".replace(source, shown(source))) from None
+        raise DataError(f"{source} cannot be read: {_cause(error)}.".replace(source, source_name(source))) from None
 
 
 def short_repr(value: Any) -> str:
@@ -176,7 +176,7 @@ def _sample(source: str, max_rows: int, choose: Choose, stream: Any, max_rows_re
         raise DataError(f"{source} has no rows.")
     kept.sort(key=operator.itemgetter(1))
     cut_rows = sum(was_cut for *_, was_cut in kept)
-    notes = _notes(shown(source), max_rows, total, total >= max_rows_read, cut_rows)
+    notes = _notes(source_name(source), max_rows, total, total >= max_rows_read, cut_rows)
     return Table([row for _, _, row, _ in kept], [number for _, number, _, _ in kept], tuple(notes))
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from pwff_core.data.tables import MAX_ROWS_READ, short_repr
 from pwff_core.errors import DataError
-from pwff_core.runs.uploads import shown
+from pwff_core.runs.uploads import source_name
 
 MAX_COLUMNS = 64
 MAX_UNPACKED_BYTES = 100_000_000  # of texts
@@ -154,7 +154,7 @@ def _check_size(path: Path, rows: int, unpacked: int) -> None:
 
 
 def _unreadable(path: Path, cause: str) -> DataError:
-    return DataError(f"The {shown(str(path))} cannot be read: {cause.rstrip('.')}. {_ADVICE}")
+    return DataError(f"The {source_name(str(path))} cannot be read: {cause.rstrip('.')}. {_ADVICE}")
 
 
 @contextmanager
@@ -167,7 +167,9 @@ def bounded_memory(path: Path) -> Iterator[None]:
         with _bounded_address_space():
             yield
     except (MemoryError, OverflowError):
-        raise DataError(f"The {shown(str(path))} cannot be read in the memory there is for it. {_ADVICE}") from None
+        raise DataError(
+            f"The {source_name(str(path))} cannot be read in the memory there is for it. {_ADVICE}"
+        ) from None
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class Federation:
     ) -> None:
         self.run_id, self.method = run_id, METHODS[config.method]
         self.rounds = stage_rounds(config)
-        data, data_notes = load_clients(uploads.resolved(config, store_path) if store_path else config)
+        data, data_notes = load_clients(uploads.with_path(config, store_path) if store_path else config)
         check_memory(config, COHORT_SIZE, force=force)
         backbone = load_backbone(config.backbone, config.device, config.precision)
         splits, cut_notes = encode_splits(data, config, backbone)

@@ -1,4 +1,4 @@
-"""Which checkpoints a run has: their heads, read without the tensors.
+"""Which checkpoints a run has, read without their tensors.
 
     checkpoints/RUN/00012/state.safetensors    all that the run needs to go on after its 12th round
     checkpoints/RUN/00012/mark.json            a CheckpointInfo: where that is, and what wrote it
@@ -32,21 +32,21 @@ class CheckpointInfo(BaseModel):
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     format: Literal[1] = FORMAT
-    position: int  # rounds that were played, over all stages
-    stage: Stage  # the last one's
-    round: int  # the same round within its stage
-    stage_end: str  # as in its record: "" unless the stage ends with it
-    config: RunConfig  # as it held in that round
+    position: int  # rounds played, over all stages
+    stage: Stage  # of the last round
+    round: int  # the last round, within its stage
+    stage_end: str  # as in the last round's record: "" unless the stage ends with it
+    config: RunConfig  # as it held in the last round
     size: int  # of the tensors' file [byte]
     digest: str  # of that file: BLAKE2b, hexadecimal
-    snapshot_s: float  # for which the training waited
-    write_s: float  # behind it
+    snapshot_s: float  # that the training waited for the copy in memory
+    write_s: float  # that the writing took beside the training
     written_at: float  # Unix seconds
     made_with: dict[str, str]  # what decides the last digits: versions, processor, threads
 
 
 def folder_of(checkpoints: Path, position: int) -> Path:
-    """Where the checkpoint after so many rounds lies, or would."""
+    """The folder of the checkpoint after round `position`, whether it exists or not."""
     return checkpoints / f"{position:05d}"
 
 
@@ -56,20 +56,20 @@ def list_checkpoints(store_path: Path, run_id: str) -> list[CheckpointInfo]:
 
 
 def list_checkpoints_in(checkpoints: Path) -> list[CheckpointInfo]:
-    """The same, by the folder."""
-    found = []
+    """`list_checkpoints`, of a checkpoints folder."""
+    infos = []
     for folder in complete(checkpoints):
         try:
-            mark = CheckpointInfo.model_validate_json((folder / HEAD).read_bytes())
+            info = CheckpointInfo.model_validate_json((folder / HEAD).read_bytes())
         except (OSError, ValidationError):  # damaged, of another version, or removed at this moment
             continue
-        if folder_of(checkpoints, mark.position) == folder:
-            found.append(mark)
-    return sorted(found, key=lambda mark: mark.position)
+        if folder_of(checkpoints, info.position) == folder:
+            infos.append(info)
+    return sorted(infos, key=lambda info: info.position)
 
 
 def complete(checkpoints: Path) -> list[Path]:
-    """The folders in which a checkpoint was finished, whatever has become of it since."""
+    """The folders in which a checkpoint was finished, even if it is damaged now."""
     try:
         return [folder for folder in checkpoints.iterdir() if _COMPLETE.fullmatch(folder.name)]
     except OSError:  # there are none yet
@@ -77,7 +77,7 @@ def complete(checkpoints: Path) -> list[Path]:
 
 
 def hand_over(store_path: Path, parent: str, position: int, child: str) -> None:
-    """Gives a run's checkpoint to a run that was forked from it: the same bytes on disk, where that is possible.
+    """Gives a run's checkpoint to a fork of the run, as a hard link where possible.
 
     StoreError if there is none or it cannot be written.
     """

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: they are written aside and put into their place once all of them are."""
+"""Files that are whole or not there: they are written aside, and moved into place once all of them are complete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def deliver(folder: Path, write: Callable[[Path], list[Path]]) -> list[Path]:
     Returns where they are now. If anything goes wrong, nothing new is left in `folder`, and folders that were made for
     it are gone again. StoreError if `folder` cannot be written.
     """
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # in the folder itself: only within one file system does moving a file take no room
@@ -29,9 +29,9 @@ def deliver(folder: Path, write: Callable[[Path], list[Path]]) -> list[Path]:
                 place.parent.mkdir(exist_ok=True)
                 os.replace(file, place)
     except BaseException as error:
-        for one in missing:  # the innermost first
+        for path in missing:  # the innermost first
             with suppress(OSError):
-                one.rmdir()
+                path.rmdir()
         if isinstance(error, OSError):
             raise StoreError(_sentence(folder, error)) from None
         raise

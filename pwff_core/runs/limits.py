@@ -93,24 +93,24 @@ def summary() -> str:
 
 
 def owner_of(browser: str) -> str:
-    """Whose run it is, from the id that a browser keeps: 32 hexadecimal digits, from which the id cannot be told."""
+    """The owner of a browser's runs: a hash of the id that the browser keeps, as 32 hexadecimal digits."""
     return hashlib.sha256(f"pwff-visitor:{browser}".encode()).hexdigest()[:32]
 
 
 def bounded(entry: Knob) -> Knob:
     """A knob with this app's largest value and choices in the place of its own."""
-    found = limits()
-    if found is None:
+    caps = limits()
+    if caps is None:
         return entry
-    if entry.path in found.only and entry.choices:
-        return entry._replace(choices=found.only[entry.path])
-    return entry._replace(high=found.most.get(entry.path, entry.high))
+    if entry.path in caps.only and entry.choices:
+        return entry._replace(choices=caps.only[entry.path])
+    return entry._replace(high=caps.most.get(entry.path, entry.high))
 
 
 def offered(path: str) -> bool:
     """Whether there is anything to choose at a knob."""
-    found = limits()
-    return found is None or len(found.only.get(path, ("", ""))) > 1
+    caps = limits()
+    return caps is None or len(caps.only.get(path, ("", ""))) > 1
 
 
 def check(config: RunConfig) -> None:
@@ -131,44 +131,44 @@ def read_config(tree: dict[str, Any]) -> tuple[RunConfig | None, dict[str, Probl
 
 def problems(config: RunConfig) -> dict[str, Problem]:
     """Each limit of this app that a config exceeds, by dotted path; "" is the run as a whole."""
-    found = limits()
-    if found is None:
+    caps = limits()
+    if caps is None:
         return {}
-    told: dict[str, Problem] = {}
+    exceeded: dict[str, Problem] = {}
     for path, entry in knobs(config).items():
-        if path in found.only and not _is_offered(entry, found.only[path]):
-            told[path] = Problem(
-                path, f"{_short(entry.value)} is not offered on this hosted app; {_instead(path, found)}."
+        if path in caps.only and not _is_offered(entry, caps.only[path]):
+            exceeded[path] = Problem(
+                path, f"{_short(entry.value)} is not offered on this hosted app; {_instead(path, caps)}."
             )
-        elif path in found.most and entry.value > found.most[path]:
-            told[path] = Problem(
+        elif path in caps.most and entry.value > caps.most[path]:
+            exceeded[path] = Problem(
                 path, f"{entry.value:,} is more than this hosted app allows; {allowed_values(bounded(entry))}."
             )
     rounds, times = sum(stage_rounds(config).values()), work(config)
-    if rounds > found.rounds:
-        told[""] = Problem(
-            "", f"The stages have {rounds:,} rounds together; this hosted app allows {found.rounds} in a run."
+    if rounds > caps.rounds:
+        exceeded[""] = Problem(
+            "", f"The stages have {rounds:,} rounds together; this hosted app allows {caps.rounds} in a run."
         )
-    elif not told and times > found.work:
-        told[""] = Problem(
+    elif not exceeded and times > caps.work:
+        exceeded[""] = Problem(
             "",
-            f"This run would take about {times:,.1f} times the demo's computing; this hosted app allows {found.work:g} "
+            f"This run would take about {times:,.1f} times the demo's computing; this hosted app allows {caps.work:g} "
             "times. Choose fewer clients, rounds, steps, examples or prompts.",
         )
-    return told
+    return exceeded
 
 
-def fitted(config: RunConfig) -> RunConfig:
-    """The config with every knob that this app does not allow at the nearest that it does allow."""
-    found = limits()
-    if found is None:
+def clamp(config: RunConfig) -> RunConfig:
+    """The config with every knob moved to the nearest value that this app allows."""
+    caps = limits()
+    if caps is None:
         return config
     entries, changes = knobs(config), dict[str, Any]()
     for path in problems(config):
         if path:
-            changes[path] = found.only[path][0] if path in found.only else type(entries[path].value)(found.most[path])
+            changes[path] = caps.only[path][0] if path in caps.only else type(entries[path].value)(caps.most[path])
     if "clients" in changes:
-        config = config.model_copy(update={"preferences": PreferencesConfig()})  # there was one wish a client
+        config = config.model_copy(update={"preferences": PreferencesConfig()})  # there was one weight a client
     return with_changes(config, changes)
 
 
@@ -178,21 +178,21 @@ def refusal(*, going: int, today: int | None, waiting: int, more: int = 1) -> st
     `going` and `today`: the visitor's runs that wait or play, and that were made in the last 24 hours, or None where
     none is made, because one goes on; `waiting`: everybody's runs in the queue.
     """
-    found = limits()
-    if found is None:
+    caps = limits()
+    if caps is None:
         return ""
-    if going + more > found.going:
+    if going + more > caps.going:
         return (
-            f"On this hosted app a visitor may have {found.going} runs that wait or play, and you would have "
+            f"On this hosted app a visitor may have {caps.going} runs that wait or play, and you would have "
             f"{going + more}; wait until one has ended, or stop one."
         )
-    if today is not None and today + more > found.a_day:
+    if today is not None and today + more > caps.a_day:
         return (
-            f"On this hosted app a visitor may start {found.a_day} runs within 24 hours, and this would be number "
+            f"On this hosted app a visitor may start {caps.a_day} runs within 24 hours, and this would be number "
             f"{today + more}; come back later, or run pwff on your own computer."
         )
-    if waiting + more > found.queue:
-        return f"The queue of this hosted app is full ({waiting} of {found.queue} places); try again in a few minutes."
+    if waiting + more > caps.queue:
+        return f"The queue of this hosted app is full ({waiting} of {caps.queue} places); try again in a few minutes."
     return ""
 
 
@@ -220,9 +220,9 @@ def _is_offered(entry: Knob, offered_values: tuple[str, ...]) -> bool:
     return entry.value in offered_values or (entry.path == "data.source" and uploads.is_reference(entry.value))
 
 
-def _instead(path: str, found: Limits) -> str:
-    words = f"give {' or '.join(found.only[path])}"
-    return f"{words}, or upload a file" if path == "data.source" else words
+def _instead(path: str, caps: Limits) -> str:
+    advice = f"give {' or '.join(caps.only[path])}"
+    return f"{advice}, or upload a file" if path == "data.source" else advice
 
 
 def _short(text: str) -> str:

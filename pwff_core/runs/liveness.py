@@ -1,7 +1,7 @@
-"""Whether a process that once wrote down who it was is still there, and how long ago something was, whatever the clock.
+"""Whether a process that was recorded earlier is still alive, and how much time has passed, independent of the clock.
 
-The computer's clock is set now and then, by hand or by the network, and a laptop sleeps. So who a process is, and what
-has a time limit, is told from what starts with the computer and is never set.
+The computer's clock is set now and then, by hand or by the network, and a laptop sleeps. So processes and time limits
+are recorded in ticks since the computer started, which nobody sets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _START_TICKS = 19  # place of the start time among the fields of /proc/PID/stat 
 
 
 class Process(NamedTuple):
-    """A process that cannot be taken for another: ids are given out again, a start time with them is not."""
+    """A process that cannot be confused with another: an id is reused, an id with a start time is not."""
 
     pid: int
     started_at: float  # Unix seconds; they move with the clock
@@ -28,29 +28,29 @@ class Process(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """A point in time that a clock which is set does not move; the time that a computer sleeps does not count."""
+    """A point in time that does not depend on the clock; the time that the computer sleeps does not count."""
 
     boot: str  # which start of the computer it belongs to; "" where the system does not tell
     uptime_s: float
 
 
 def this_process() -> Process:
-    """The process that asks."""
+    """The calling process."""
     return Process(os.getpid(), psutil.Process().create_time(), _birth(os.getpid()))
 
 
 def alive(process: Process) -> bool:
     """Whether it is still there. A zombie, which only waits for its parent to notice its end, is not."""
     try:
-        found = psutil.Process(process.pid)
+        candidate = psutil.Process(process.pid)
         if process.birth:
             same = _birth(process.pid) == process.birth
         else:
-            same = abs(found.create_time() - process.started_at) < SAME_PROCESS_S
-        return bool(same and found.status() != psutil.STATUS_ZOMBIE)
+            same = abs(candidate.create_time() - process.started_at) < SAME_PROCESS_S
+        return bool(same and candidate.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:  # it is there but another user's, so nothing more can be known
+    except psutil.AccessDenied:  # it is another user's: all that is known is that it exists
         return True
 
 

@@ -1,7 +1,7 @@
-"""A run as one JSON text: taken home as run.json, and played again as if it were live.
+"""A run as one JSON text: exported as run.json, and replayed as if it were live.
 
-The text holds all that the store knows of a run but what belongs to one computer: settings, clients, remarks, the
-changes made while it was going, every round, and the versions of what played it. Its shape has a version of its own.
+The text holds everything that the store has of a run except what belongs to one computer: settings, clients, notes, the
+steerings, every round, and the versions of the packages that played it. The format has a version of its own.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Recording(NamedTuple):
 
 
 class _Head(BaseModel):
-    """What every version of the format begins with."""
+    """The fields that every version of the format begins with."""
 
     format: Format
     version: int
@@ -88,21 +88,21 @@ class _Document(_Head):
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide what a run measures, as far as they are installed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in _VERSIONED:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def recording_of(store: Store, run_id: str) -> Recording:
     """A run of the store as it stands now. StoreError if there is none of that id."""
     row = store.run(run_id)
     records = tuple(record for _, record in store.rounds(run_id))
-    here = {"pid": None, "heartbeat_at": None, "deleted": False, "rounds_done": len(records)}
-    return Recording(row.model_copy(update=here), records, tuple(store.steerings(run_id)), versions())
+    local = {"pid": None, "heartbeat_at": None, "deleted": False, "rounds_done": len(records)}
+    return Recording(row.model_copy(update=local), records, tuple(store.steerings(run_id)), versions())
 
 
 def to_json(recording: Recording) -> str:
@@ -118,7 +118,7 @@ def to_json(recording: Recording) -> str:
 
 
 def from_json(text: str) -> Recording:
-    """The recording that `to_json` wrote. StoreError of one sentence if the text is none, or of a newer pwff."""
+    """The recording that `to_json` wrote. StoreError of one sentence for any other text, or one of a newer pwff."""
     try:
         head = _Head.model_validate_json(text)
         if head.version > VERSION:
@@ -126,18 +126,18 @@ def from_json(text: str) -> Recording:
                 f"This recording was written by a newer pwff (format {head.version}; this one reads up to {VERSION}); "
                 "upgrade pwff to play it."
             )
-        found = _Document.model_validate_json(text)
+        document = _Document.model_validate_json(text)
     except ValidationError as error:
         raise StoreError(
             f"This is not a recording of a run ({_first_problem(error)}); `pwff export` writes one, called run.json."
         ) from None
-    values = {name: getattr(found, name) for name in type(found).model_fields if name in RunRow.model_fields}
-    row = RunRow(**values, rounds_done=len(found.rounds), pid=None, heartbeat_at=None, deleted=False)
-    return Recording(row, found.rounds, found.steerings, found.versions)
+    values = {name: getattr(document, name) for name in _Document.model_fields if name in RunRow.model_fields}
+    row = RunRow(**values, rounds_done=len(document.rounds), pid=None, heartbeat_at=None, deleted=False)
+    return Recording(row, document.rounds, document.steerings, document.versions)
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Where the text departs from the format, and how."""
+    """The first place where the text departs from the format, and how."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     what = first["msg"].removeprefix("Value error, ").rstrip(".")
@@ -146,5 +146,5 @@ def _first_problem(error: ValidationError) -> str:
 
 @cache
 def recorded_demo() -> Recording:
-    """The run that ships in assets: the demo's three stages, ten clients whose wishes are spread from 0 to 1."""
+    """The run that ships in assets: the demo's three stages, ten clients whose preferences are spread from 0 to 1."""
     return from_json((assets_dir() / "recorded-demo.json").read_text(encoding="utf-8"))

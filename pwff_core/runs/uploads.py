@@ -1,8 +1,8 @@
-"""Files that people upload: kept beside the store under the hash of what they hold, and named by it in a config.
+"""Files that people upload: kept beside the store under the hash of their content, by which a config names them.
 
     the browser  →  keep(…)  →  STORE_FOLDER/uploads/SHA256.csv  →  data.source = "upload:SHA256.csv"
 
-A page only writes the bytes; it never reads them. What a person called the file is shown and is never part of a path.
+A page only writes the bytes; it never reads them. A file's own name is shown, and never part of a path.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FILE = re.compile(rf"[0-9a-f]{{64}}\.(?:{'|'.join(TYPES)})")
 
 
 def is_reference(source: str) -> bool:
-    """Whether a data source is a file that was uploaded."""
+    """Whether a data source names an uploaded file."""
     return _REFERENCE.fullmatch(source) is not None
 
 
@@ -56,7 +56,7 @@ def keep(store_path: Path, name: str, content: bytes, used: Collection[str] = ()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.is_file():
-            os.utime(path)  # it is wanted again
+            os.utime(path)  # in use again
         else:
             _make_room(folder, len(content), used)
             _write(path, content)
@@ -67,33 +67,34 @@ def keep(store_path: Path, name: str, content: bytes, used: Collection[str] = ()
     return f"upload:{path.name}"
 
 
-def resolved(config: RunConfig, store_path: Path) -> RunConfig:
-    """The config as the federation takes it: an upload's path on this computer in the place of its name.
+def with_path(config: RunConfig, store_path: Path) -> RunConfig:
+    """The config with an upload's path on this computer in the place of its name, as the federation needs it.
 
-    ConfigError for a name that is none, DataError for a file that is not there any more.
+    ConfigError for a malformed name, DataError for a file that is no longer there.
     """
     if not config.data.source.startswith("upload:"):
         return config
-    found = _REFERENCE.fullmatch(config.data.source)
-    if found is None:
+    reference = _REFERENCE.fullmatch(config.data.source)
+    if reference is None:
         raise ConfigError(
             "data.source: this is not the name of an upload; upload the file on the Live page, which fills it in."
         )
-    path = RunFiles(store_path).uploads / found[1]
+    path = RunFiles(store_path).uploads / reference[1]
     if not path.is_file():
         raise DataError(
-            f"The file {shown(config.data.source)} is not kept here; upload it again on the Live page and start anew."
+            f"The file {source_name(config.data.source)} is not kept here; upload it again on the Live page and start "
+            "anew."
         )
     return with_changes(config, {"data.source": str(path)})
 
 
 def is_kept(source: str) -> bool:
-    """Whether a data source is the path of an upload, as `resolved` gives it."""
+    """Whether a data source is the path of an upload, as `with_path` gives it."""
     path = Path(source)
     return path.parent.name == "uploads" and _FILE.fullmatch(path.name) is not None
 
 
-def shown(source: str) -> str:
+def source_name(source: str) -> str:
     """A data source as messages name it: an upload without the folders of this computer and with a short hash."""
     name = Path(source.removeprefix("upload:")).name
     return f"upload {name[:8]}….{name.rpartition('.')[2]}" if is_reference(source) or is_kept(source) else source

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli_output import play_with
-from tests.support.scripted import federation
+from tests.support.scripted import ScriptedEngine
 
 
 @pytest.fixture
@@ -20,4 +20,4 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    play_with(monkeypatch, federation())
+    play_with(monkeypatch, ScriptedEngine())

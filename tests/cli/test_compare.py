@@ -13,7 +13,7 @@ from pwff_core.errors import TrainingError
 from pwff_core.records import RoundRecord
 from pwff_core.runs.store import Store
 from tests.support.cli_output import SHORT, play_with
-from tests.support.scripted import federation
+from tests.support.scripted import ScriptedEngine
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -91,7 +91,7 @@ def test_a_failed_run_is_left_out_and_the_others_are_compared(
         if len(calls) == 2:
             raise TrainingError("The loss of round 2 is not finite.")
 
-    play_with(monkeypatch, federation(fail_first))
+    play_with(monkeypatch, ScriptedEngine(fail_first))
     assert cli.main(["compare", *SHORT, "--methods", "pwff,local"]) == 2
     output = capsys.readouterr()
     assert "pwff: PWFF, seed 0 is left out: The loss of round 2 is not finite." in output.err
@@ -106,7 +106,7 @@ def test_a_run_that_is_stopped_from_a_page_is_left_out(
         (row,) = store.runs()
         store.request_stop(row.id)
 
-    play_with(monkeypatch, federation(stop_it))
+    play_with(monkeypatch, ScriptedEngine(stop_it))
     assert cli.main(["compare", *SHORT, "--methods", "pwff"]) == 2
     output = capsys.readouterr()
     assert "pwff: PWFF, seed 0 is left out: Stopped after 1 of 3 rounds." in output.err
@@ -116,7 +116,7 @@ def test_a_run_that_is_stopped_from_a_page_is_left_out(
 def test_ctrl_c_names_the_run_that_can_be_resumed(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    play_with(monkeypatch, federation(lambda number: signal.raise_signal(signal.SIGINT) if number == 2 else None))
+    play_with(monkeypatch, ScriptedEngine(lambda number: signal.raise_signal(signal.SIGINT) if number == 2 else None))
     assert cli.main(["compare", *SHORT, "--methods", "pwff,local"]) == 130
     (row,) = Store(path).runs()
     assert f"PWFF, seed 0 is stopped; `pwff resume {row.id}` goes on with this run alone." in capsys.readouterr().err

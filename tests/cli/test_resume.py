@@ -15,14 +15,14 @@ from pwff_core.engine.worker.catch_up import RESUMING
 from pwff_core.records import RoundRecord
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.cli_output import FIVE_ROUNDS, SHORT, error_line, forkable, play_with
-from tests.support.scripted import federation, played, record
+from tests.support.scripted import ScriptedEngine, played, record
 
 
 def interrupted_at(monkeypatch: pytest.MonkeyPatch, path: Path, number: int) -> str:
     """The id of a run of three rounds that Ctrl-C stopped in that round; what plays afterwards is not stopped."""
-    play_with(monkeypatch, federation(lambda n: signal.raise_signal(signal.SIGINT) if n == number else None))
+    play_with(monkeypatch, ScriptedEngine(lambda n: signal.raise_signal(signal.SIGINT) if n == number else None))
     assert cli.main(["run", *SHORT]) == 130
-    play_with(monkeypatch, federation())
+    play_with(monkeypatch, ScriptedEngine())
     return Store(path).runs()[0].id
 
 
@@ -58,7 +58,7 @@ def test_the_bar_says_that_rounds_are_played_again(
         table, bar = capsys.readouterr()
         outputs.append((table, bar))
 
-    play_with(monkeypatch, federation(list_runs))
+    play_with(monkeypatch, ScriptedEngine(list_runs))
     assert cli.main(["resume", run_id]) == 0
     (table_2, bar_2), (table_3, bar_3) = outputs
     catching_up = "Catching up: round 2 of the 2 that are kept is played again; then the run goes on."
@@ -81,7 +81,7 @@ def test_ctrl_c_in_a_resumed_run_says_how_to_resume_it(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = interrupted_at(monkeypatch, path, 1)
-    play_with(monkeypatch, federation(lambda n: signal.raise_signal(signal.SIGINT) if n == 3 else None))
+    play_with(monkeypatch, ScriptedEngine(lambda n: signal.raise_signal(signal.SIGINT) if n == 3 else None))
     assert cli.main(["resume", run_id]) == 130
     assert f"They are kept as run {run_id}; `pwff resume {run_id}` goes on with it." in capsys.readouterr().err
     assert Store(path).run(run_id).rounds_done == 2

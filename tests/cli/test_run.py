@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -14,7 +13,7 @@ from pwff_core.errors import ModelError, TrainingError
 from pwff_core.records import RoundRecord
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.cli_output import SHORT, play_with
-from tests.support.scripted import federation, record
+from tests.support.scripted import ScriptedEngine, record
 
 
 def test_run_shows_progress_and_a_table(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +44,7 @@ def test_run_json_is_one_object_a_round_and_nothing_else(path: Path, capsys: pyt
 def test_a_run_that_converges_fills_its_bar(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    play_with(monkeypatch, federation(converges_at=2))
+    play_with(monkeypatch, ScriptedEngine(converges_at=2))
     assert cli.main(["run", *SHORT]) == 0
     assert "PWFF: 100%" in (error := capsys.readouterr().err) and "2/2" in error
 
@@ -60,7 +59,7 @@ def test_models_that_cannot_be_kept_are_reported(path: Path, capsys: pytest.Capt
 def test_force_plays_a_run_that_memory_is_short_for(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    play_with(monkeypatch, federation(prepare_error=ModelError("needs about 31 GB; 24 GB are free.")))
+    play_with(monkeypatch, ScriptedEngine(prepare_error=ModelError("needs about 31 GB; 24 GB are free.")))
     assert cli.main(["run", *SHORT]) == 2
     assert "pwff: needs about 31 GB; 24 GB are free." in capsys.readouterr().err
     assert cli.main(["run", *SHORT, "--force"]) == 0
@@ -70,7 +69,7 @@ def test_force_plays_a_run_that_memory_is_short_for(
 def test_ctrl_c_keeps_the_rounds(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    play_with(monkeypatch, federation(lambda number: signal.raise_signal(signal.SIGINT) if number == 3 else None))
+    play_with(monkeypatch, ScriptedEngine(lambda number: signal.raise_signal(signal.SIGINT) if number == 3 else None))
     assert cli.main(["run", *SHORT]) == 130
     (row,) = Store(path).runs()
     assert (row.status, row.rounds_done) == (RunStatus.STOPPED, 2)
@@ -80,12 +79,12 @@ def test_ctrl_c_keeps_the_rounds(
     )
 
 
-def raise_in_round(error: Exception, at: int) -> ModuleType:
+def raise_in_round(error: Exception, at: int) -> ScriptedEngine:
     def before_round(number: int) -> None:
         if number == at:
             raise error
 
-    return federation(before_round)
+    return ScriptedEngine(before_round)
 
 
 def test_nan_is_one_sentence_and_keeps_the_rounds(

@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(found)
         patch.setenv("PWFF_STORE", str(found / "runs.sqlite"))
-        scripted.put(patch, scripted.federation())
+        scripted.use_engine(patch, scripted.ScriptedEngine())
         yield found
 
 

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pwff_core.config import STEERABLE, RunConfig
-from pwff_core.engine.worker import recorded
+from pwff_core.engine.worker import play_run
 from pwff_core.errors import PwffError
 from pwff_core.knobs import steered, with_changes
 from pwff_core.runs.store import RunStatus, Store
+from pwff_core.runs.store.commands import Commands
 from tests.support import scripted
 from tests.support.fuzz_cases import fuzzed
 from tests.support.fuzz_material import is_a_sentence, numbers, texts, values
@@ -55,11 +56,12 @@ def test_what_is_asked_of_a_run(store: Store, wishes: list[tuple[Any, ...]]) -> 
     def before_round(number: int) -> None:
         for wish in wishes[number - 1 :: 3]:
             ask(store, run_id, wish)
-        store._commands.post(run_id, "resume", "")  # past the lease, as nobody is there to end a pause
+        Commands(store.commands_path, 5.0).post(
+            run_id, "resume", ""
+        )  # past the lease, as nobody is there to end a pause
 
-    with pytest.MonkeyPatch.context() as patch:
-        scripted.put(patch, scripted.federation(before_round))
-        yielded = [record.round for record in recorded(store, run_id)]
+    engine = scripted.ScriptedEngine(before_round)
+    yielded = [record.round for record in play_run(store, run_id, engine=engine)]
     row = store.run(run_id)
     assert row.status in (RunStatus.FINISHED, RunStatus.STOPPED)
     kept = [record.round for _, record in store.rounds(run_id)]

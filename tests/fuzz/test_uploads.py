@@ -54,7 +54,7 @@ files = st.sampled_from(sorted(WHOLE)).flatmap(
 def kept(folder: Path, kind: str, content: bytes) -> RunConfig:
     store_path = folder / "runs.sqlite"
     source = uploads.keep(store_path, f"rows.{kind}", content)
-    return uploads.resolved(with_changes(RunConfig(), {**SETTINGS, "data.source": source}), store_path)
+    return uploads.with_path(with_changes(RunConfig(), {**SETTINGS, "data.source": source}), store_path)
 
 
 @given(files)

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from pages.server import session
 from pages.settings import uploads as uploads_widget
 from pwff_core.config import RunConfig, preset_config
-from pwff_core.engine.worker import recorded
+from pwff_core.engine.worker import play_run
 from pwff_core.errors import ConfigError, StoreError
 from pwff_core.knobs import with_changes
 from pwff_core.runs import limits, uploads
@@ -144,11 +144,11 @@ def test_what_a_browser_sends_past_the_knobs_is_refused_before_a_run_is_there(ho
     assert store.runs() == []
 
 
-def test_the_worker_of_a_hosted_app_checks_again(hosted: None, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    scripted.put(monkeypatch, scripted.federation())
+def test_the_worker_of_a_hosted_app_checks_again(hosted: None, store: Store) -> None:
+    engine = scripted.ScriptedEngine()
     run_id = store.create_run(with_changes(RunConfig(), {"backbone": "gpt2"}))
     with pytest.raises(ConfigError, match="not offered on this hosted app"):
-        list(recorded(store, run_id))
+        list(play_run(store, run_id, engine=engine))
     row = store.run(run_id)
     assert (row.status, row.rounds_done) == (RunStatus.FAILED, 0)
     assert row.message == "backbone: 'gpt2' is not offered on this hosted app; give demo."

@@ -50,7 +50,7 @@ def test_what_is_refused_says_the_limit(hosted: None, changes: dict[str, Any], s
 def test_at_home_nothing_is_limited() -> None:
     config = with_changes(preset_config("paper"), {"clients": 200})
     limits.check(config)
-    assert limits.fitted(config) is config
+    assert limits.clamp(config) is config
     assert limits.refusal(going=1000, today=1000, waiting=1000) == ""
     assert all(limits.bounded(entry) is entry and limits.offered(path) for path, entry in knobs().items())
 
@@ -85,10 +85,10 @@ def test_work_is_counted_in_tokens() -> None:
 @pytest.mark.parametrize("preset", ["paper", "paper-as-printed"])
 def test_a_config_is_brought_within_the_limits(hosted: None, preset: Any) -> None:
     wanted = with_changes(preset_config(preset), {"clients": 30, "preferences.helpfulness_weights": (0.5,) * 30})
-    fitted = limits.fitted(wanted)
-    assert set(limits.problems(fitted)) <= {""}  # the rounds, of which a person has to choose
-    assert (fitted.clients, fitted.backbone, fitted.preset) == (20, "demo", "demo")
-    assert limits.fitted(fitted) == fitted
+    clamped = limits.clamp(wanted)
+    assert set(limits.problems(clamped)) <= {""}  # the rounds, of which a person has to choose
+    assert (clamped.clients, clamped.backbone, clamped.preset) == (20, "demo", "demo")
+    assert limits.clamp(clamped) == clamped
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_pickle_in_the_place_of_weights_or_of_data_does_nothing(tmp_path: Path
     source = uploads.keep(tmp_path / "runs.sqlite", "rows.parquet", bomb)
     config = with_changes(config, {"data.source": source})
     with pytest.raises(DataError, match="not valid Parquet"):
-        load_clients(uploads.resolved(config, tmp_path / "runs.sqlite"))
+        load_clients(uploads.with_path(config, tmp_path / "runs.sqlite"))
     assert not went_off.exists()
     pickle.loads(bomb)
     assert went_off.exists()  # it would have

@@ -46,7 +46,7 @@ def test_a_run_that_is_played_exported_and_failed(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = ("--clients", "2", "--instruction.rounds", "3", "--reward.rounds", "0", "--alignment.rounds", "0")
-    scripted.put(monkeypatch, scripted.federation())
+    scripted.use_engine(monkeypatch, scripted.ScriptedEngine())
     assert cli.main(["run", *short]) == 0
     assert cli.main(["export", "latest", "--as", "zip", "--formats", "html,csv,json", "--to", str(tmp_path)]) == 0
     assert cli.main(["export", "latest", "--to", str(tmp_path / "tables")]) == 0
@@ -54,7 +54,7 @@ def test_a_run_that_is_played_exported_and_failed(
     def fail(number: int) -> None:
         raise RuntimeError("a bug")
 
-    scripted.put(monkeypatch, scripted.federation(fail))
+    scripted.use_engine(monkeypatch, scripted.ScriptedEngine(fail))
     assert cli.main(["run", *short]) == 1
     assert cli.main(["runs", "--json"]) == 0
     said = capsys.readouterr()

@@ -40,7 +40,7 @@ def repeated(text: str, times: int) -> pa.Table:
 def uploaded_config(tmp_path: Path, name: str, content: bytes) -> RunConfig:
     store_path = tmp_path / "runs.sqlite"
     config = with_changes(RunConfig(), {**SETTINGS, "data.source": uploads.keep(store_path, name, content)})
-    return uploads.resolved(config, store_path)
+    return uploads.with_path(config, store_path)
 
 
 CSV = "instruction,output\n" + "".join(f"{row['instruction']},{row['output']}\n" for row in ROWS)

@@ -79,19 +79,19 @@ def test_a_folder_that_cannot_be_written_is_told(store_path: Path) -> None:
 
 def test_the_federation_gets_the_path_and_the_store_keeps_the_name(store_path: Path) -> None:
     config = with_changes(RunConfig(), {"data.source": uploads.keep(store_path, "a.csv", ROWS)})
-    found = uploads.resolved(config, store_path)
+    found = uploads.with_path(config, store_path)
     assert Path(found.data.source).read_bytes() == ROWS and Path(found.data.source).is_absolute()
     assert uploads.is_kept(found.data.source) and uploads.is_reference(config.data.source)
     assert with_changes(found, {"data.source": "demo"}) == with_changes(config, {"data.source": "demo"})
-    shown = uploads.shown(found.data.source)
-    assert shown == uploads.shown(config.data.source) == f"upload {HASH[:8]}….csv"
-    assert uploads.resolved(RunConfig(), store_path) == RunConfig()
+    shown = uploads.source_name(found.data.source)
+    assert shown == uploads.source_name(config.data.source) == f"upload {HASH[:8]}….csv"
+    assert uploads.with_path(RunConfig(), store_path) == RunConfig()
 
 
 def test_an_upload_that_is_gone_is_told(store_path: Path) -> None:
     config = with_changes(RunConfig(), {"data.source": f"upload:{HASH}.csv"})
     with pytest.raises(DataError, match="is not kept here; upload it again"):
-        uploads.resolved(config, store_path)
+        uploads.with_path(config, store_path)
 
 
 @given(
@@ -106,7 +106,7 @@ def test_an_upload_that_is_gone_is_told(store_path: Path) -> None:
 def test_no_other_name_leads_anywhere(name: str) -> None:
     config = with_changes(RunConfig(), {"data.source": f"upload:{name}"})
     with pytest.raises(ConfigError, match="not the name of an upload"):
-        uploads.resolved(config, Path("/nowhere/runs.sqlite"))
+        uploads.with_path(config, Path("/nowhere/runs.sqlite"))
 
 
 NAMES = st.builds("{}{}".format, st.text(max_size=40), st.sampled_from(["", ".csv", ".JSON", ".parquet", ".exe"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -12,6 +11,7 @@ from pwff_core.config import AlignmentConfig, InstructionConfig, RewardConfig, R
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
 from tests.support.checkpoints import marked
+from tests.support.scripted import ScriptedEngine
 
 SHORT = ("--clients", "2", "--instruction.rounds", "3", "--reward.rounds", "0", "--alignment.rounds", "0")
 
@@ -23,9 +23,9 @@ FIVE_ROUNDS = RunConfig(
 )
 
 
-def play_with(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
-    """From now on the module plays in the federation's place."""
-    scripted.put(monkeypatch, module)
+def play_with(monkeypatch: pytest.MonkeyPatch, engine: ScriptedEngine) -> None:
+    """From now on the engine plays all runs."""
+    scripted.use_engine(monkeypatch, engine)
 
 
 def error_line(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -1,18 +1,15 @@
-"""A federation that plays a script in milliseconds, in the place of the one that trains."""
+"""An engine that plays a script in milliseconds, in the place of the one that trains."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import pwff_core.engine
 from pwff_core.config import RunConfig
 from pwff_core.knobs import steered
 from pwff_core.methods import METHODS
@@ -82,47 +79,62 @@ def played(store: Store, config: RunConfig) -> str:
     return run_id
 
 
-def federation(
-    before_round: Callable[[int], Any] = lambda number: None,
-    prepare_error: Exception | None = None,
-    converges_at: int | None = None,
-) -> ModuleType:
-    """A module in the place of both `setup` and `federation` of the engine.
+class ScriptedEngine:
+    """An `Engine` that plays a script.
 
-    `before_round(number)` may wait, raise or act on the store.
-
-    `prepare_error` is what a run is refused with, unless it is forced.
-    `converges_at`: the round after which the only stage ends, whatever the settings say.
+    `before_round(number)` may wait, raise or act on the store. `prepare_error` is raised by `prepare`, unless it is
+    forced. After the round `converges_at` the only stage ends, whatever the settings say.
     """
 
-    def prepare(config: RunConfig, run_id: str = "", *, store_path: Path | None = None, force: bool = False) -> Script:
-        if prepare_error and not force:
-            raise prepare_error
+    def __init__(
+        self,
+        before_round: Callable[[int], Any] = lambda number: None,
+        prepare_error: Exception | None = None,
+        converges_at: int | None = None,
+    ) -> None:
+        self._before_round, self._prepare_error, self._converges_at = before_round, prepare_error, converges_at
+
+    def prepare(self, config: RunConfig, run_id: str, *, store_path: Path, force: bool) -> Any:
+        if self._prepare_error and not force:
+            raise self._prepare_error
         return Script(config, run_id, (profile(0), profile(1)), ("A remark — with a dash.",), config.instruction.rounds)
 
-    def play(script: Script, past: Sequence[RoundRecord] = ()) -> Iterator[RoundRecord]:
+    def play(self, script: Any, past: Sequence[RoundRecord]) -> Iterator[RoundRecord]:
         while script.played < script.rounds_total:
-            before_round(script.played + 1)
+            self._before_round(script.played + 1)
             script.played += 1
-            found = record(script.played, script.run_id, script.config.method)
-            if script.played == converges_at:
+            played = record(script.played, script.run_id, script.config.method)
+            if script.played == self._converges_at:
                 script.rounds_total = script.played
-                found = found.model_copy(update={"stage_end": CONVERGED})
-            yield found
+                played = played.model_copy(update={"stage_end": CONVERGED})
+            yield played
 
-    module: Any = ModuleType("pwff_core.engine.federation")
-    module.prepare, module.play, module.steer = prepare, play, steer
-    return module
+    def steer(self, script: Any, changes: Mapping[str, Value]) -> None:
+        """The settings change, and with them the clients' weights; the records are as scripted."""
+        script.config = steered(script.config, changes)
+        weights = script.config.preferences.helpfulness_weights or [
+            client.helpfulness_weight for client in script.profiles
+        ]
+        script.profiles = tuple(
+            client.model_copy(update={"helpfulness_weight": weight})
+            for client, weight in zip(script.profiles, weights, strict=True)
+        )
 
+    def checkpointer(self, folder: Path, every: int) -> Any:
+        return Checkpointer(folder, every)
 
-def steer(script: Script, changes: Mapping[str, Value]) -> None:
-    """The settings change, and with them who the clients are; the records are as scripted."""
-    script.config = steered(script.config, changes)
-    weights = script.config.preferences.helpfulness_weights or [one.helpfulness_weight for one in script.profiles]
-    script.profiles = tuple(
-        one.model_copy(update={"helpfulness_weight": weight})
-        for one, weight in zip(script.profiles, weights, strict=True)
-    )
+    def restore(self, script: Any, store_path: Path, run_id: str, records: Sequence[RoundRecord]) -> int:
+        for position in range(len(records), 0, -1):
+            checkpoint = RunFiles(store_path).checkpoints(run_id) / f"{position:05d}.json"
+            if checkpoint.is_file():
+                config = RunConfig.model_validate_json(checkpoint.read_text(encoding="utf-8"))
+                weights = config.preferences.helpfulness_weights
+                self.steer(script, {"preferences.helpfulness_weights": weights} if weights else {})
+                script.config, script.played = config, position
+                if records[position - 1].stage_end:
+                    script.rounds_total = position
+                return position
+        return 0
 
 
 class Checkpointer:
@@ -144,45 +156,14 @@ class Checkpointer:
         pass
 
 
-def restore(script: Script, store_path: Path, run_id: str, records: Sequence[RoundRecord]) -> int:
-    """Brings a script to its newest checkpoint within the records."""
-    for position in range(len(records), 0, -1):
-        kept = RunFiles(store_path).checkpoints(run_id) / f"{position:05d}.json"
-        if kept.is_file():
-            was = RunConfig.model_validate_json(kept.read_text(encoding="utf-8"))
-            weights = was.preferences.helpfulness_weights
-            steer(script, {"preferences.helpfulness_weights": weights} if weights else {})
-            script.config, script.played = was, position
-            if records[position - 1].stage_end:
-                script.rounds_total = position
-            return position
-    return 0
+def slow_engine(seconds: float) -> ScriptedEngine:
+    """Its rounds each take so long."""
+    return ScriptedEngine(lambda number: time.sleep(seconds))
 
 
-def checkpoint() -> ModuleType:
-    """A module in the place of `pwff_core.engine.checkpointer`, for scripts."""
-    module: Any = ModuleType("pwff_core.engine.checkpointer")
-    module.Checkpointer, module.restore = Checkpointer, restore
-    return module
-
-
-def put(monkeypatch: pytest.MonkeyPatch, module: ModuleType, keeping: ModuleType | None = None) -> None:
-    """From now on the module plays in the federation's place, and what it remembers is kept as scripts do."""
-    for name, stand_in in (("setup", module), ("federation", module), ("checkpointer", keeping or checkpoint())):
-        monkeypatch.setitem(sys.modules, f"pwff_core.engine.{name}", stand_in)
-        monkeypatch.setattr(pwff_core.engine, name, stand_in, raising=False)
-
-
-def install(module: ModuleType) -> None:
-    """The same for a process of its own that a test starts."""
-    for name, stand_in in (("setup", module), ("federation", module), ("checkpointer", checkpoint())):
-        sys.modules[f"pwff_core.engine.{name}"] = stand_in
-        setattr(pwff_core.engine, name, stand_in)
-
-
-def install_slow(seconds: float) -> None:
-    """Rounds that each take so long."""
-    install(federation(lambda number: time.sleep(seconds)))
+def use_engine(monkeypatch: pytest.MonkeyPatch, engine: ScriptedEngine) -> None:
+    """From now on runs that are given no engine are played by this one: for tests of the command line."""
+    monkeypatch.setattr("pwff_core.engine.worker.run_loop.TorchEngine", lambda: engine)
 
 
 # ---- a whole run of three stages, by formula --------------------------------------------------------------------

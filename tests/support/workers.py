@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-
-import pytest
+from typing import Any
 
 from pwff_core.config import InstructionConfig, RunConfig
-from pwff_core.engine.worker import recorded
+from pwff_core.engine.worker import Engine, Timing, play_run
 from pwff_core.engine.worker.__main__ import main
+from pwff_core.engine.worker.timing import USUAL
 from pwff_core.runs import scheduler
 from pwff_core.runs.store import RunRow, Store
 from tests.support import scripted
@@ -23,12 +22,15 @@ CONFIG = RunConfig(clients=2, instruction=InstructionConfig(rounds=5))
 SECONDS = "--seconds-a-round="
 
 
-def play(store: Store, module: ModuleType, monkeypatch: pytest.MonkeyPatch, run_id: str = "") -> RunRow:
-    """Plays a run of five rounds with the module in the federation's place, and returns its row."""
-    scripted.put(monkeypatch, module)
+HASTY = Timing(first_pause_s=0.01, longest_pause_s=0.1, heartbeat_s=0.02, gone_s=0.3)  # a small part of the usual
+NEVER_BEATING = HASTY._replace(heartbeat_s=600.0)
+
+
+def play(store: Store, engine: Engine, run_id: str = "", timing: Timing = USUAL, **options: Any) -> RunRow:
+    """Plays a run of five rounds with an engine, and returns its row."""
     run_id = run_id or store.create_run(CONFIG)
     try:
-        for _ in recorded(store, run_id):
+        for _ in play_run(store, run_id, engine=engine, timing=timing, **options):
             pass
     finally:
         row = store.run(run_id)
@@ -54,5 +56,5 @@ def launch(store_path: Path, run_id: str, seconds_a_round: float) -> subprocess.
 if __name__ == "__main__":
     *arguments, option = sys.argv[1:]
     seconds_a_round = float(option.removeprefix(SECONDS))
-    scripted.install_slow(seconds_a_round)
-    sys.exit(main(arguments, start=partial(launch, seconds_a_round=seconds_a_round)))
+    engine = scripted.slow_engine(seconds_a_round)
+    sys.exit(main(arguments, engine=engine, start=partial(launch, seconds_a_round=seconds_a_round)))

@@ -1,16 +1,18 @@
 """The engine as a process: `python -m pwff_core.engine.worker RUN_ID --store PATH` plays a run into the store.
 
-`recorded` is that run as a stream, and the one place where a run meets the store; the command line's `pwff run` draws
-from it too. A run ends as *finished*, *stopped* (a page's Stop, Ctrl-C, SIGTERM) or *failed*, and keeps its rounds.
-Whatever ended it, `recorded` goes on with it once it is queued again.
+`play_run` is that run as a stream, and the one place where a run meets the store; `pwff run` draws from it too. A run
+ends as *finished*, *stopped* (a page's Stop, Ctrl-C, SIGTERM) or *failed*, and keeps its rounds. However it ended, a
+run that was not finished goes on once it is queued again.
 
-`stream` is the way through: claim, prepare, play, write, end. `catching_up` brings a resumed run back to where it
-stood; `control` hears what pages ask; `patience` outlasts a store that cannot be written at the moment; `pulse` is the
-heartbeat; `interruption` breaks the computing off; `failures` and `rescue` are for bad ends.
+`run_loop` claims, prepares, plays, writes and ends a run. `catch_up` brings a resumed run back to where it stood;
+`control` carries out the commands of pages; `retry` outlasts a store that cannot be written for a while; `heartbeat`
+says that the worker is there; `signals` interrupt the computing; `failures` is for bad ends; `engine` is what trains.
 """
 
 from __future__ import annotations
 
-from pwff_core.engine.worker.stream import recorded
+from pwff_core.engine.worker.engine import Engine
+from pwff_core.engine.worker.run_loop import play_run
+from pwff_core.engine.worker.timing import Timing
 
-__all__ = ["recorded"]
+__all__ = ["Engine", "Timing", "play_run"]

@@ -1,4 +1,4 @@
-"""How the computing of a run is broken off: by a signal, or because the run is not this process's any more."""
+"""How the computing of a run is interrupted: by a signal, or because the run is no longer this process's."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SWALLOWED_S = 1.0  # computing that goes on for so long after it was broken off has not noticed
+from pwff_core.engine.worker.timing import USUAL, Timing
 
 
-class Interruption:
+class Signals:
     """SIGINT and SIGTERM as a KeyboardInterrupt that never comes while a round is being written.
 
     The first signal interrupts the computing inside `window()`, at once or when the next window opens; a second one
-    ends the process on the spot. Another thread interrupts in the same way with `nudge()`. Outside the main thread,
-    where Python has no signals, nothing is installed, and a nudge is heard when the next window opens.
+    ends the process on the spot. Another thread interrupts in the same way with `interrupt()`. Outside the main thread,
+    where Python has no signals, no handler is installed, and an interrupt waits for the next window.
     """
 
-    def __init__(self) -> None:
-        self._since: float | None = None  # when it was asked to end
+    def __init__(self, timing: Timing = USUAL) -> None:
+        self._swallowed_s = timing.swallowed_s
+        self._since: float | None = None  # when the computing was asked to end
         self._open = False
         self._installed = False
-        self._nudged = False
+        self._from_thread = False
 
     @property
     def pending(self) -> bool:
@@ -35,12 +36,12 @@ class Interruption:
 
     @property
     def swallowed(self) -> bool:
-        """Whether the computing was asked to end a while ago and goes on: a library has caught the exception."""
-        return self._open and self._since is not None and time.monotonic() - self._since > SWALLOWED_S
+        """Whether the computing goes on long after it was asked to end: a library has caught the exception."""
+        return self._open and self._since is not None and time.monotonic() - self._since > self._swallowed_s
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """The signals are ours in here, and whose they were afterwards."""
+        """Handles the signals while this is open, and restores the handlers afterwards."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -55,7 +56,7 @@ class Interruption:
 
     @contextmanager
     def window(self) -> Iterator[None]:
-        """A stretch of computing or waiting that may be interrupted; one may lie within another."""
+        """Computing or waiting that may be interrupted; windows may be nested."""
         before, self._open = self._open, True
         try:
             if self.pending:
@@ -64,21 +65,21 @@ class Interruption:
         finally:
             self._open = before
 
-    def nudge(self) -> None:
-        """Interrupts from another thread; again, if the computing has swallowed it. Never the second signal."""
-        self._nudged = self._installed
+    def interrupt(self) -> None:
+        """Interrupts from another thread, again if the computing has swallowed it; never counts as a second signal."""
+        self._from_thread = self._installed
         self._since = time.monotonic()
         if self._installed:
             if sys.platform == "win32":
                 _thread.interrupt_main()
-            else:  # a true signal: it wakes a sleep, too
+            else:  # a real signal also wakes a sleep
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.pending and not self._nudged:
+        if self.pending and not self._from_thread:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self._nudged = False
+        self._from_thread = False
         self._since = time.monotonic()
         if self._open:
             raise KeyboardInterrupt

@@ -86,7 +86,7 @@ def fork(
     )
     connection.executemany(
         "INSERT INTO steerings (run_id, steering) VALUES (?, ?)",
-        [(child, one.model_dump_json()) for one in steerings],
+        [(child, each.model_dump_json()) for each in steerings],
     )
     return child
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 import pytest
 
 from pwff_core.engine.models.saved_models import load
-from pwff_core.engine.worker import heartbeat
+from pwff_core.engine.worker import Timing
 from pwff_core.records import Value
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
-from tests.support.scripted import federation
+from pwff_core.runs.store.commands import Commands
+from tests.support.scripted import ScriptedEngine
 from tests.support.workers import CONFIG, kept, play, wait_until
 
 SNR, FADING, WEIGHTS = "channel.snr_db", "channel.fading", "preferences.helpfulness_weights"
@@ -42,18 +43,16 @@ def acting(**acts: Callable[[], object]) -> Callable[[int], None]:
 # steering
 
 
-def test_a_change_holds_from_the_round_after_the_one_it_was_asked_in(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_holds_from_the_round_after_the_one_it_was_asked_in(store: Store, run_id: str) -> None:
     begun = time.time()
     changes: list[dict[str, Value]] = []
-    module = federation(
+    engine = ScriptedEngine(
         acting(
             in_3=lambda: steer(store, run_id, {SNR: 10.0}),
             in_4=lambda: changes.append(store.pending_changes(run_id)),
         )
     )
-    row = play(store, module, monkeypatch, run_id)
+    row = play(store, engine, run_id)
     (steering,) = store.steerings(run_id)
     assert (steering.position, steering.stage, steering.round) == (4, "instruction", 4)
     assert (steering.before, steering.changes) == ({SNR: 5.0}, {SNR: 10.0})
@@ -64,56 +63,52 @@ def test_a_change_holds_from_the_round_after_the_one_it_was_asked_in(
     assert load(RunFiles(store.path).models(run_id)).config.channel.snr_db == 10.0  # as it ended
 
 
-def test_several_changes_between_two_rounds_are_one(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_changes_between_two_rounds_are_one(store: Store, run_id: str) -> None:
     def dither() -> None:
         for changes in ({SNR: 10.0}, {FADING: "awgn"}, {SNR: 12.0}):
             steer(store, run_id, changes)
 
-    play(store, federation(acting(in_2=dither, in_4=lambda: steer(store, run_id, {SNR: 0.0}))), monkeypatch, run_id)
+    play(store, ScriptedEngine(acting(in_2=dither, in_4=lambda: steer(store, run_id, {SNR: 0.0}))), run_id)
     first, second = store.steerings(run_id)
     assert (first.position, first.changes) == (3, {SNR: 12.0, FADING: "awgn"})
     assert first.before == {SNR: 5.0, FADING: "rayleigh"}
     assert (second.position, second.before, second.changes) == (5, {SNR: 12.0}, {SNR: 0.0})
 
 
-def test_there_and_back_is_no_change(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_and_back_is_no_change(store: Store, run_id: str) -> None:
     def dither() -> None:
         steer(store, run_id, {SNR: 10.0})
         steer(store, run_id, {SNR: 5.0})
 
-    play(store, federation(acting(in_2=dither)), monkeypatch, run_id)
+    play(store, ScriptedEngine(acting(in_2=dither)), run_id)
     assert store.steerings(run_id) == []
     assert store.pending_commands(run_id) == []
 
 
-def test_what_is_asked_before_the_start_holds_from_the_first_round(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_asked_before_the_start_holds_from_the_first_round(store: Store, run_id: str) -> None:
     steer(store, run_id, {SNR: 10.0})
-    play(store, federation(), monkeypatch, run_id)
+    play(store, ScriptedEngine(), run_id)
     assert [(found.position, found.round) for found in store.steerings(run_id)] == [(1, 1)]
 
 
-def test_what_is_asked_in_the_last_round_comes_too_late(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_asked_in_the_last_round_comes_too_late(store: Store, run_id: str) -> None:
     def late() -> None:
         steer(store, run_id, {SNR: 10.0})
         store.pause(run_id, "me")
 
-    assert play(store, federation(acting(in_5=late)), monkeypatch, run_id).status is RunStatus.FINISHED
+    assert play(store, ScriptedEngine(acting(in_5=late)), run_id).status is RunStatus.FINISHED
     assert (store.steerings(run_id), store.pending_changes(run_id), store.pending(run_id)) == ([], {}, frozenset())
 
 
-def test_steered_preferences_are_the_profiles_(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steered_preferences_are_the_profiles_(store: Store, run_id: str) -> None:
     seen: list[list[float]] = []
-    module = federation(
+    engine = ScriptedEngine(
         acting(
             in_2=lambda: steer(store, run_id, {WEIGHTS: (1.0, 0.0)}),
             in_3=lambda: seen.append([one.helpfulness_weight for one in store.run(run_id).profiles]),
         )
     )
-    row = play(store, module, monkeypatch, run_id)
+    row = play(store, engine, run_id)
     assert seen == [[1.0, 0.0]]
     assert [one.helpfulness_weight for one in row.profiles] == [1.0, 0.0]
     (steering,) = store.steerings(run_id)
@@ -121,21 +116,20 @@ def test_steered_preferences_are_the_profiles_(store: Store, run_id: str, monkey
     assert load(RunFiles(store.path).models(run_id)).config.preferences.helpfulness_weights == (1.0, 0.0)
 
 
-def test_the_weights_that_were_drawn_are_no_change(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    play(store, federation(acting(in_2=lambda: steer(store, run_id, {WEIGHTS: (0.25, 0.75)}))), monkeypatch, run_id)
+def test_the_weights_that_were_drawn_are_no_change(store: Store, run_id: str) -> None:
+    play(store, ScriptedEngine(acting(in_2=lambda: steer(store, run_id, {WEIGHTS: (0.25, 0.75)}))), run_id)
     assert store.steerings(run_id) == []
 
 
 def test_a_change_that_is_not_allowed_is_left_out_and_the_run_goes_on(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store, run_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def past_the_check() -> None:
-        store._commands.post(run_id, "steer", "me", {"clients": 7})
-        steer(store, run_id, {SNR: 10.0})
+        commands = Commands(store.commands_path, 5.0)
+        commands.post(run_id, "steer", "me", {"clients": 7})
+        commands.post(run_id, "steer", "me", {SNR: 10.0})
 
-    # nothing but the worker's own check stands between it and the settings
-    monkeypatch.setattr(Store, "pending_changes", lambda self, run_id: {})
-    row = play(store, federation(acting(in_2=past_the_check)), monkeypatch, run_id)
+    row = play(store, ScriptedEngine(acting(in_2=past_the_check)), run_id)
     assert (row.status, row.rounds_done) == (RunStatus.FINISHED, 5)
     assert [found.changes for found in store.steerings(run_id)] == [{SNR: 10.0}]
     assert "Settings not changed: 'clients' cannot be changed while a run is going" in capsys.readouterr().err
@@ -144,10 +138,7 @@ def test_a_change_that_is_not_allowed_is_left_out_and_the_run_goes_on(
 # pause
 
 
-def test_a_paused_run_waits_and_goes_on_with_what_was_changed_meanwhile(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT_S", 0.1)
+def test_a_paused_run_waits_and_goes_on_with_what_was_changed_meanwhile(store: Store, run_id: str) -> None:
     seen: list[object] = []
 
     def person() -> None:
@@ -165,67 +156,67 @@ def test_a_paused_run_waits_and_goes_on_with_what_was_changed_meanwhile(
 
     thread = threading.Thread(target=person)
     thread.start()
-    row = play(store, federation(acting(in_2=lambda: store.pause(run_id, "me"))), monkeypatch, run_id)
+    engine = ScriptedEngine(acting(in_2=lambda: store.pause(run_id, "me")))
+    row = play(store, engine, run_id, timing=Timing(heartbeat_s=0.1))
     thread.join()
     assert seen == [RunStatus.PAUSED, 2, {SNR: 11.0}, [], frozenset()]
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
     assert [(found.position, found.changes) for found in store.steerings(run_id)] == [(3, {SNR: 11.0})]
 
 
-def test_a_run_that_goes_on_is_running_again(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_goes_on_is_running_again(store: Store, run_id: str) -> None:
     after: list[RunStatus] = []
     store.pause(run_id, "me")  # before it has begun
     timer = threading.Timer(0.5, lambda: store.resume(run_id, "me"))
     timer.start()
-    module = federation(acting(in_1=lambda: after.append(store.run(run_id).status)))
-    play(store, module, monkeypatch, run_id)
+    engine = ScriptedEngine(acting(in_1=lambda: after.append(store.run(run_id).status)))
+    play(store, engine, run_id)
     timer.join()
     assert after == [RunStatus.RUNNING]
 
 
-def test_a_pause_taken_back_at_once_holds_nothing_up(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pause_taken_back_at_once_holds_nothing_up(store: Store, run_id: str) -> None:
     def hesitate() -> None:
         store.pause(run_id, "me")
         store.resume(run_id, "me")
 
-    beats: list[RunStatus] = []
-    monkeypatch.setattr(Store, "set_status", lambda self, run_id, status: beats.append(status))
-    assert play(store, federation(acting(in_2=hesitate)), monkeypatch, run_id).status is RunStatus.FINISHED
-    assert beats == []
+    statuses: list[RunStatus] = []
+
+    class Watched(Store):
+        def set_status(self, run_id: str, status: RunStatus, message: str = "") -> None:
+            statuses.append(status)
+
+    row = play(Watched(store.path), ScriptedEngine(acting(in_2=hesitate)), run_id)
+    assert (row.status, statuses) == (RunStatus.FINISHED, [])
 
 
 @pytest.mark.parametrize("how", ["page", "signal"])
-def test_a_paused_run_can_be_stopped(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_a_paused_run_can_be_stopped(store: Store, run_id: str, how: str) -> None:
     def person() -> None:
         wait_until(lambda: store.run(run_id).status is RunStatus.PAUSED)
         store.request_stop(run_id) if how == "page" else os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=person)
     thread.start()
-    module = federation(acting(in_2=lambda: store.pause(run_id, "me")))
+    engine = ScriptedEngine(acting(in_2=lambda: store.pause(run_id, "me")))
     if how == "page":
-        play(store, module, monkeypatch, run_id)
+        play(store, engine, run_id)
     else:
         with pytest.raises(KeyboardInterrupt):
-            play(store, module, monkeypatch, run_id)
+            play(store, engine, run_id)
     thread.join()
     row = store.run(run_id)
     assert (row.status, row.message) == (RunStatus.STOPPED, "Stopped after 2 of 5 rounds.")
     assert kept(store, run_id) == [1, 2]
 
 
-def test_a_stop_stays_asked_for_until_the_run_has_ended(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_stays_asked_for_until_the_run_has_ended(store: Store, run_id: str) -> None:
     seen: list[frozenset[str]] = []
-    finish = Store.finish
 
-    def watched(self: Store, run_id: str, status: RunStatus, message: str = "") -> None:
-        seen.append(self.pending(run_id))  # the models are being written: a page still says that it is stopping
-        finish(self, run_id, status, message)
+    class Watched(Store):
+        def finish(self, run_id: str, status: RunStatus, message: str = "") -> None:
+            seen.append(self.pending(run_id))  # the models are written: a page still says that it is stopping
+            super().finish(run_id, status, message)
 
-    monkeypatch.setattr(Store, "finish", watched)
-    play(store, federation(acting(in_2=lambda: store.request_stop(run_id))), monkeypatch, run_id)
+    play(Watched(store.path), ScriptedEngine(acting(in_2=lambda: store.request_stop(run_id))), run_id)
     assert seen == [{"stop"}]

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import pytest
 
 from pwff_core.errors import DataError, EngineError, PwffError, TrainingError
 from pwff_core.runs.store import RunRow, RunStatus, Store
-from tests.support.scripted import federation
+from tests.support.scripted import ScriptedEngine
 from tests.support.workers import CONFIG, kept, play
 
 
-def raising(error: Exception, at: int) -> ModuleType:
+def raising(error: Exception, at: int) -> ScriptedEngine:
     def before_round(number: int) -> None:
         if number == at:
             raise error
 
-    return federation(before_round)
+    return ScriptedEngine(before_round)
 
 
-def failed(store: Store, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> tuple[PwffError, RunRow]:
+def failed(store: Store, engine: ScriptedEngine) -> tuple[PwffError, RunRow]:
     run_id = store.create_run(CONFIG)
     with pytest.raises(PwffError) as caught:
-        play(store, module, monkeypatch, run_id)
+        play(store, engine, run_id)
     row = store.run(run_id)
     assert (row.status, row.message) == (RunStatus.FAILED, str(caught.value))
     return caught.value, row
 
 
-def test_nan_in_training_keeps_the_rounds_before_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nan_in_training_keeps_the_rounds_before_it(store: Store) -> None:
     text = "The loss is not a number in instruction round 4; lower instruction.learning_rate."
-    error, row = failed(store, raising(TrainingError(text), at=4), monkeypatch)
+    error, row = failed(store, raising(TrainingError(text), at=4))
     assert (row.message, kept(store, row.id)) == (text, [1, 2, 3])
 
 
-def test_bad_data_fails_before_the_first_round(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, row = failed(store, federation(prepare_error=DataError("x.json is empty; give rows.")), monkeypatch)
+def test_bad_data_fails_before_the_first_round(store: Store) -> None:
+    _, row = failed(store, ScriptedEngine(prepare_error=DataError("x.json is empty; give rows.")))
     assert (row.message, row.rounds_done) == ("x.json is empty; give rows.", 0)
 
 
@@ -52,8 +50,8 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch cal
         UserWarning("mkldnn_matmul failed, switching to BLAS gemm: could not create a primitive"),
     ],
 )
-def test_lack_of_memory_is_said_plainly(store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    caught, row = failed(store, raising(error, at=2), monkeypatch)
+def test_lack_of_memory_is_said_plainly(store: Store, error: Exception) -> None:
+    caught, row = failed(store, raising(error, at=2))
     assert isinstance(caught, TrainingError)
     assert row.message.startswith(
         "The computer has not enough memory for this run; resume it after closing other programs, or"
@@ -61,8 +59,8 @@ def test_lack_of_memory_is_said_plainly(store: Store, monkeypatch: pytest.Monkey
     assert kept(store, row.id) == [1]
 
 
-def test_what_nobody_foresaw_goes_to_the_log(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    caught, row = failed(store, raising(ZeroDivisionError("division\nby zero"), at=3), monkeypatch)
+def test_what_nobody_foresaw_goes_to_the_log(store: Store) -> None:
+    caught, row = failed(store, raising(ZeroDivisionError("division\nby zero"), at=3))
     log = store.path.parent / "logs" / f"{row.id}.log"
     assert isinstance(caught, EngineError)
     assert row.message == f"The engine failed: ZeroDivisionError: division by zero. The full report is in {log}."
@@ -72,16 +70,16 @@ def test_what_nobody_foresaw_goes_to_the_log(store: Store, monkeypatch: pytest.M
 
 
 def test_a_report_that_cannot_be_written_is_said_on_stderr_and_makes_no_folder(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (store.path.parent / "logs").write_text("in the way")
-    _, row = failed(store, raising(ZeroDivisionError("division by zero"), at=2), monkeypatch)
+    _, row = failed(store, raising(ZeroDivisionError("division by zero"), at=2))
     assert row.message == "The engine failed: ZeroDivisionError: division by zero."
     assert "in before_round" in capsys.readouterr().err
 
 
-def test_a_run_that_failed_goes_on_once_the_reason_has_gone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, row = failed(store, raising(MemoryError(), at=3), monkeypatch)
+def test_a_run_that_failed_goes_on_once_the_reason_has_gone(store: Store) -> None:
+    _, row = failed(store, raising(MemoryError(), at=3))
     store.requeue(row.id, in_queue=False)
-    again = play(store, federation(), monkeypatch, row.id)
+    again = play(store, ScriptedEngine(), row.id)
     assert (again.status, again.message, kept(store, row.id)) == (RunStatus.FINISHED, "", [1, 2, 3, 4, 5])

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core.engine.worker import heartbeat, recorded
+from pwff_core.engine.worker import play_run
 from pwff_core.errors import StoreError, TakenOverError
 from pwff_core.runs.recording import from_json
 from pwff_core.runs.store import RunStatus, Store
-from tests.support.scripted import federation, put, record
-from tests.support.workers import CONFIG, kept, play
+from tests.support.scripted import ScriptedEngine, record
+from tests.support.workers import CONFIG, HASTY, NEVER_BEATING, kept, play
 
-pytestmark = pytest.mark.usefixtures("hasty", "temporary")
+pytestmark = pytest.mark.usefixtures("temporary")
 
 
 @pytest.fixture
 def store(store: Store) -> Store:
-    """It gives up on a lock at once: the worker has the patience."""
+    """It gives up on a lock at once: the worker tries again."""
     return Store(store.path, timeout_s=0.05)
 
 
@@ -44,10 +44,10 @@ def remove_folder(store: Store) -> None:
 
 @pytest.mark.parametrize("remove", [remove_file, remove_folder])
 def test_a_store_that_has_gone_is_not_made_again_and_no_round_is_lost(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, temporary: Path, remove: Callable[[Store], None]
+    store: Store, run_id: str, temporary: Path, remove: Callable[[Store], None]
 ) -> None:
-    put(monkeypatch, federation(lambda number: remove(store) if number == 4 else None))
-    stream = recorded(store, run_id)
+    engine = ScriptedEngine(lambda number: remove(store) if number == 4 else None)
+    stream = play_run(store, run_id, engine=engine, timing=HASTY)
     for _ in range(3):
         next(stream)
     store.steer(run_id, "me", {"channel.snr_db": 9.0})
@@ -65,10 +65,7 @@ def test_a_store_that_has_gone_is_not_made_again_and_no_round_is_lost(
     assert not store.path.exists()
 
 
-def test_a_disk_that_comes_back_in_time_is_gone_on_with(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(heartbeat, "GONE_S", 60.0)
+def test_a_disk_that_comes_back_in_time_is_gone_on_with(store: Store, run_id: str) -> None:
     disk, elsewhere = store.path.parent, store.path.parent.with_name("unplugged")
 
     def before_round(number: int) -> None:
@@ -76,23 +73,20 @@ def test_a_disk_that_comes_back_in_time_is_gone_on_with(
             disk.rename(elsewhere)
             threading.Timer(0.3, lambda: elsewhere.rename(disk)).start()
 
-    row = play(store, federation(before_round), monkeypatch, run_id)
+    row = play(store, ScriptedEngine(before_round), run_id, HASTY._replace(gone_s=60.0))
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
 
 
-def test_where_the_rounds_cannot_be_saved_either_it_is_said(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, temporary: Path
-) -> None:
+def test_where_the_rounds_cannot_be_saved_either_it_is_said(store: Store, run_id: str, temporary: Path) -> None:
     shutil.rmtree(temporary)
-    put(monkeypatch, federation(lambda number: remove_folder(store) if number == 2 else None))
+    engine = ScriptedEngine(lambda number: remove_folder(store) if number == 2 else None)
     with pytest.raises(StoreError, match=r"Its 1 round is lost: .*temporary cannot be written to either \(No such"):
-        list(recorded(store, run_id))
+        list(play_run(store, run_id, engine=engine, timing=HASTY))
 
 
 def test_a_store_that_is_damaged_fails_the_run_and_its_rounds_are_saved(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, temporary: Path
+    store: Store, run_id: str, temporary: Path
 ) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT_S", 600.0)  # no other connection has the former file open
 
     def overwrite(number: int) -> None:
         if number == 3:
@@ -101,9 +95,9 @@ def test_a_store_that_is_damaged_fails_the_run_and_its_rounds_are_saved(
             remove_file(store)
             text.rename(store.path)
 
-    put(monkeypatch, federation(overwrite))
+    engine = ScriptedEngine(overwrite)
     with pytest.raises(StoreError, match="is not a store of runs.* Its 2 rounds are kept in"):
-        list(recorded(store, run_id))
+        list(play_run(store, run_id, engine=engine, timing=NEVER_BEATING))  # it would have the former file open
     (saved,) = temporary.iterdir()
     assert len(from_json(saved.read_text(encoding="utf-8")).records) == 2
 
@@ -121,15 +115,15 @@ def change(store: Store, query: str) -> None:
     ["UPDATE runs SET deleted = 1", "UPDATE runs SET pid = 1, process_birth = 'another'", "DELETE FROM runs"],
 )
 def test_a_run_that_is_not_ours_any_more_is_left_at_once(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, temporary: Path, query: str
+    store: Store, run_id: str, temporary: Path, query: str
 ) -> None:
     def taken_away(number: int) -> None:
         if number == 3:
             change(store, query)
             time.sleep(600)  # a round that takes ten minutes, unless it is broken off
 
-    put(monkeypatch, federation(taken_away))
-    stream = recorded(store, run_id)
+    engine = ScriptedEngine(taken_away)
+    stream = play_run(store, run_id, engine=engine, timing=HASTY)
     next(stream), next(stream)
     with pytest.raises(StoreError, match="is not this process's any more: it was deleted, or another worker has"):
         next(stream)
@@ -141,56 +135,41 @@ def test_a_run_that_is_not_ours_any_more_is_left_at_once(
     assert statuses == ([] if query.startswith("DELETE") else ["running"])  # nothing was written about it
 
 
-def test_a_write_that_finds_another_worker_ends_the_run_here(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT_S", 600.0)  # the write comes first
+def test_a_write_that_finds_another_worker_ends_the_run_here(store: Store, run_id: str) -> None:
 
     def taken_over(number: int) -> None:
         if number == 3:
             change(store, "UPDATE runs SET pid = 1, process_birth = 'another'")
 
     with pytest.raises(StoreError, match="Another worker has taken run") as caught:
-        play(store, federation(taken_over), monkeypatch, run_id)
+        play(store, ScriptedEngine(taken_over), run_id, NEVER_BEATING)  # the write comes first
     assert not isinstance(caught.value, TakenOverError) and caught.value.__cause__ is None
     assert kept(store, run_id) == [1, 2]
 
 
-def test_a_run_that_has_just_ended_is_nobody_s_and_that_is_right(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finish = Store.finish
+def test_a_run_that_has_just_ended_is_nobody_s_and_that_is_right(store: Store, run_id: str) -> None:
+    class Slow(Store):
+        def finish(self, run_id: str, status: RunStatus, message: str = "") -> None:
+            super().finish(run_id, status, message)
+            time.sleep(0.2)  # many heartbeats
 
-    def slowly(self: Store, run_id: str, status: RunStatus, message: str = "") -> None:
-        finish(self, run_id, status, message)
-        time.sleep(0.2)  # many heartbeats
-
-    monkeypatch.setattr(Store, "finish", slowly)
-    assert play(store, federation(), monkeypatch, run_id).status is RunStatus.FINISHED
+    assert play(Slow(store.path), ScriptedEngine(), run_id, HASTY).status is RunStatus.FINISHED
 
 
-def test_a_run_outside_the_main_thread_leaves_at_the_end_of_its_round(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_outside_the_main_thread_leaves_at_the_end_of_its_round(store: Store, run_id: str) -> None:
     noticed = threading.Event()
-    lose = heartbeat.Pulse._lose
-
-    def noticing(self: heartbeat.Pulse, reason: StoreError) -> None:
-        lose(self, reason)
-        noticed.set()
 
     def delete(number: int) -> None:
         if number == 2:
             change(store, "UPDATE runs SET deleted = 1")
             noticed.wait(60)
 
-    monkeypatch.setattr(heartbeat.Pulse, "_lose", noticing)
-    put(monkeypatch, federation(delete))
+    engine = ScriptedEngine(delete)
     caught: list[StoreError] = []
 
     def elsewhere() -> None:
         try:
-            list(recorded(store, run_id))
+            list(play_run(store, run_id, engine=engine, timing=HASTY, on_loss=lambda reason: noticed.set()))
         except StoreError as error:
             caught.append(error)
 

@@ -13,11 +13,11 @@ import pytest
 from pwff_core.config import InstructionConfig, RunConfig
 from pwff_core.engine.worker.__main__ import NICENESS, main
 from pwff_core.errors import EngineError, StoreError
-from pwff_core.runs import scheduler
+from pwff_core.runs import processes, scheduler
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.store_tables import sql
-from tests.support.workers import CONFIG, kept, launch, wait_until
+from tests.support.workers import CONFIG, SECONDS, kept, launch, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,12 +25,14 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_worker_loses_no_round_and_reads_as_failed_with_its_log_tail(store: Store) -> None:
     run_id = store.create_run(RunConfig(clients=2, instruction=InstructionConfig(rounds=1000)))
-    process = launch(store.path, run_id, 0.02)
+    # not launched: nobody is to ask for its exit code
+    process = processes.spawn("tests.support.workers", run_id, "--store", str(store.path), f"{SECONDS}0.02")
     wait_until(lambda: store.run(run_id).rounds_done >= 5)
+    RunFiles(store.path).log(run_id).parent.mkdir()
     with RunFiles(store.path).log(run_id).open("a") as log:
         log.write("RuntimeWarning: memory is nearly used up\n")
     process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # nobody has asked for its exit code yet
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     row = Store(store.path, readonly=True).run(run_id)  # the very next look knows
     assert row.status is RunStatus.FAILED
     assert row.message == (
@@ -70,7 +72,7 @@ def test_the_process_says_on_stderr_what_it_cannot_do(store: Store, capsys: pyte
 
 def test_launch_starts_a_worker_that_logs_beside_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = store.path.parent
-    (folder / "signal.py").write_text("raise SystemExit('a module of the working folder was taken')")
+    (folder / "signal.py").write_text("raise SystemExit('a engine of the working folder was taken')")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     process = scheduler.launch(Path("runs.sqlite"), "nosuchid")

@@ -6,29 +6,27 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import closing
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from pwff_core.engine.models.saved_models import load
-from pwff_core.engine.worker import recorded
+from pwff_core.engine.worker import play_run
 from pwff_core.engine.worker.catch_up import RESUMING, difference_note, progress
 from pwff_core.errors import StoreError, TrainingError
 from pwff_core.records import RoundRecord, Value
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
-from tests.support.scripted import federation, put, record
+from tests.support.scripted import ScriptedEngine, record
 from tests.support.workers import CONFIG, kept, play, wait_until
 
 SNR, WEIGHTS = "channel.snr_db", "preferences.helpfulness_weights"
 
 
-def play_to(store: Store, run_id: str, rounds: int, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def play_to(store: Store, run_id: str, rounds: int, engine: ScriptedEngine) -> None:
     """Plays so many rounds of a run, then closes the stream, and queues the run again."""
-    put(monkeypatch, module)
-    stream = recorded(store, run_id)
+    stream = play_run(store, run_id, engine=engine)
     for _ in range(rounds):
         next(stream)
     stream.close()
@@ -51,11 +49,11 @@ def run_id(store: Store) -> str:
     return store.create_run(CONFIG)
 
 
-def test_a_stopped_run_goes_on_after_its_last_round(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    play_to(store, run_id, 3, federation(), monkeypatch)
+def test_a_stopped_run_goes_on_after_its_last_round(store: Store, run_id: str) -> None:
+    play_to(store, run_id, 3, ScriptedEngine())
     played: list[int] = []
-    put(monkeypatch, federation(played.append))
-    new = [found.round for found in recorded(store, run_id)]
+    engine = ScriptedEngine(played.append)
+    new = [found.round for found in play_run(store, run_id, engine=engine)]
     row = store.run(run_id)
     assert (played, new, kept(store, run_id)) == ([4, 5], [4, 5], [1, 2, 3, 4, 5])
     assert (row.status, row.message, row.rounds_done, row.rounds_total) == (RunStatus.FINISHED, "", 5, 5)
@@ -63,47 +61,43 @@ def test_a_stopped_run_goes_on_after_its_last_round(store: Store, run_id: str, m
     assert load(RunFiles(store.path).models(run_id)).after["lora"]["rounds"].unique().tolist() == [5.0]
 
 
-def test_a_run_that_never_played_a_round_is_not_said_to_be_resumed(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_never_played_a_round_is_not_said_to_be_resumed(store: Store, run_id: str) -> None:
     store.request_stop(run_id)
-    play(store, federation(), monkeypatch, run_id)
+    play(store, ScriptedEngine(), run_id)
     store.requeue(run_id, in_queue=False)
-    row = play(store, federation(), monkeypatch, run_id)
+    row = play(store, ScriptedEngine(), run_id)
     assert (row.status, row.notes) == (RunStatus.FINISHED, ("A remark — with a dash.",))
 
 
-def test_a_run_is_resumed_as_often_as_it_takes(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_resumed_as_often_as_it_takes(store: Store, run_id: str) -> None:
     for _ in range(4):
-        play_to(store, run_id, 1, federation(), monkeypatch)
-    row = play(store, federation(), monkeypatch, run_id)
+        play_to(store, run_id, 1, ScriptedEngine())
+    row = play(store, ScriptedEngine(), run_id)
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
     assert row.notes[1:] == tuple(f"Resumed after round {number}." for number in (1, 2, 3, 4))
 
 
-def test_a_run_that_was_resumed_twice_at_one_place_says_so_once(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_resumed_twice_at_one_place_says_so_once(store: Store, run_id: str) -> None:
     def failing(number: int) -> None:
         raise TrainingError("The loss is not a number in instruction round 3; lower instruction.learning_rate.")
 
-    play_to(store, run_id, 2, federation(), monkeypatch)
+    play_to(store, run_id, 2, ScriptedEngine())
     for _ in range(2):
         with pytest.raises(TrainingError):
-            play(store, federation(failing), monkeypatch, run_id)
+            play(store, ScriptedEngine(failing), run_id)
         store.requeue(run_id, in_queue=False)
     assert store.run(run_id).notes == ("A remark — with a dash.", "Resumed after round 2.")
 
 
 @pytest.mark.parametrize(("checkpoint", "again"), [(3, []), (2, [3]), (0, [1, 2, 3])])
 def test_rounds_after_the_newest_checkpoint_are_played_again_and_not_written(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, checkpoint: int, again: list[int]
+    store: Store, run_id: str, checkpoint: int, again: list[int]
 ) -> None:
-    play_to(store, run_id, 3, federation(), monkeypatch)
+    play_to(store, run_id, 3, ScriptedEngine())
     forget_after(store, run_id, checkpoint)
     before = store.rounds(run_id)
     played: list[int] = []
-    row = play(store, federation(played.append), monkeypatch, run_id)
+    row = play(store, ScriptedEngine(played.append), run_id)
     assert played == [*again, 4, 5]
     assert store.rounds(run_id)[:3] == before
     assert [found for _, found in store.rounds(run_id)] == [record(number, run_id) for number in range(1, 6)]
@@ -112,23 +106,22 @@ def test_rounds_after_the_newest_checkpoint_are_played_again_and_not_written(
 
 @pytest.mark.parametrize(("checkpoint", "again"), [(3, []), (1, [2, 3])])
 def test_until_the_first_new_round_it_is_told_what_the_engine_is_at(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, checkpoint: int, again: list[int]
+    store: Store, run_id: str, checkpoint: int, again: list[int]
 ) -> None:
-    play_to(store, run_id, 3, federation(), monkeypatch)
+    play_to(store, run_id, 3, ScriptedEngine())
     forget_after(store, run_id, checkpoint)
     seen: dict[int, str] = {}
     loading: list[str] = []
     told: list[str] = []
-    module: Any = federation(lambda number: seen.update({number: store.run(run_id).message}))
-    prepare = module.prepare
+    engine: Any = ScriptedEngine(lambda number: seen.update({number: store.run(run_id).message}))
+    prepare = engine.prepare
 
     def prepared(*arguments: Any, **named: Any) -> Any:
         loading.append(store.run(run_id).message)
         return prepare(*arguments, **named)
 
-    module.prepare = prepared
-    put(monkeypatch, module)
-    for _ in recorded(store, run_id, told=told.append):
+    engine.prepare = prepared
+    for _ in play_run(store, run_id, engine=engine, on_progress=told.append):
         assert store.run(run_id).message == ""
     assert loading == [RESUMING]
     assert seen == {number: progress(number, 3) for number in again} | {4: "", 5: ""}
@@ -136,29 +129,27 @@ def test_until_the_first_new_round_it_is_told_what_the_engine_is_at(
     assert store.run(run_id).message == ""
 
 
-def test_a_new_run_is_not_said_to_be_resuming(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_run_is_not_said_to_be_resuming(store: Store, run_id: str) -> None:
     told: list[str] = []
-    put(monkeypatch, federation(lambda number: told.append(store.run(run_id).message)))
-    list(recorded(store, run_id, told=told.append))
+    engine = ScriptedEngine(lambda number: told.append(store.run(run_id).message))
+    list(play_run(store, run_id, engine=engine, on_progress=told.append))
     assert told == [""] * 5
 
 
-def test_of_an_engine_that_died_while_it_caught_up_nothing_is_left(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    play_to(store, run_id, 3, federation(), monkeypatch)
+def test_of_an_engine_that_died_while_it_caught_up_nothing_is_left(store: Store, run_id: str) -> None:
+    play_to(store, run_id, 3, ScriptedEngine())
     forget_after(store, run_id, 1)
-    put(monkeypatch, federation(lambda number: messages.append(killed(store, run_id)) if number == 3 else None))
+    engine = ScriptedEngine(lambda number: messages.append(killed(store, run_id)) if number == 3 else None)
     messages: list[str] = []
     with pytest.raises(StoreError):
-        list(recorded(store, run_id))
+        list(play_run(store, run_id, engine=engine))
     assert messages == [progress(3, 3)]
     row = store.run(run_id)
     assert row.status is RunStatus.FAILED
     assert row.message.startswith("The engine stopped without a word") and "Catching up" not in row.message
     store.requeue(run_id, in_queue=False)
     assert store.run(run_id).message == ""
-    assert play(store, federation(), monkeypatch, run_id).status is RunStatus.FINISHED
+    assert play(store, ScriptedEngine(), run_id).status is RunStatus.FINISHED
 
 
 def killed(store: Store, run_id: str) -> str:
@@ -169,10 +160,8 @@ def killed(store: Store, run_id: str) -> str:
     return message
 
 
-def test_a_pause_is_heard_while_rounds_are_played_again(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    play_to(store, run_id, 3, federation(), monkeypatch)
+def test_a_pause_is_heard_while_rounds_are_played_again(store: Store, run_id: str) -> None:
+    play_to(store, run_id, 3, ScriptedEngine())
     forget_after(store, run_id, 0)
     paused: list[str] = []
 
@@ -190,54 +179,48 @@ def test_a_pause_is_heard_while_rounds_are_played_again(
             store.pause(run_id, "me")
             thread.start()
 
-    play(store, federation(pausing), monkeypatch, run_id)
+    play(store, ScriptedEngine(pausing), run_id)
     thread.join()
     assert paused == [""]
     assert seen == {1: progress(1, 3), 2: progress(2, 3), 3: progress(3, 3), 4: "", 5: ""}
 
 
-def test_when_all_rounds_are_there_only_the_end_is_missing(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    play_to(store, run_id, 5, federation(), monkeypatch)
+def test_when_all_rounds_are_there_only_the_end_is_missing(store: Store, run_id: str) -> None:
+    play_to(store, run_id, 5, ScriptedEngine())
     played: list[int] = []
-    row = play(store, federation(played.append), monkeypatch, run_id)
+    row = play(store, ScriptedEngine(played.append), run_id)
     assert (played, row.status, kept(store, run_id)) == ([], RunStatus.FINISHED, [1, 2, 3, 4, 5])
 
 
 @pytest.mark.parametrize("checkpoint", [3, 0])
-def test_a_stage_that_had_ended_early_is_not_gone_on_with(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, checkpoint: int
-) -> None:
-    play_to(store, run_id, 3, federation(converges_at=3), monkeypatch)
+def test_a_stage_that_had_ended_early_is_not_gone_on_with(store: Store, run_id: str, checkpoint: int) -> None:
+    play_to(store, run_id, 3, ScriptedEngine(converges_at=3))
     forget_after(store, run_id, checkpoint)
-    row = play(store, federation(converges_at=3), monkeypatch, run_id)
+    row = play(store, ScriptedEngine(converges_at=3), run_id)
     assert (row.status, row.rounds_done, row.rounds_total) == (RunStatus.FINISHED, 3, 3)
 
 
 # what came out differently
 
 
-def shifted(by: float, rounds: Sequence[int]) -> ModuleType:
+def shifted(by: float, rounds: Sequence[int]) -> ScriptedEngine:
     """A federation whose accuracy in these rounds is another one, as on another computer."""
-    module: Any = federation()
-    play_as_scripted = module.play
+    engine: Any = ScriptedEngine()
+    play_as_scripted = engine.play
 
     def played(script: scripted.Script, past: Sequence[RoundRecord] = ()) -> Any:
         for found in play_as_scripted(script, past):
             changed = {"accuracy": found.accuracy + by if found.round in rounds else found.accuracy, "wall_s": 9.0}
             yield found.model_copy(update=changed)
 
-    module.play = played
-    return module
+    engine.play = played
+    return engine
 
 
-def test_rounds_that_come_out_differently_are_told_of_and_stay_as_they_were(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    play_to(store, run_id, 4, federation(), monkeypatch)
+def test_rounds_that_come_out_differently_are_told_of_and_stay_as_they_were(store: Store, run_id: str) -> None:
+    play_to(store, run_id, 4, ScriptedEngine())
     forget_after(store, run_id, 1)
-    row = play(store, shifted(0.5, [3, 4, 5]), monkeypatch, run_id)
+    row = play(store, shifted(0.5, [3, 4, 5]), run_id)
     accuracies = [found.accuracy for _, found in store.rounds(run_id)]
     assert accuracies == [0.01, 0.02, 0.03, 0.04, 0.55]  # round 2 differs in its seconds alone, and is the same
     assert row.notes[1:] == ("Resumed after round 4.", difference_note([3, 4]))
@@ -249,22 +232,20 @@ def test_how_different_rounds_are_named() -> None:
     assert difference_note([1, 3, 4, 5, 9]).startswith("Rounds 1, 3 to 5, 9 came")
 
 
-def test_where_another_computer_would_have_ended_a_stage_the_kept_rounds_decide(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    play_to(store, run_id, 4, federation(), monkeypatch)
+def test_where_another_computer_would_have_ended_a_stage_the_kept_rounds_decide(store: Store, run_id: str) -> None:
+    play_to(store, run_id, 4, ScriptedEngine())
     forget_after(store, run_id, 0)
     asked: list[list[int]] = []
-    module: Any = federation(converges_at=2)
-    play_as_scripted = module.play
+    engine: Any = ScriptedEngine(converges_at=2)
+    play_as_scripted = engine.play
 
     def played(script: scripted.Script, past: Sequence[RoundRecord] = ()) -> Any:
         asked.append([found.round for found in past])
         script.rounds_total = 5  # as the real one: what is past decides which stages have ended
         yield from play_as_scripted(script, past)
 
-    module.play = played
-    row = play(store, module, monkeypatch, run_id)
+    engine.play = played
+    row = play(store, engine, run_id)
     assert asked == [[], [1, 2]]
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
     assert [found.stage_end for _, found in store.rounds(run_id)] == [""] * 5
@@ -274,30 +255,28 @@ def test_where_another_computer_would_have_ended_a_stage_the_kept_rounds_decide(
 # steering
 
 
-def settings_by_round(into: dict[int, float]) -> ModuleType:
+def settings_by_round(into: dict[int, float]) -> ScriptedEngine:
     """A federation that notes the SNR that each round is played with."""
-    module: Any = federation()
-    play_as_scripted = module.play
+    engine: Any = ScriptedEngine()
+    play_as_scripted = engine.play
 
     def played(script: scripted.Script, past: Sequence[RoundRecord] = ()) -> Any:
         for found in play_as_scripted(script, past):
             into[found.round] = script.config.channel.snr_db
             yield found
 
-    module.play = played
-    return module
+    engine.play = played
+    return engine
 
 
 @pytest.mark.parametrize("checkpoint", [0, 1, 2, 3])
-def test_what_was_changed_holds_again_from_its_own_round(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, checkpoint: int
-) -> None:
+def test_what_was_changed_holds_again_from_its_own_round(store: Store, run_id: str, checkpoint: int) -> None:
     asking = {1: lambda: steer(store, run_id, {SNR: 10.0}), 3: lambda: steer(store, run_id, {SNR: 20.0})}
-    play_to(store, run_id, 3, federation(lambda number: asking.get(number, lambda: None)()), monkeypatch)
+    play_to(store, run_id, 3, ScriptedEngine(lambda number: asking.get(number, lambda: None)()))
     forget_after(store, run_id, checkpoint)
     assert [found.position for found in store.steerings(run_id)] == [2]
     seen: dict[int, float] = {}
-    play(store, settings_by_round(seen), monkeypatch, run_id)
+    play(store, settings_by_round(seen), run_id)
     all_rounds = {1: 5.0, 2: 10.0, 3: 10.0, 4: 20.0, 5: 20.0}  # what was asked in round 3 had not been taken yet
     assert seen == {number: snr for number, snr in all_rounds.items() if number > checkpoint}
     assert [(found.position, found.before, found.changes) for found in store.steerings(run_id)] == [
@@ -306,15 +285,13 @@ def test_what_was_changed_holds_again_from_its_own_round(
     ]
 
 
-def test_a_change_that_was_taken_just_before_the_end_holds_from_the_next_round(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_that_was_taken_just_before_the_end_holds_from_the_next_round(store: Store, run_id: str) -> None:
     def killed(number: int) -> None:
         if number == 3:
             raise TrainingError("as if it had been killed in the round after the change.")
 
-    put(monkeypatch, federation(killed))
-    stream = recorded(store, run_id)
+    engine = ScriptedEngine(killed)
+    stream = play_run(store, run_id, engine=engine)
     next(stream), next(stream)
     steer(store, run_id, {SNR: 10.0, WEIGHTS: (1.0, 0.0)})
     with pytest.raises(TrainingError):
@@ -322,7 +299,7 @@ def test_a_change_that_was_taken_just_before_the_end_holds_from_the_next_round(
     assert [found.position for found in store.steerings(run_id)] == [3]
     store.requeue(run_id, in_queue=False)
     seen: dict[int, float] = {}
-    row = play(store, settings_by_round(seen), monkeypatch, run_id)
+    row = play(store, settings_by_round(seen), run_id)
     assert seen == {3: 10.0, 4: 10.0, 5: 10.0}
     assert [one.helpfulness_weight for one in row.profiles] == [1.0, 0.0]
     assert len(store.steerings(run_id)) == 1
@@ -331,10 +308,8 @@ def test_a_change_that_was_taken_just_before_the_end_holds_from_the_next_round(
 # what pages ask
 
 
-def test_a_stop_is_heard_while_rounds_are_played_again(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    play_to(store, run_id, 4, federation(), monkeypatch)
+def test_a_stop_is_heard_while_rounds_are_played_again(store: Store, run_id: str) -> None:
+    play_to(store, run_id, 4, ScriptedEngine())
     forget_after(store, run_id, 0)
     played: list[int] = []
 
@@ -343,17 +318,15 @@ def test_a_stop_is_heard_while_rounds_are_played_again(
         if number == 2:
             store.request_stop(run_id)
 
-    row = play(store, federation(stopping), monkeypatch, run_id)
+    row = play(store, ScriptedEngine(stopping), run_id)
     assert (played, row.status, row.message) == ([1, 2], RunStatus.STOPPED, "Stopped after 4 of 5 rounds.")
     assert kept(store, run_id) == [1, 2, 3, 4]
     assert not RunFiles(store.path).models(run_id).exists()  # those of round 2 are not the run's
     store.requeue(run_id, in_queue=False)
-    assert play(store, federation(), monkeypatch, run_id).status is RunStatus.FINISHED
+    assert play(store, ScriptedEngine(), run_id).status is RunStatus.FINISHED
 
 
-def test_a_run_that_was_stopped_while_paused_goes_on_and_can_be_paused_again(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_while_paused_goes_on_and_can_be_paused_again(store: Store, run_id: str) -> None:
     def pausing(number: int) -> None:
         if number in (2, 4):
             store.pause(run_id, "me")
@@ -366,7 +339,7 @@ def test_a_run_that_was_stopped_while_paused_goes_on_and_can_be_paused_again(
     for then in ("stop", "resume"):
         thread = threading.Thread(target=person, args=(then,))
         thread.start()
-        ends.append(play(store, federation(pausing), monkeypatch, run_id))
+        ends.append(play(store, ScriptedEngine(pausing), run_id))
         thread.join()
         if then == "stop":
             store.requeue(run_id, in_queue=False)
@@ -377,7 +350,7 @@ def test_a_run_that_was_stopped_while_paused_goes_on_and_can_be_paused_again(
 
 
 class Troubled(scripted.Checkpointer):
-    """One whose disk is full from round 2 to round 3."""
+    """A checkpointer whose disk is full from round 2 to round 3."""
 
     def save(self, script: scripted.Script, record: RoundRecord, position: int) -> None:
         full = position in (2, 3)
@@ -386,13 +359,10 @@ class Troubled(scripted.Checkpointer):
         )
 
 
-def test_checkpoints_that_cannot_be_written_are_told_of_once_and_the_run_goes_on(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keeping: Any = scripted.checkpoint()
-    keeping.Checkpointer = Troubled
-    put(monkeypatch, federation(), keeping)
-    assert [found.round for found in recorded(store, run_id)] == [1, 2, 3, 4, 5]
+def test_checkpoints_that_cannot_be_written_are_told_of_once_and_the_run_goes_on(store: Store, run_id: str) -> None:
+    engine: Any = ScriptedEngine()
+    engine.checkpointer = Troubled
+    assert [found.round for found in play_run(store, run_id, engine=engine)] == [1, 2, 3, 4, 5]
     row = store.run(run_id)
     assert (row.status, row.message) == (RunStatus.FINISHED, "")
     assert [note for note in row.notes if "checkpoint" in note] == [

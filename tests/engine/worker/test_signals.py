@@ -7,17 +7,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pwff_core.engine.worker import heartbeat, recorded, signals
+from pwff_core.config import RunConfig
+from pwff_core.engine.worker import play_run
 from pwff_core.records import RoundRecord
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
-from tests.support.scripted import federation, put
-from tests.support.workers import CONFIG, kept, play
+from tests.support.scripted import ScriptedEngine
+from tests.support.workers import CONFIG, HASTY, kept, play
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
 
@@ -34,9 +35,11 @@ def hang() -> None:
 
 
 class Slow(scripted.Checkpointer):
-    """One whose disk is slow: a copy waits for the one before, and the end for the last."""
+    """A checkpointer whose disk is slow: a copy waits for the one before, and the end for the last."""
 
-    discarded: list[str] = []
+    def __init__(self, folder: Path, every: int) -> None:
+        super().__init__(folder, every)
+        self.discarded = False
 
     def save(self, script: scripted.Script, record: RoundRecord, position: int) -> None:
         if position == 3:
@@ -44,83 +47,70 @@ class Slow(scripted.Checkpointer):
         super().save(script, record, position)
 
     def discard(self) -> None:
-        self.discarded.append("whatever was being written")
+        self.discarded = True
 
 
 class SlowEnd(scripted.Checkpointer):
-    """One that has much to write when the run ends."""
+    """A checkpointer that has much to write when the run ends."""
 
     def finish(self, finished: bool) -> None:
         hang()
 
 
-def keeping(stand_in: type[scripted.Checkpointer]) -> Any:
-    module: Any = scripted.checkpoint()
-    module.Checkpointer = stand_in
-    return module
+class SlowToPrepare(ScriptedEngine):
+    def prepare(self, config: RunConfig, run_id: str, *, store_path: Path, force: bool) -> Any:
+        hang()
 
 
-def preparing(*given: object, **more: object) -> scripted.Script:
-    hang()
-    raise AssertionError("it goes no further")
+class SlowToRestore(ScriptedEngine):
+    def restore(self, *arguments: Any) -> int:
+        hang()
+        raise AssertionError("it goes no further")
 
 
-def restoring(*given: object) -> int:
-    hang()
-    raise AssertionError("it goes no further")
+class KeptBy(ScriptedEngine):
+    """An engine whose checkpoints are written by a checkpointer of that type."""
+
+    def __init__(self, stand_in: type[scripted.Checkpointer]) -> None:
+        super().__init__()
+        self._type = stand_in
+
+    def checkpointer(self, folder: Path, every: int) -> Any:
+        self.written_by = self._type(folder, every)
+        return self.written_by
 
 
-def in_preparation() -> tuple[Any, Any]:
-    module: Any = federation()
-    module.prepare = preparing
-    return module, None
-
-
-def in_restoring() -> tuple[Any, Any]:
-    module = scripted.checkpoint()
-    module.restore = restoring  # type: ignore[attr-defined]
-    return federation(), module
-
-
-CASES: dict[str, tuple[Callable[[], tuple[Any, Any]], int]] = {
-    "preparing": (in_preparation, 0),
-    "restoring a checkpoint": (in_restoring, 0),
-    "in a round": (lambda: (federation(lambda number: hang() if number == 2 else None), None), 1),
-    "copying for a checkpoint": (lambda: (federation(), keeping(Slow)), 3),
-    "ending": (lambda: (federation(), keeping(SlowEnd)), 5),
+CASES: dict[str, tuple[ScriptedEngine, int]] = {
+    "preparing": (SlowToPrepare(), 0),
+    "restoring a checkpoint": (SlowToRestore(), 0),
+    "in a round": (ScriptedEngine(lambda number: hang() if number == 2 else None), 1),
+    "copying for a checkpoint": (KeptBy(Slow), 3),
+    "ending": (KeptBy(SlowEnd), 5),
 }
 
 
 @pytest.mark.parametrize("doing", CASES)
-def test_a_signal_is_heard_at_once_and_the_run_goes_on_later(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, doing: str
-) -> None:
-    modules, done = CASES[doing]
-    put(monkeypatch, *modules())
+def test_a_signal_is_heard_at_once_and_the_run_goes_on_later(store: Store, run_id: str, doing: str) -> None:
+    engine, done = CASES[doing]
     with pytest.raises(KeyboardInterrupt):
-        list(recorded(store, run_id))
+        list(play_run(store, run_id, engine=engine))
     row = store.run(run_id)
     assert row.status is RunStatus.STOPPED
     assert row.message.startswith(f"Stopped after {done} of ")
     assert kept(store, run_id) == [*range(1, done + 1)]
     store.requeue(run_id, in_queue=False)
-    again = play(store, federation(), monkeypatch, run_id)
+    again = play(store, ScriptedEngine(), run_id)
     assert (again.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
 
 
-def test_what_is_being_written_is_given_up(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Slow, "discarded", [])
-    put(monkeypatch, federation(), keeping(Slow))
+def test_what_is_being_written_is_given_up(store: Store, run_id: str) -> None:
+    engine = KeptBy(Slow)
     with pytest.raises(KeyboardInterrupt):
-        list(recorded(store, run_id))
-    assert Slow.discarded == ["whatever was being written"]
+        list(play_run(store, run_id, engine=engine))
+    assert isinstance(engine.written_by, Slow) and engine.written_by.discarded
 
 
-def test_an_interruption_that_a_library_swallows_comes_again(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT_S", 0.02)
-    monkeypatch.setattr(signals, "SWALLOWED_S", 0.05)
+def test_an_interruption_that_a_library_swallows_comes_again(store: Store, run_id: str) -> None:
     swallowed: list[int] = []
 
     def deaf(number: int) -> None:
@@ -132,31 +122,26 @@ def test_an_interruption_that_a_library_swallows_comes_again(
             time.sleep(600)
 
     with pytest.raises(KeyboardInterrupt):
-        play(store, federation(deaf), monkeypatch, run_id)
+        play(store, ScriptedEngine(deaf), run_id, HASTY._replace(swallowed_s=0.05))
     assert swallowed == [3]
     assert store.run(run_id).message == "Stopped after 2 of 5 rounds."
 
 
-def test_an_error_that_a_signal_was_turned_into_is_a_stop(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_that_a_signal_was_turned_into_is_a_stop(store: Store, run_id: str) -> None:
     def importing(number: int) -> None:
         if number == 3:
             try:
                 signal.raise_signal(signal.SIGTERM)
             except KeyboardInterrupt as error:
-                raise ImportError("cannot import name 'Tensor' from partially initialized module") from error
+                raise ImportError("cannot import name 'Tensor' from partially initialized engine") from error
 
     with pytest.raises(KeyboardInterrupt):
-        play(store, federation(importing), monkeypatch, run_id)
+        play(store, ScriptedEngine(importing), run_id)
     row = store.run(run_id)
     assert (row.status, row.message) == (RunStatus.STOPPED, "Stopped after 2 of 5 rounds.")
 
 
-def test_the_heart_beats_while_a_round_takes_its_time(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT_S", 0.02)
+def test_the_heart_beats_while_a_round_takes_its_time(store: Store, run_id: str) -> None:
     beats: set[float | None] = set()
 
     def long_round(number: int) -> None:
@@ -164,11 +149,11 @@ def test_the_heart_beats_while_a_round_takes_its_time(
         while number == 1 and len(beats) < 4 and time.monotonic() < deadline:
             beats.add(store.run(run_id).heartbeat_at)
 
-    play(store, federation(long_round), monkeypatch, run_id)
+    play(store, ScriptedEngine(long_round), run_id, HASTY)
     assert len(beats) >= 4
 
 
-def test_no_thread_is_left_when_a_run_has_ended(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_is_left_when_a_run_has_ended(store: Store, run_id: str) -> None:
     before = set(threading.enumerate())
-    play(store, federation(), monkeypatch, run_id)
+    play(store, ScriptedEngine(), run_id)
     assert set(threading.enumerate()) <= before

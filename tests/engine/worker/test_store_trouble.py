@@ -7,30 +7,27 @@ import signal
 import sqlite3
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from pwff_core.engine.worker import recorded, retry, run_loop
-from pwff_core.engine.worker.signals import Interruption
+from pwff_core.engine.worker import Timing, play_run
+from pwff_core.engine.worker.retry import Retry
+from pwff_core.engine.worker.signals import Signals
 from pwff_core.errors import StoreError
 from pwff_core.records import RoundRecord
 from pwff_core.runs.store import RunStatus, Store
-from tests.support.scripted import federation, put
-from tests.support.workers import CONFIG, kept, play
+from tests.support.scripted import ScriptedEngine
+from tests.support.workers import CONFIG, HASTY, kept, play
 
 FULL = "The store runs.sqlite has no room left on its disk; make room, or choose another file."
 
 
-pytestmark = pytest.mark.usefixtures("hasty")
-
-
 @pytest.fixture
 def store(store: Store) -> Store:
-    """It gives up on a lock at once: the worker has the patience."""
+    """It gives up on a lock at once: the worker tries again."""
     return Store(store.path, timeout_s=0.05)
 
 
@@ -51,9 +48,7 @@ def locked(path: Path) -> Iterator[sqlite3.Connection]:
 # what passes
 
 
-def test_a_locked_store_is_waited_for(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_locked_store_is_waited_for(store: Store, run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
     held: list[threading.Thread] = []
     let_go = threading.Event()
 
@@ -72,13 +67,12 @@ def test_a_locked_store_is_waited_for(
 
     said: list[str] = []
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         said.append(text)
         if len(said) == 1:
             threading.Timer(0.3, let_go.set).start()  # many tries later
 
-    monkeypatch.setattr(retry, "tell", tell)
-    row = play(store, federation(before_round), monkeypatch, run_id)
+    row = play(store, ScriptedEngine(before_round), run_id, HASTY, report=report)
     held[0].join()
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
     assert len(said) == 2  # however often it was tried
@@ -87,9 +81,9 @@ def test_a_locked_store_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    "write", ["claim", "describe", "append", "acknowledge", "heartbeat", "finish", "pending_commands", "rounds"]
+    "write", ["claim", "describe", "append", "acknowledge", "set_status", "finish", "pending_commands", "rounds"]
 )
-def test_every_call_is_tried_again(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+def test_every_call_is_tried_again(store: Store, run_id: str, write: str) -> None:
     """One of them that fails three times, whichever it is, changes nothing of a run that is paused and steered."""
     usual: Callable[..., object] = getattr(Store, write)
     tries: list[int] = []
@@ -106,24 +100,20 @@ def test_every_call_is_tried_again(store: Store, run_id: str, monkeypatch: pytes
             store.pause(run_id, "me")
             threading.Timer(0.3, lambda: store.resume(run_id, "me")).start()
 
-    put(monkeypatch, federation(before_round))
-    with monkeypatch.context() as patched:
-        patched.setattr(Store, write, failing)
-        stream = recorded(store, run_id)
-        assert [found.round for found in stream] == [1, 2, 3, 4, 5]
+    flaky: Store = type("Flaky", (Store,), {write: failing})(store.path)
+    stream = play_run(flaky, run_id, engine=ScriptedEngine(before_round), timing=HASTY)
+    assert [record.round for record in stream] == [1, 2, 3, 4, 5]
     row = store.run(run_id)
     assert (row.status, row.message, kept(store, run_id)) == (RunStatus.FINISHED, "", [1, 2, 3, 4, 5])
     assert [found.position for found in store.steerings(run_id)] == [3]
     assert len(tries) > 3
 
 
-def waiting(monkeypatch: pytest.MonkeyPatch) -> tuple[retry.Patience, list[float], list[str]]:
-    """A Patience without waiting: how long it would have, and what it says."""
+def waiting() -> tuple[Retry, list[float], list[str]]:
+    """A Retry without waiting: how long it would have, and what it reports."""
     pauses: list[float] = []
-    said: list[str] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    monkeypatch.setattr(retry, "tell", said.append)
-    return retry.Patience(Interruption()), pauses, said
+    reports: list[str] = []
+    return Retry(Signals(), report=reports.append, sleep=pauses.append), pauses, reports
 
 
 def outcomes(*found: object) -> Callable[[], object]:
@@ -139,30 +129,29 @@ def outcomes(*found: object) -> Callable[[], object]:
     return call
 
 
-def test_pauses_grow_from_one_second_to_ten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    patient, pauses, _ = waiting(monkeypatch)
-    assert patient(outcomes(*[StoreError(FULL, passing=True)] * 7, "written")) == "written"
+def test_pauses_grow_from_one_second_to_ten() -> None:
+    retry, pauses, _ = waiting()
+    assert retry(outcomes(*[StoreError(FULL, passing=True)] * 7, "written")) == "written"
     assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
 
 
-def test_each_reason_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    patient, _, said = waiting(monkeypatch)
+def test_each_reason_is_reported_once() -> None:
+    retry, _, reports = waiting()
     full, busy = StoreError(FULL, passing=True), StoreError("It is locked.", passing=True)
-    patient(outcomes(full, full, busy, full, busy, "written"))
+    retry(outcomes(full, full, busy, full, busy, "written"))
     over = "The run waits, and goes on when that is over."
-    assert said == [f"{FULL} {over}", f"It is locked. {over}", "The store can be used again; the run goes on."]
-    patient(outcomes("written"))
-    assert len(said) == 3
+    assert reports == [f"{FULL} {over}", f"It is locked. {over}", "The store can be used again; the run goes on."]
+    retry(outcomes("written"))
+    assert len(reports) == 3
 
 
-def test_what_does_not_pass_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    patient, pauses, said = waiting(monkeypatch)
+def test_what_does_not_pass_is_not_waited_for() -> None:
+    retry, pauses, reports = waiting()
     with pytest.raises(StoreError, match="not a store"):
-        patient(outcomes(StoreError(FULL, passing=True), StoreError("It is not a store.")))
+        retry(outcomes(StoreError(FULL, passing=True), StoreError("It is not a store.")))
     with pytest.raises(StoreError, match="no room"):
-        patient(outcomes(*[StoreError(FULL, passing=True)] * 2), within_s=0.0)  # as nobody waits for it any more
-    assert len(pauses) == 1 and len(said) == 1
+        retry(outcomes(*[StoreError(FULL, passing=True)] * 2), within_s=0.0)  # as nobody waits for it any more
+    assert len(pauses) == 1 and len(reports) == 1
 
 
 def test_a_log_on_a_full_disk_ends_nothing(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,46 +163,39 @@ def test_a_log_on_a_full_disk_ends_nothing(store: Store, run_id: str, monkeypatc
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sys, "stderr", Full())
-    usual, tries = Store.append, []
+    tries = []
 
-    def append(self: Store, run_id: str, one: RoundRecord) -> None:
-        tries.append(one.round)
-        if len(tries) < 4:
-            raise StoreError(FULL, passing=True)
-        usual(self, run_id, one)
+    class FullAtFirst(Store):
+        def append(self, run_id: str, record: RoundRecord) -> None:
+            tries.append(record.round)
+            if len(tries) < 4:
+                raise StoreError(FULL, passing=True)
+            super().append(run_id, record)
 
-    monkeypatch.setattr(Store, "append", append)
-    assert play(store, federation(), monkeypatch, run_id).status is RunStatus.FINISHED
+    assert play(FullAtFirst(store.path), ScriptedEngine(), run_id, HASTY).status is RunStatus.FINISHED
     assert tries == [1, 1, 1, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="these permissions bind nobody here")
-def test_a_store_that_may_not_be_written_is_waited_for(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_may_not_be_written_is_waited_for(store: Store, run_id: str) -> None:
     def before_round(number: int) -> None:
         if number == 3:
             os.chmod(store.path.parent, 0o500)
             os.chmod(store.path, 0o400)
             threading.Timer(0.3, lambda: [os.chmod(store.path.parent, 0o700), os.chmod(store.path, 0o600)]).start()
 
-    row = play(store, federation(before_round), monkeypatch, run_id)
+    row = play(store, ScriptedEngine(before_round), run_id, HASTY)
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
-def test_a_signal_ends_the_waiting_at_once(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 600.0)
-    monkeypatch.setattr(retry, "LONGEST_PAUSE_S", 600.0)
+def test_a_signal_ends_the_waiting_at_once(store: Store, run_id: str) -> None:
     said: list[str] = []
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         said.append(text)
         if "waits" in text:
             threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-
-    monkeypatch.setattr(retry, "tell", tell)
-    monkeypatch.setattr(run_loop, "tell", tell)
 
     def lock(number: int) -> None:
         if number == 3:
@@ -221,7 +203,7 @@ def test_a_signal_ends_the_waiting_at_once(store: Store, run_id: str, monkeypatc
 
     with closing(sqlite3.connect(store.path, isolation_level=None, timeout=60)) as store_lock:
         with pytest.raises(KeyboardInterrupt):
-            play(store, federation(lock), monkeypatch, run_id)
+            play(store, ScriptedEngine(lock), run_id, Timing(600.0, 600.0), report=report)
         store_lock.execute("ROLLBACK")
     assert kept(store, run_id) == [1, 2]
     assert said[-1].startswith("The run was stopped, and its rounds are kept, but that could not be written down")

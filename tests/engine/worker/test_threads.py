@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pwff_core.config import RunConfig
-from pwff_core.engine.worker import catch_up
+from pwff_core.engine.worker.catch_up import restore_threads
 from pwff_core.runs import processes, scheduler
 from pwff_core.runs.checkpoints import HEAD, CheckpointInfo, folder_of
 from pwff_core.runs.run_files import RunFiles
@@ -66,7 +66,7 @@ def test_a_launched_worker_has_its_share(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @pytest.mark.parametrize(("cores", "expected"), [(8, 3), (3, 3), (2, 1)])
 def test_a_resumed_run_has_as_many_threads_as_before_where_there_are_the_cores(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, expected: int
+    tmp_path: Path, cores: int, expected: int
 ) -> None:
     path = tmp_path / "runs.sqlite"
     mark = CheckpointInfo(
@@ -76,13 +76,12 @@ def test_a_resumed_run_has_as_many_threads_as_before_where_there_are_the_cores(
     folder = folder_of(RunFiles(path).checkpoints("abc"), 4)
     folder.mkdir(parents=True)
     (folder / HEAD).write_text(mark.model_dump_json(), encoding="utf-8")
-    monkeypatch.setattr(catch_up, "cores", lambda: cores)
     torch.set_num_threads(1)
-    catch_up.take_threads_up(path, "abc")
+    restore_threads(path, "abc", available=cores)
     assert torch.get_num_threads() == expected
 
 
 def test_a_run_without_a_checkpoint_has_the_threads_of_its_process(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    catch_up.take_threads_up(tmp_path / "runs.sqlite", "abc")
+    restore_threads(tmp_path / "runs.sqlite", "abc")
     assert torch.get_num_threads() == 1
