@@ -67,7 +67,7 @@ def test_what_is_asked_of_a_run(store: Store, wishes: list[tuple[Any, ...]]) -> 
     kept = [record.round for _, record in store.rounds(run_id)]
     assert kept == yielded == list(range(1, len(kept) + 1)) and row.rounds_done == len(kept)
     assert len(kept) == 3 or row.status is RunStatus.STOPPED
-    held = steered(row.config, *(one.changes for one in store.steerings(run_id)))  # all of them are allowed
+    held = steered(row.config, *(steering.changes for steering in store.steerings(run_id)))  # all of them are allowed
     assert held.clients == 2
-    assert run_id in [one.id for one in store.runs()]
+    assert run_id in [row.id for row in store.runs()]
     store.delete(run_id)  # the next case's list is as short

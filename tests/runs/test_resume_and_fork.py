@@ -67,10 +67,10 @@ def test_a_fork_is_its_parent_up_to_a_round(store: Store, launched: Launched) ->
     row = store.run(child)
     assert (row.parent, row.forked_at, row.name, row.owner) == (parent, 2, "Worse", "somebody")
     ours, theirs = (
-        [one.model_copy(update={"run": ""}) for _, one in store.rounds(run_id)] for run_id in (child, parent)
+        [record.model_copy(update={"run": ""}) for _, record in store.rounds(run_id)] for run_id in (child, parent)
     )
     assert ours == theirs[:2]
-    assert {one.run for _, one in store.rounds(child)} == {child}
+    assert {record.run for _, record in store.rounds(child)} == {child}
     (steering,) = store.steerings(child)
     assert (steering.position, steering.round, dict(steering.changes)) == (3, 3, {"channel.snr_db": -5.0})
     assert [mark.position for mark in list_checkpoints(store.path, child)] == [2]

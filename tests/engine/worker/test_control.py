@@ -88,7 +88,7 @@ def test_there_and_back_is_no_change(store: Store, run_id: str) -> None:
 def test_what_is_asked_before_the_start_holds_from_the_first_round(store: Store, run_id: str) -> None:
     steer(store, run_id, {SNR: 10.0})
     play(store, ScriptedEngine(), run_id)
-    assert [(found.position, found.round) for found in store.steerings(run_id)] == [(1, 1)]
+    assert [(steering.position, steering.round) for steering in store.steerings(run_id)] == [(1, 1)]
 
 
 def test_what_is_asked_in_the_last_round_comes_too_late(store: Store, run_id: str) -> None:
@@ -105,12 +105,12 @@ def test_steered_preferences_are_the_profiles_(store: Store, run_id: str) -> Non
     engine = ScriptedEngine(
         acting(
             in_2=lambda: steer(store, run_id, {WEIGHTS: (1.0, 0.0)}),
-            in_3=lambda: seen.append([one.helpfulness_weight for one in store.run(run_id).profiles]),
+            in_3=lambda: seen.append([client.helpfulness_weight for client in store.run(run_id).profiles]),
         )
     )
     row = play(store, engine, run_id)
     assert seen == [[1.0, 0.0]]
-    assert [one.helpfulness_weight for one in row.profiles] == [1.0, 0.0]
+    assert [client.helpfulness_weight for client in row.profiles] == [1.0, 0.0]
     (steering,) = store.steerings(run_id)
     assert steering.before == {WEIGHTS: (0.25, 0.75)}  # as drawn from the seed: the settings say nothing
     assert load(RunFiles(store.path).models(run_id)).config.preferences.helpfulness_weights == (1.0, 0.0)
@@ -131,7 +131,7 @@ def test_a_change_that_is_not_allowed_is_left_out_and_the_run_goes_on(
 
     row = play(store, ScriptedEngine(acting(in_2=past_the_check)), run_id)
     assert (row.status, row.rounds_done) == (RunStatus.FINISHED, 5)
-    assert [found.changes for found in store.steerings(run_id)] == [{SNR: 10.0}]
+    assert [steering.changes for steering in store.steerings(run_id)] == [{SNR: 10.0}]
     assert "Settings not changed: 'clients' cannot be changed while a run is going" in capsys.readouterr().err
 
 
@@ -161,7 +161,7 @@ def test_a_paused_run_waits_and_goes_on_with_what_was_changed_meanwhile(store: S
     thread.join()
     assert seen == [RunStatus.PAUSED, 2, {SNR: 11.0}, [], frozenset()]
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
-    assert [(found.position, found.changes) for found in store.steerings(run_id)] == [(3, {SNR: 11.0})]
+    assert [(steering.position, steering.changes) for steering in store.steerings(run_id)] == [(3, {SNR: 11.0})]
 
 
 def test_a_run_that_goes_on_is_running_again(store: Store, run_id: str) -> None:

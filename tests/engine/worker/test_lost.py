@@ -61,7 +61,7 @@ def test_a_store_that_has_gone_is_not_made_again_and_no_round_is_lost(
     found = from_json(saved.read_text(encoding="utf-8"))
     assert found.records == tuple(record(number, run_id) for number in (1, 2, 3))
     assert (found.row.id, found.row.status, found.row.config) == (run_id, RunStatus.FAILED, CONFIG)
-    assert [(one.position, one.changes) for one in found.steerings] == [(4, {"channel.snr_db": 9.0})]
+    assert [(steering.position, steering.changes) for steering in found.steerings] == [(4, {"channel.snr_db": 9.0})]
     assert not store.path.exists()
 
 

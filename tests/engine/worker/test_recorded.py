@@ -21,7 +21,7 @@ def test_a_whole_run_is_written_as_it_is_played(store: Store) -> None:
     row = play(store, ScriptedEngine())
     assert (row.status, row.message, row.rounds_done, row.rounds_total) == (RunStatus.FINISHED, "", 5, 5)
     assert (row.profiles, row.notes) == ((profile(0), profile(1)), ("A remark — with a dash.",))
-    assert [found for _, found in store.rounds(row.id)] == [record(number, row.id) for number in range(1, 6)]
+    assert [record for _, record in store.rounds(row.id)] == [record(number, row.id) for number in range(1, 6)]
 
 
 def test_a_round_is_in_the_store_before_it_is_given_on(store: Store) -> None:
@@ -158,7 +158,7 @@ def test_a_stage_that_ended_early_lowers_what_is_expected(store: Store) -> None:
     row = store.run(run_id)
     assert (row.status, row.rounds_done, row.rounds_total) == (RunStatus.FINISHED, 3, 3)
     assert (row.profiles, row.notes) == ((profile(0), profile(1)), ("A remark — with a dash.",))
-    assert [found.stage_end for _, found in store.rounds(run_id)] == ["", "", CONVERGED]
+    assert [record.stage_end for _, record in store.rounds(run_id)] == ["", "", CONVERGED]
 
 
 def test_a_stop_in_the_round_that_turned_out_to_be_the_last(store: Store) -> None:

@@ -53,7 +53,7 @@ def test_a_stopped_run_goes_on_after_its_last_round(store: Store, run_id: str) -
     play_to(store, run_id, 3, ScriptedEngine())
     played: list[int] = []
     engine = ScriptedEngine(played.append)
-    new = [found.round for found in play_run(store, run_id, engine=engine)]
+    new = [record.round for record in play_run(store, run_id, engine=engine)]
     row = store.run(run_id)
     assert (played, new, kept(store, run_id)) == ([4, 5], [4, 5], [1, 2, 3, 4, 5])
     assert (row.status, row.message, row.rounds_done, row.rounds_total) == (RunStatus.FINISHED, "", 5, 5)
@@ -100,7 +100,7 @@ def test_rounds_after_the_newest_checkpoint_are_played_again_and_not_written(
     row = play(store, ScriptedEngine(played.append), run_id)
     assert played == [*again, 4, 5]
     assert store.rounds(run_id)[:3] == before
-    assert [found for _, found in store.rounds(run_id)] == [record(number, run_id) for number in range(1, 6)]
+    assert [record for _, record in store.rounds(run_id)] == [record(number, run_id) for number in range(1, 6)]
     assert row.notes == ("A remark — with a dash.", "Resumed after round 3.")
 
 
@@ -221,7 +221,7 @@ def test_rounds_that_come_out_differently_are_told_of_and_stay_as_they_were(stor
     play_to(store, run_id, 4, ScriptedEngine())
     forget_after(store, run_id, 1)
     row = play(store, shifted(0.5, [3, 4, 5]), run_id)
-    accuracies = [found.accuracy for _, found in store.rounds(run_id)]
+    accuracies = [record.accuracy for _, record in store.rounds(run_id)]
     assert accuracies == [0.01, 0.02, 0.03, 0.04, 0.55]  # round 2 differs in its seconds alone, and is the same
     assert row.notes[1:] == ("Resumed after round 4.", difference_note([3, 4]))
 
@@ -240,7 +240,7 @@ def test_where_another_computer_would_have_ended_a_stage_the_kept_rounds_decide(
     play_as_scripted = engine.play
 
     def played(script: scripted.Script, past: Sequence[RoundRecord] = ()) -> Any:
-        asked.append([found.round for found in past])
+        asked.append([record.round for record in past])
         script.rounds_total = 5  # as the real one: what is past decides which stages have ended
         yield from play_as_scripted(script, past)
 
@@ -248,7 +248,7 @@ def test_where_another_computer_would_have_ended_a_stage_the_kept_rounds_decide(
     row = play(store, engine, run_id)
     assert asked == [[], [1, 2]]
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
-    assert [found.stage_end for _, found in store.rounds(run_id)] == [""] * 5
+    assert [record.stage_end for _, record in store.rounds(run_id)] == [""] * 5
     assert row.notes[2].startswith("Round 2 came out differently")
 
 
@@ -274,12 +274,12 @@ def test_what_was_changed_holds_again_from_its_own_round(store: Store, run_id: s
     asking = {1: lambda: steer(store, run_id, {SNR: 10.0}), 3: lambda: steer(store, run_id, {SNR: 20.0})}
     play_to(store, run_id, 3, ScriptedEngine(lambda number: asking.get(number, lambda: None)()))
     forget_after(store, run_id, checkpoint)
-    assert [found.position for found in store.steerings(run_id)] == [2]
+    assert [steering.position for steering in store.steerings(run_id)] == [2]
     seen: dict[int, float] = {}
     play(store, settings_by_round(seen), run_id)
     all_rounds = {1: 5.0, 2: 10.0, 3: 10.0, 4: 20.0, 5: 20.0}  # what was asked in round 3 had not been taken yet
     assert seen == {number: snr for number, snr in all_rounds.items() if number > checkpoint}
-    assert [(found.position, found.before, found.changes) for found in store.steerings(run_id)] == [
+    assert [(steering.position, steering.before, steering.changes) for steering in store.steerings(run_id)] == [
         (2, {SNR: 5.0}, {SNR: 10.0}),
         (4, {SNR: 10.0}, {SNR: 20.0}),
     ]
@@ -296,12 +296,12 @@ def test_a_change_that_was_taken_just_before_the_end_holds_from_the_next_round(s
     steer(store, run_id, {SNR: 10.0, WEIGHTS: (1.0, 0.0)})
     with pytest.raises(TrainingError):
         next(stream)
-    assert [found.position for found in store.steerings(run_id)] == [3]
+    assert [steering.position for steering in store.steerings(run_id)] == [3]
     store.requeue(run_id, in_queue=False)
     seen: dict[int, float] = {}
     row = play(store, settings_by_round(seen), run_id)
     assert seen == {3: 10.0, 4: 10.0, 5: 10.0}
-    assert [one.helpfulness_weight for one in row.profiles] == [1.0, 0.0]
+    assert [client.helpfulness_weight for client in row.profiles] == [1.0, 0.0]
     assert len(store.steerings(run_id)) == 1
 
 
@@ -362,7 +362,7 @@ class Troubled(scripted.Checkpointer):
 def test_checkpoints_that_cannot_be_written_are_told_of_once_and_the_run_goes_on(store: Store, run_id: str) -> None:
     engine: Any = ScriptedEngine()
     engine.checkpointer = Troubled
-    assert [found.round for found in play_run(store, run_id, engine=engine)] == [1, 2, 3, 4, 5]
+    assert [record.round for record in play_run(store, run_id, engine=engine)] == [1, 2, 3, 4, 5]
     row = store.run(run_id)
     assert (row.status, row.message) == (RunStatus.FINISHED, "")
     assert [note for note in row.notes if "checkpoint" in note] == [

@@ -105,7 +105,7 @@ def test_every_call_is_tried_again(store: Store, run_id: str, write: str) -> Non
     assert [record.round for record in stream] == [1, 2, 3, 4, 5]
     row = store.run(run_id)
     assert (row.status, row.message, kept(store, run_id)) == (RunStatus.FINISHED, "", [1, 2, 3, 4, 5])
-    assert [found.position for found in store.steerings(run_id)] == [3]
+    assert [steering.position for steering in store.steerings(run_id)] == [3]
     assert len(tries) > 3
 
 

@@ -133,7 +133,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def fork_of(self, run_id: str, position: int, in_queue: bool) -> None:
         child = self.store.fork(run_id, position, {"channel.snr_db": float(position)}, in_queue=in_queue)
-        copies = [one.model_copy(update={"run": child}) for one in self.known[run_id].rounds[:position]]
+        copies = [record.model_copy(update={"run": child}) for record in self.known[run_id].rounds[:position]]
         self.known[child] = Known("waiting" if in_queue else "launched", copies)
         self.queue += [child] if in_queue else []
 
@@ -158,12 +158,12 @@ class AnyOrder(RuleBasedStateMachine):
         self.known[run_id].deleted = False
 
     def leave_queue(self, run_id: str) -> None:
-        self.queue[:] = [one for one in self.queue if one != run_id]
+        self.queue[:] = [row for row in self.queue if row != run_id]
 
     @invariant()
     def no_round_is_lost(self) -> None:
         for run_id, known in self.known.items():
-            assert [found for _, found in self.store.rounds(run_id)] == known.rounds
+            assert [record for _, record in self.store.rounds(run_id)] == known.rounds
 
     @invariant()
     def rows_say_what_was_done(self) -> None:

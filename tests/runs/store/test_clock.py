@@ -144,7 +144,7 @@ def test_an_engine_without_a_sign_of_life_is_waited_for(
     row = store.run(run_id)
     assert row.status is RunStatus.STALLED and not row.status.ended
     assert row.message == f"No sign of life {silence}, but the engine is there (process {pid})."
-    assert [found.status for found in store.runs()] == [RunStatus.STALLED]
+    assert [row.status for row in store.runs()] == [RunStatus.STALLED]
     assert store.snapshot(run_id).row == row
     assert store.next_in_queue() is None  # it has its slot still
     RunFiles(store.path).log(run_id).parent.mkdir()

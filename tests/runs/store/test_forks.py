@@ -25,7 +25,7 @@ def test_a_fork_begins_as_its_parent(store: Store) -> None:
     parent = played(store, 6)
     child = store.fork(parent, 4, {"channel.snr_db": 10.0}, "at 10 dB", in_queue=True, owner="bob")
     row, of = store.run(child), store.run(parent)
-    assert [found for _, found in store.rounds(child)] == [
+    assert [record for _, record in store.rounds(child)] == [
         record.model_copy(update={"run": child}) for _, record in store.rounds(parent)[:4]
     ]
     assert (row.parent, row.forked_at, row.name, row.owner) == (parent, 4, "at 10 dB", "bob")
@@ -50,7 +50,8 @@ def test_a_fork_has_the_settings_that_held_then(store: Store) -> None:
     store.steer(parent, "me", {"channel.bandwidth_hz": 2e6})  # asked of the parent alone
     fork = {position: store.fork(parent, position, {"channel.snr_db": 3.0}, in_queue=True) for position in range(1, 7)}
     past = {
-        position: [(one.position, one.changes) for one in store.steerings(child)] for position, child in fork.items()
+        position: [(steering.position, steering.changes) for steering in store.steerings(child)]
+        for position, child in fork.items()
     }
     snr = [(1, {"channel.snr_db": 1.0}), (3, {"channel.snr_db": 3.0}), (5, {"channel.snr_db": 5.5})]
     assert past[1] == [snr[0], (2, {"channel.snr_db": 3.0})]
@@ -68,10 +69,10 @@ def test_a_fork_with_other_wishes(store: Store) -> None:
     assert steering.before == {WEIGHTS: (0.0, 0.25, 0.5, 0.75, 1.0)}  # as in the parent's fifth round
     assert steering.changes == {WEIGHTS: (1.0, 1.0, 1.0, 0.0, 0.0)}
     assert (steering.stage, steering.round) == ("alignment", 1)
-    assert [one.helpfulness_weight for one in store.run(child).profiles] == [1.0, 1.0, 1.0, 0.0, 0.0]
+    assert [client.helpfulness_weight for client in store.run(child).profiles] == [1.0, 1.0, 1.0, 0.0, 0.0]
     same = store.fork(parent, 5, {WEIGHTS: (0.0, 0.25, 0.5, 0.75, 1.0)}, in_queue=True)
     assert store.steerings(same) == []
-    assert [one.helpfulness_weight for one in store.run(same).profiles] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert [client.helpfulness_weight for client in store.run(same).profiles] == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
 def test_a_fork_of_a_fork(store: Store) -> None:
@@ -81,8 +82,8 @@ def test_a_fork_of_a_fork(store: Store) -> None:
     store.append(child, whole_run(child)[4])
     grandchild = store.fork(child, 5, {"channel.fading": "awgn"}, in_queue=True)
     assert (store.run(grandchild).parent, store.run(grandchild).forked_at) == (child, 5)
-    assert [one.position for one in store.steerings(grandchild)] == [5, 6]
-    assert [found.run for _, found in store.rounds(grandchild)] == [grandchild] * 5
+    assert [steering.position for steering in store.steerings(grandchild)] == [5, 6]
+    assert [record.run for _, record in store.rounds(grandchild)] == [grandchild] * 5
 
 
 def test_a_stage_that_ended_early_is_shorter_in_the_fork_too(store: Store) -> None:

@@ -49,7 +49,7 @@ def test_a_run_whose_process_is_gone_reads_as_failed(path: Path, rounds: int, ke
         f"The engine stopped without a word (process {child.pid} is gone); {kept}. The run can be resumed."
     )
     assert len(Store(path).rounds(row.id)) == rounds
-    assert [found.status for found in Store(path).runs()] == [RunStatus.FAILED]
+    assert [row.status for row in Store(path).runs()] == [RunStatus.FAILED]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 def kept(path: Path) -> dict[str, int]:
     """Rounds of each run of a store, which are to be the first ones."""
     store = Store(path)
-    found = {row.id: [one for _, one in store.rounds(row.id)] for row in store.runs()}
+    found = {row.id: [record for _, record in store.rounds(row.id)] for row in store.runs()}
     for run_id, records in found.items():
         assert records == [record(number, run_id) for number in range(1, len(records) + 1)]
         assert store.run(run_id).rounds_done == len(records)

@@ -40,7 +40,7 @@ def test_an_older_store_keeps_all_it_has(path: Path, version: int, readonly: boo
     older(path, version)
     store = Store(path, readonly=readonly)
     assert {row.id: row.rounds_done for row in store.runs()} == {"finished": 3, "stopped": 2, "forgotten": 0}
-    assert [found for _, found in store.rounds("finished")] == [record(number, "finished") for number in (1, 2, 3)]
+    assert [record for _, record in store.rounds("finished")] == [record(number, "finished") for number in (1, 2, 3)]
     assert store.steerings("finished") == ([STEERING] if version > 1 else [])
     row = store.run("stopped")
     assert (row.status, row.name, row.parent, row.forked_at, row.owner) == ("stopped", "my stopped", "", 0, "")
@@ -59,8 +59,8 @@ def test_an_older_store_can_be_worked_with(path: Path, version: int) -> None:
     store.claim("stopped")
     store.append("stopped", record(3, "stopped"))
     child = store.fork("finished", 2, {"channel.snr_db": 0.0}, in_queue=True)
-    assert [found.round for _, found in store.rounds("stopped")] == [1, 2, 3]
-    assert [found.round for _, found in store.rounds(child)] == [1, 2]
+    assert [record.round for _, record in store.rounds("stopped")] == [1, 2, 3]
+    assert [record.round for _, record in store.rounds(child)] == [1, 2]
     assert store.queue()[-1].id == child  # behind those that waited before
     store.restore("deleted")
     assert "deleted" in [row.id for row in store.runs()]
@@ -161,7 +161,7 @@ def test_a_process_that_is_killed_while_it_renews_a_store_leaves_it_as_it_was(pa
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
     store = Store(path)
     assert len(store.runs()) == 3 and len(store.renewed) == 1
-    assert [found.round for _, found in store.rounds("finished")] == [1, 2, 3]
+    assert [record.round for _, record in store.rounds("finished")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("readonly", [False, True])

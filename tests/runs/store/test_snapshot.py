@@ -40,7 +40,7 @@ def test_a_look_is_what_the_calls_say_one_by_one(path: Path) -> None:
     waiting = [store.create_run(CONFIG, in_queue=True) for _ in range(2)]
     first = page.snapshot(run_id, 0, "ada")
     assert first == one_by_one(page, run_id, 0, "ada")
-    assert [found for _, found in first.rounds] == [record(1, run_id)] and first.steerings == [steering]
+    assert [record for _, record in first.rounds] == [record(1, run_id)] and first.steerings == [steering]
     assert (first.pending_changes, first.pending) == ({"channel.bandwidth_hz": 2e6}, {"pause"})
     assert first.lease is not None and first.lease.viewer == "ada"
     assert [row.id for row in first.queue] == waiting
@@ -48,7 +48,7 @@ def test_a_look_is_what_the_calls_say_one_by_one(path: Path) -> None:
     store.set_status(run_id, RunStatus.PAUSED)
     second = page.snapshot(run_id, first.rounds[-1][0], "bob")
     assert second == one_by_one(page, run_id, first.rounds[-1][0], "bob")
-    assert [found.round for _, found in second.rounds] == [2] and second.row.rounds_done == 2
+    assert [record.round for _, record in second.rounds] == [2] and second.row.rounds_done == 2
     store.finish(run_id, RunStatus.STOPPED)
     third = page.snapshot(run_id, second.rounds[-1][0])
     assert (third.rounds, third.pending_changes, third.pending, third.lease) == ([], {}, frozenset(), None)

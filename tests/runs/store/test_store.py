@@ -53,7 +53,7 @@ def test_a_run_from_beginning_to_end(path: Path) -> None:
     engine.append(run_id, record(2))
     engine.finish(run_id, RunStatus.FINISHED)
     assert page.run(run_id).status is RunStatus.FINISHED
-    assert [found for _, found in page.rounds(run_id)] == [record(1), record(2)]
+    assert [record for _, record in page.rounds(run_id)] == [record(1), record(2)]
 
 
 def test_rounds_come_in_increments_and_by_run(path: Path) -> None:
@@ -107,7 +107,7 @@ def test_any_record_comes_back_as_it_was(shared_store: Store, written: list[Roun
     run_id = going(shared_store)
     for one in written:
         shared_store.append(run_id, one)
-    assert [found for _, found in shared_store.rounds(run_id)] == written
+    assert [record for _, record in shared_store.rounds(run_id)] == written
     assert shared_store.run(run_id).rounds_done == len(written)
 
 
@@ -193,7 +193,7 @@ def test_a_deleted_run_leaves_the_list_and_keeps_its_rounds(path: Path) -> None:
     engine.delete(run_id)
     assert engine.runs() == []
     assert engine.run(run_id).deleted
-    assert [found for _, found in engine.rounds(run_id)] == [record(1)]
+    assert [record for _, record in engine.rounds(run_id)] == [record(1)]
     with pytest.raises(StoreError, match="is deleted; restore it first."):
         engine.claim(run_id)
 
