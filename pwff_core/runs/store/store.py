@@ -23,6 +23,8 @@ from pwff_core.runs.store.schema import COMMANDS, RUNS, missing, outdated, prepa
 from pwff_core.runs.store.status import QUEUE, abandoned, due
 from pwff_core.runs.store.tables import Tables, rounds_of, steerings_of
 
+Changes = Mapping[str, Value]  # dotted path of a setting → its new value
+
 
 class Store:
     """The runs in one file. Making a Store checks the file, makes it where there is none, and upgrades an older one.
@@ -34,9 +36,7 @@ class Store:
     older than `stale_s` is stalled (default: status.STALE_S).
     """
 
-    def __init__(
-        self, path: Path, *, readonly: bool = False, timeout_s: float = 5.0, stale_s: float | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, readonly: bool = False, timeout_s: float = 5.0, stale_s: float | None = None):
         self.path = path.absolute()
         self.readonly = readonly
         self.commands_path = RunFiles(self.path).commands
@@ -81,9 +81,8 @@ class Store:
 
     def runs(self, comparison: str | None = None) -> list[RunRow]:
         """All runs, or those of a comparison, newest first; without deleted ones and those of another version."""
-        if comparison is None:
-            return self._tables.select("NOT deleted ORDER BY created_at DESC, rowid DESC")
-        return self._tables.select("NOT deleted AND comparison = ? ORDER BY created_at DESC, rowid DESC", comparison)
+        which, values = ("", ()) if comparison is None else ("AND comparison = ? ", (comparison,))
+        return self._tables.select(f"NOT deleted {which}ORDER BY created_at DESC, rowid DESC", *values)
 
     def created(self, owner: str, since: float) -> int:
         """How many runs an owner has made since then (Unix seconds), deleted ones included."""
@@ -171,14 +170,7 @@ class Store:
             self._commands.forget_pause_and_stop(run_id, done)
 
     def fork(
-        self,
-        run_id: str,
-        position: int,
-        changes: Mapping[str, Value],
-        name: str = "",
-        *,
-        in_queue: bool,
-        owner: str = "",
+        self, run_id: str, position: int, changes: Changes, name: str = "", *, in_queue: bool, owner: str = ""
     ) -> str:
         """Adds a run with the first `position` rounds of another and then other settings; returns its id.
 
@@ -194,7 +186,7 @@ class Store:
 
     # ---- commands for a worker; on a readonly Store too --------------------------------------------------------------
 
-    def steer(self, run_id: str, viewer: str, changes: Mapping[str, Value]) -> None:
+    def steer(self, run_id: str, viewer: str, changes: Changes) -> None:
         """Asks for other settings from the next round on; a setting that has the value already is left out.
 
         ConfigError for a setting that is not STEERABLE or a value that is not allowed; StoreError if the run has ended
@@ -262,9 +254,8 @@ class Store:
             rounds, steerings = rounds_of(connection, run_id, after), steerings_of(connection, run_id)
             queue = connection.execute(f"SELECT * FROM runs WHERE {QUEUE}").fetchall()
         row = self._tables.parse(raw)
-        commands, lease = (
-            ([], None) if row.status.ended else self._commands.snapshot(run_id, raw["commands_taken"], viewer)
-        )
+        last, ended = raw["commands_taken"], row.status.ended
+        commands, lease = ([], None) if ended else self._commands.snapshot(run_id, last, viewer)
         pending = pending_in(commands, paused=row.status is RunStatus.PAUSED)
         return RunSnapshot(row, rounds, steerings, changes_in(commands), pending, lease, self._tables.parse_all(queue))
 
@@ -280,13 +271,7 @@ class Store:
         with self._tables.writing() as connection:
             claimed = tables.claim(connection, run_id)
         if not claimed:
-            row = self.run(run_id)
-            if row.deleted:
-                raise StoreError(f"Run {run_id} is deleted; restore it first.")
-            if not row.status.ended:
-                raise StoreError(f"Run {run_id} is {row.status.value} already (process {row.pid}); it goes on there.")
-            advice = "start a new run instead" if row.status is RunStatus.FINISHED else "resume it first"
-            raise StoreError(f"Run {run_id} is {row.status.value} already; {advice}.")
+            raise tables.not_claimed(self.run(run_id))
 
     def describe(self, run_id: str, profiles: Sequence[ClientProfile], notes: Sequence[str], rounds_total: int) -> None:
         """Stores the clients' profiles, notes for people, and the number of rounds over all stages."""

@@ -141,6 +141,16 @@ def claim(connection: sqlite3.Connection, run_id: str) -> bool:
     return bool(connection.execute(query, values).rowcount)
 
 
+def not_claimed(row: RunRow) -> StoreError:
+    """The error for a run that could not be claimed."""
+    if row.deleted:
+        return StoreError(f"Run {row.id} is deleted; restore it first.")
+    if not row.status.ended:
+        return StoreError(f"Run {row.id} is {row.status.value} already (process {row.pid}); it goes on there.")
+    advice = "start a new run instead" if row.status is RunStatus.FINISHED else "resume it first"
+    return StoreError(f"Run {row.id} is {row.status.value} already; {advice}.")
+
+
 def update_ours(connection: sqlite3.Connection, run_id: str, assignments: str, values: tuple[object, ...]) -> None:
     """Changes the row of this process's run, with a heartbeat. TakenOverError if the run is not this process's."""
     query = f"UPDATE runs SET {assignments}, heartbeat_at = ? WHERE {_IS_OURS}"

@@ -62,7 +62,7 @@ def test_a_run_whose_process_is_gone_reads_as_failed(path: Path, rounds: int, ke
         (b"RuntimeError: too hot!", " Its last words: RuntimeError: too hot!"),
     ],
 )
-def test_its_last_words_are_told(path: Path, written: bytes, words: str) -> None:
+def test_its_log_tail_is_shown(path: Path, written: bytes, words: str) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     row = running(path, Process(child.pid, time.time()), 1)

@@ -24,7 +24,7 @@ def store(path: Path) -> Store:
     return Store(path)
 
 
-# reopening
+# queued again
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -52,7 +52,7 @@ def test_an_ended_run_is_queued_again_with_its_rounds(store: Store, end: str, wa
     assert store.run(run_id).rounds_done == number + 1
 
 
-def test_a_reopened_run_stands_behind_those_that_wait(store: Store) -> None:
+def test_a_requeued_run_stands_behind_those_that_wait(store: Store) -> None:
     stopped = played(store, 1)
     store.finish(stopped, RunStatus.STOPPED)
     waiting = store.create_run(CONFIG, in_queue=True)
@@ -122,7 +122,7 @@ def deleted(store: Store) -> str:
         (deleted, "is deleted; restore it first"),
     ],
 )
-def test_what_is_not_over_or_is_complete_is_not_reopened(
+def test_what_is_not_over_or_is_complete_is_not_requeued(
     store: Store, made: Callable[[Store], str], reason: str
 ) -> None:
     run_id = made(store)
@@ -201,7 +201,7 @@ input()
 """
 
 
-def test_of_several_processes_one_gets_a_reopened_run_and_loses_it_when_it_ends(store: Store) -> None:
+def test_of_several_processes_one_gets_a_requeued_run_and_loses_it_when_it_ends(store: Store) -> None:
     run_id = played(store, 2)
     store.finish(run_id, RunStatus.STOPPED)
     store.requeue(run_id, in_queue=False)
