@@ -1,4 +1,4 @@
-"""Clocks that jump, and engines that give no sign of life: nothing is held for ever, and nobody is declared dead."""
+"""Clocks are set, heartbeats stop: no slot or lease is held for ever, and no living worker counts as dead."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,32 +16,12 @@ from pwff_core.config import RunConfig
 from pwff_core.runs import liveness
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import LEASE_S, STALE_S, RunStatus, Store
+from tests.support.clock import Clock
 from tests.support.scripted import record
 from tests.support.store_tables import sql
 
 CONFIG = RunConfig(clients=2)
 JUMPS = [-1e8, -3600.0, 3600.0, 1e8]
-
-
-class Clock:
-    """The computer's clocks, set by hand: the one on the wall, and the one that only goes on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.wall, self.uptime = time.time(), time.monotonic()
-        monkeypatch.setattr("time.time", lambda: self.wall)
-        monkeypatch.setattr("time.monotonic", lambda: self.uptime)
-
-    def go(self, seconds: float) -> None:
-        self.wall += seconds
-        self.uptime += seconds
-
-    def jump(self, seconds: float) -> None:
-        self.wall += seconds
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
 
 
 @pytest.fixture
@@ -52,45 +31,45 @@ def store(path: Path) -> Store:
 
 @pytest.fixture
 def run_id(store: Store) -> str:
-    found = store.create_run(CONFIG)
-    store.claim(found)
-    store.append(found, record(1, found))
-    return found
+    run_id = store.create_run(CONFIG)
+    store.claim(run_id)
+    store.append(run_id, record(1, run_id))
+    return run_id
 
 
 # launching
 
 
 @pytest.mark.parametrize("jump_s", JUMPS)
-def test_a_launch_takes_a_minute_whatever_the_clock_does(store: Store, clock: Clock, jump_s: float) -> None:
-    launched, waits = store.create_run(CONFIG), store.create_run(CONFIG, in_queue=True)
+def test_a_launch_times_out_after_a_minute_even_if_the_clock_is_set(store: Store, clock: Clock, jump_s: float) -> None:
+    launched, waiting = store.create_run(CONFIG), store.create_run(CONFIG, in_queue=True)
     clock.jump(jump_s)
     clock.go(59.0)
     assert store.run(launched).status is RunStatus.QUEUED
     assert store.next_in_queue() is None
     clock.go(2.0)
     assert store.run(launched).status is RunStatus.FAILED
-    assert store.next_in_queue() == waits  # its slot is free
+    assert store.next_in_queue() == waiting  # the slot is free
 
 
-def test_a_run_that_was_launched_before_the_computer_started_anew_has_failed(store: Store, clock: Clock) -> None:
+def test_a_run_launched_before_a_reboot_has_failed(store: Store, clock: Clock) -> None:
     launched = store.create_run(CONFIG)
     sql(store.path, "UPDATE runs SET launched_boot = 'another boot'")
     assert store.run(launched).status is RunStatus.FAILED
 
 
-def test_a_run_that_waits_waits_on_after_the_computer_started_anew(store: Store) -> None:
-    waits = store.create_run(CONFIG, in_queue=True)
+def test_a_run_in_the_queue_stays_there_after_a_reboot(store: Store) -> None:
+    waiting = store.create_run(CONFIG, in_queue=True)
     sql(store.path, "UPDATE runs SET launched_boot = 'another boot', launched_uptime_s = 5")
-    assert store.run(waits).status is RunStatus.QUEUED
-    assert Store(store.path).next_in_queue() == waits
+    assert store.run(waiting).status is RunStatus.QUEUED
+    assert Store(store.path).next_in_queue() == waiting
 
 
 # leases
 
 
 @pytest.mark.parametrize("jump_s", JUMPS)
-def test_a_lease_of_somebody_who_has_left_runs_out_whatever_the_clock_does(
+def test_a_lease_of_a_viewer_who_left_expires_even_if_the_clock_is_set(
     store: Store, run_id: str, clock: Clock, jump_s: float
 ) -> None:
     store.take_over(run_id, "ada")
@@ -102,16 +81,16 @@ def test_a_lease_of_somebody_who_has_left_runs_out_whatever_the_clock_does(
     assert lease is not None and lease.viewer == "bob"
 
 
-@pytest.mark.parametrize("look", [True, False])
-def test_a_viewer_who_is_there_steers_on_after_the_clock_was_set_back(
-    store: Store, run_id: str, clock: Clock, look: bool
+@pytest.mark.parametrize("by_snapshot", [True, False])
+def test_a_present_viewer_keeps_the_lease_after_the_clock_is_set_back(
+    store: Store, run_id: str, clock: Clock, by_snapshot: bool
 ) -> None:
     store.take_over(run_id, "ada")
     since = store.lease(run_id)
     clock.go(1.0)
     clock.jump(-3600.0)
-    if look:
-        assert store.snapshot(run_id, 0, "bob").lease is None  # nobody's, until she looks
+    if by_snapshot:
+        assert store.snapshot(run_id, 0, "bob").lease is None  # nobody's until ada asks
         assert store.snapshot(run_id, 0, "ada").lease == since
     else:
         assert store.keep_lease(run_id, "ada")
@@ -120,7 +99,7 @@ def test_a_viewer_who_is_there_steers_on_after_the_clock_was_set_back(
     assert store.lease(run_id) is None
 
 
-# signs of life
+# heartbeats
 
 
 @pytest.mark.parametrize("status", [RunStatus.RUNNING, RunStatus.PAUSED])
@@ -132,7 +111,7 @@ def test_a_viewer_who_is_there_steers_on_after_the_clock_was_set_back(
         (-40.0, "since the computer's clock was set back"),
     ],
 )
-def test_an_engine_without_a_sign_of_life_is_waited_for(
+def test_a_living_engine_without_a_heartbeat_is_stalled_not_failed(
     store: Store, run_id: str, clock: Clock, status: RunStatus, jump_s: float, silence: str
 ) -> None:
     store.set_status(run_id, status)
@@ -146,7 +125,7 @@ def test_an_engine_without_a_sign_of_life_is_waited_for(
     assert row.message == f"No sign of life {silence}, but the engine is there (process {pid})."
     assert [row.status for row in store.runs()] == [RunStatus.STALLED]
     assert store.snapshot(run_id).row == row
-    assert store.next_in_queue() is None  # it has its slot still
+    assert store.next_in_queue() is None  # the stalled run keeps its slot
     RunFiles(store.path).log(run_id).parent.mkdir()
     RunFiles(store.path).log(run_id).write_text("The store is locked\n")
     assert store.run(run_id).message == f"{row.message} Its last words: The store is locked."
@@ -154,20 +133,20 @@ def test_an_engine_without_a_sign_of_life_is_waited_for(
     assert (store.run(run_id).status, store.run(run_id).message) == (status, "")
 
 
-def test_what_was_asked_of_an_engine_that_is_waited_for_is_told(store: Store, run_id: str, clock: Clock) -> None:
+def test_commands_to_a_stalled_engine_are_pending(store: Store, run_id: str, clock: Clock) -> None:
     clock.go(40.0)
     store.steer(run_id, "ada", {"channel.snr_db": 1.0})
     store.pause(run_id, "ada")
     assert (store.pending_changes(run_id), store.pending(run_id)) == ({"channel.snr_db": 1.0}, {"pause"})
 
 
-def test_an_engine_that_is_gone_is_not_waited_for(store: Store, run_id: str, clock: Clock) -> None:
+def test_an_engine_that_is_gone_has_failed_not_stalled(store: Store, run_id: str, clock: Clock) -> None:
     clock.go(40.0)
     sql(store.path, "UPDATE runs SET process_birth = 'another boot:1', process_started_at = 0")
     assert store.run(run_id).status is RunStatus.FAILED
 
 
-def test_a_full_disk_is_told_as_the_reason(
+def test_a_stall_on_a_full_disk_names_the_disk(
     store: Store, run_id: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock.go(40.0)
@@ -187,15 +166,13 @@ def engine() -> Iterator[psutil.Process]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGSTOP")
-def test_a_suspended_engine_is_told_as_the_reason(
-    store: Store, run_id: str, clock: Clock, engine: psutil.Process
-) -> None:
+def test_a_stall_of_a_suspended_engine_says_so(store: Store, run_id: str, clock: Clock, engine: psutil.Process) -> None:
     me = f"pid = {engine.pid}, process_birth = '{liveness._birth(engine.pid)}'"
     sql(store.path, f"UPDATE runs SET {me}, process_started_at = {engine.create_time()}")
     engine.send_signal(signal.SIGSTOP)
     while engine.status() != psutil.STATUS_STOPPED:
         pass
-    assert store.run(run_id).status is RunStatus.RUNNING  # for the first ten seconds nobody need know
+    assert store.run(run_id).status is RunStatus.RUNNING  # a silence of less than ten seconds is not reported
     clock.go(40.0)
     row = store.run(run_id)
     assert row.status is RunStatus.STALLED

@@ -1,9 +1,8 @@
-"""What pages ask of a worker, and which of them may."""
+"""The commands of pages for a worker, and the lease of the viewer that may post them."""
 
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pwff_core.errors import ConfigError, StoreError
 from pwff_core.knobs import knobs
 from pwff_core.records import Steering
 from pwff_core.runs.store import LEASE_S, Command, RunStatus, Store
+from tests.support.clock import Clock
 
 CONFIG = RunConfig(clients=2)
 
@@ -26,21 +26,21 @@ def store(path: Path) -> Store:
 @pytest.fixture
 def run_id(store: Store) -> str:
     """A run that this process plays."""
-    found = store.create_run(CONFIG)
-    store.claim(found)
-    return found
+    run_id = store.create_run(CONFIG)
+    store.claim(run_id)
+    return run_id
 
 
-def test_stop_is_asked_through_a_readonly_store_and_only_for_that_run(path: Path) -> None:
+def test_a_readonly_store_posts_a_stop_for_one_run_only(path: Path) -> None:
     engine, page = Store(path), Store(path, readonly=True)
-    one, other = engine.create_run(CONFIG), engine.create_run(CONFIG)
-    assert not engine.stop_requested(one)
-    page.request_stop(one)
-    assert engine.stop_requested(one)
-    assert not engine.stop_requested(other)
+    first, second = engine.create_run(CONFIG), engine.create_run(CONFIG)
+    assert not engine.stop_requested(first)
+    page.request_stop(first)
+    assert engine.stop_requested(first)
+    assert not engine.stop_requested(second)
 
 
-def test_commands_lie_in_a_file_of_their_own(path: Path) -> None:
+def test_commands_have_a_file_of_their_own(path: Path) -> None:
     engine = Store(path)
     run_id = engine.create_run(CONFIG)
     blocker = sqlite3.connect(path, isolation_level=None)
@@ -55,7 +55,7 @@ def test_commands_lie_in_a_file_of_their_own(path: Path) -> None:
 # steering
 
 
-def test_changes_are_asked_for_and_taken_once(store: Store, run_id: str) -> None:
+def test_changes_are_pending_until_they_are_acknowledged(store: Store, run_id: str) -> None:
     page = Store(store.path, readonly=True)
     page.steer(run_id, "me", {"channel.snr_db": 10.0, "channel.fading": "awgn"})
     page.steer(run_id, "me", {"preferences.helpfulness_weights": (0.25, 1.0)})
@@ -75,7 +75,7 @@ def test_changes_are_asked_for_and_taken_once(store: Store, run_id: str) -> None
     assert page.steerings(run_id) == [steering]
 
 
-def test_what_holds_already_is_not_asked_for(store: Store, run_id: str) -> None:
+def test_a_value_that_holds_already_is_not_posted(store: Store, run_id: str) -> None:
     store.steer(run_id, "me", {"channel.snr_db": 5, "channel.bandwidth_hz": 2e6})
     assert store.pending_changes(run_id) == {"channel.bandwidth_hz": 2e6}
     (command,) = store.pending_commands(run_id)
@@ -86,11 +86,11 @@ def test_what_holds_already_is_not_asked_for(store: Store, run_id: str) -> None:
     )
     store.steer(run_id, "me", {"channel.bandwidth_hz": 2e6})
     assert store.pending_commands(run_id) == []
-    store.steer(run_id, "me", {"channel.bandwidth_hz": 1e6})  # as the run began, which no longer holds
+    store.steer(run_id, "me", {"channel.bandwidth_hz": 1e6})  # the value at the start of the run, which no longer holds
     assert store.pending_changes(run_id) == {"channel.bandwidth_hz": 1e6}
 
 
-def test_weights_that_were_given_the_other_way_round_can_be_steered(store: Store) -> None:
+def test_weights_given_as_harmlessness_can_be_steered(store: Store) -> None:
     run_id = store.create_run(RunConfig(clients=2, preferences=PreferencesConfig(harmlessness_weights=(0.0, 0.5))))
     store.steer(run_id, "me", {"preferences.helpfulness_weights": (0.5, 0.5)})
     assert store.pending_changes(run_id) == {"preferences.helpfulness_weights": (0.5, 0.5)}
@@ -109,7 +109,7 @@ def test_weights_that_were_given_the_other_way_round_can_be_steered(store: Store
         ({"preferences.helpfulness_weights": None}, "nothing is given; give a list of numbers from 0 to 1"),
     ],
 )
-def test_what_is_not_allowed_is_not_asked_for(
+def test_a_change_that_is_not_allowed_is_not_posted(
     store: Store, run_id: str, changes: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -118,7 +118,7 @@ def test_what_is_not_allowed_is_not_asked_for(
     assert store.pending_commands(run_id) == []
 
 
-def test_a_change_must_fit_what_else_was_asked_for(store: Store) -> None:
+def test_a_change_must_fit_the_other_settings(store: Store) -> None:
     one_draw = CONFIG.channel.model_copy(update={"fading": "awgn", "coherence_time_s": float("inf")})
     run_id = store.create_run(CONFIG.model_copy(update={"channel": one_draw}))
     with pytest.raises(ConfigError, match="the mean delay of such a link is infinite"):
@@ -140,23 +140,23 @@ ENDED = "Run {} has ended (finished); its rounds stay as they are. "
         (lambda store, run_id: store.resume(run_id, "me"), "Start a new run to go on."),
     ],
 )
-def test_nothing_can_be_asked_of_a_run_that_has_ended(
+def test_an_ended_run_takes_no_commands(
     store: Store, run_id: str, ask: Callable[[Store, str], None], advice: str
 ) -> None:
-    store.steer(run_id, "me", {"channel.snr_db": 10.0})  # comes too late to be taken
+    store.steer(run_id, "me", {"channel.snr_db": 10.0})  # too late for the worker
     store.finish(run_id, RunStatus.FINISHED)
     with pytest.raises(StoreError) as caught:
         ask(store, run_id)
     assert str(caught.value).startswith(ENDED.format(run_id) + advice)
     assert store.pending_changes(run_id) == {}
-    store.request_stop(run_id)  # pressed just as it ended: it is as wished
+    store.request_stop(run_id)  # pressed just as it ended: no error
     assert store.pending(run_id) == frozenset()
 
 
 # pause, resume, stop
 
 
-def test_what_is_pending_until_the_worker_has_done_it(store: Store, run_id: str) -> None:
+def test_pause_resume_and_stop_are_pending_until_done(store: Store, run_id: str) -> None:
     assert store.pending(run_id) == frozenset()
     store.pause(run_id, "me")
     assert store.pending(run_id) == {"pause"}
@@ -164,7 +164,7 @@ def test_what_is_pending_until_the_worker_has_done_it(store: Store, run_id: str)
     assert (store.pending(run_id), store.run(run_id).status) == (frozenset(), RunStatus.PAUSED)
     store.resume(run_id, "me")
     assert store.pending(run_id) == {"resume"}
-    store.pause(run_id, "me")  # changed their mind
+    store.pause(run_id, "me")  # the viewer changes their mind
     assert store.pending(run_id) == frozenset()
     store.request_stop(run_id, "me")
     assert store.pending(run_id) == {"stop"}
@@ -193,20 +193,7 @@ def test_a_paused_run_has_not_ended() -> None:
 # the lease
 
 
-class Clock:
-    """The store's clock, set by hand."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = time.time()
-        monkeypatch.setattr("time.time", lambda: self.now)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
-
-
-def test_the_first_to_steer_holds_the_lease(store: Store, run_id: str) -> None:
+def test_the_first_viewer_to_steer_gets_the_lease(store: Store, run_id: str) -> None:
     assert store.lease(run_id) is None
     store.pause(run_id, "ada")
     lease = store.lease(run_id)
@@ -219,7 +206,7 @@ def test_the_first_to_steer_holds_the_lease(store: Store, run_id: str) -> None:
         with pytest.raises(StoreError, match=f"^Another browser steers run {run_id} at the moment; press Take over"):
             ask()
     assert [command.kind for command in store.pending_commands(run_id)] == ["pause"]
-    store.request_stop(run_id)  # the terminal asks nobody
+    store.request_stop(run_id)  # the terminal needs no lease
     assert store.pending(run_id) == {"pause", "stop"}
 
 
@@ -244,34 +231,34 @@ def test_each_run_has_a_lease_of_its_own(store: Store, run_id: str) -> None:
         store.take_over("nosuchid", "ada")
 
 
-def test_a_lease_runs_out_unless_it_is_kept(store: Store, run_id: str, clock: Clock) -> None:
+def test_a_lease_expires_unless_it_is_renewed(store: Store, run_id: str, clock: Clock) -> None:
     page = Store(store.path, readonly=True)
     page.take_over(run_id, "ada")
-    begun = page.lease(run_id)
-    for _ in range(40):  # looks, a second apart
-        clock.now += 1.0
+    lease = page.lease(run_id)
+    for _ in range(40):  # snapshots, a second apart
+        clock.go(1.0)
         assert page.keep_lease(run_id, "ada")
-    assert page.lease(run_id) == begun
-    clock.now += LEASE_S - 4.0  # some of the looks have written nothing
-    assert page.lease(run_id) == begun
-    clock.now += 4.0
+    assert page.lease(run_id) == lease
+    clock.go(LEASE_S - 4.0)  # not every snapshot has written the lease
+    assert page.lease(run_id) == lease
+    clock.go(4.0)
     assert page.lease(run_id) is None
     assert not page.keep_lease(run_id, "ada")
     page.pause(run_id, "bob")
     lease = page.lease(run_id)
-    assert lease is not None and (lease.viewer, lease.since) == ("bob", clock.now)
+    assert lease is not None and (lease.viewer, lease.since) == ("bob", clock.wall)
 
 
 def test_steering_renews_the_lease(store: Store, run_id: str, clock: Clock) -> None:
     store.pause(run_id, "ada")
-    clock.now += LEASE_S - 1.0
+    clock.go(LEASE_S - 1.0)
     store.resume(run_id, "ada")
-    clock.now += LEASE_S - 1.0
+    clock.go(LEASE_S - 1.0)
     lease = store.lease(run_id)
     assert lease is not None and lease.viewer == "ada"
 
 
-def test_a_look_writes_nothing_while_the_lease_is_young(store: Store, run_id: str) -> None:
+def test_a_young_lease_is_kept_without_a_write(store: Store, run_id: str) -> None:
     store.take_over(run_id, "ada")
     blocker = sqlite3.connect(store.commands_path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
@@ -280,7 +267,7 @@ def test_a_look_writes_nothing_while_the_lease_is_young(store: Store, run_id: st
     blocker.close()
 
 
-def test_commands_of_another_run_are_not_for_this_one(store: Store, run_id: str) -> None:
+def test_each_run_gets_its_own_commands(store: Store, run_id: str) -> None:
     other = store.create_run(CONFIG)
     store.pause(other, "ada")
     assert store.pending_commands(run_id) == []

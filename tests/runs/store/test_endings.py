@@ -1,4 +1,4 @@
-"""Why a run ended is a typed value, read from the sentence that is stored for people."""
+"""Why a run ended: a typed value, read from the stored sentence."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def test_a_run_that_has_not_ended_has_no_end(status: RunStatus) -> None:
     assert run_end(status, "The engine loads the model.") is None
 
 
-def test_only_two_messages_say_what_is_kept() -> None:
+def test_only_two_kinds_of_message_say_what_is_kept() -> None:
     telling = [kind for kind in EndKind if RunEnd(kind, "").says_what_is_kept]
     assert telling == [EndKind.ENGINE_GONE, EndKind.DIVERGED]

@@ -1,4 +1,4 @@
-"""Forks: runs that begin as another one did, and go on with other settings."""
+"""A fork begins with the rounds of another run and continues with other settings."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_a_fork_begins_as_its_parent(store: Store) -> None:
     (steering,) = store.steerings(child)
     assert (steering.position, steering.stage, steering.round) == (5, "reward", 2)
     assert (steering.before, steering.changes) == ({"channel.snr_db": 5.0}, {"channel.snr_db": 10.0})
-    assert of.status is RunStatus.RUNNING and store.steerings(parent) == []  # the parent plays on, none the wiser
+    assert of.status is RunStatus.RUNNING and store.steerings(parent) == []  # the parent is unchanged
     assert store.next_in_queue(parallel=2) == child
 
 
-def test_a_fork_has_the_settings_that_held_then(store: Store) -> None:
+def test_a_fork_has_the_settings_of_its_round(store: Store) -> None:
     parent = played(store, 0)
     records, at = whole_run(parent), {1: 1.0, 3: 3.0, 5: 5.5}
     for position, record in enumerate(records[:6], start=1):
@@ -47,7 +47,7 @@ def test_a_fork_has_the_settings_that_held_then(store: Store) -> None:
             command = store.pending_commands(parent)[-1]
             store.acknowledge(parent, command.id, steered_at(position, {"channel.snr_db": at[position]}))
         store.append(parent, record)
-    store.steer(parent, "me", {"channel.bandwidth_hz": 2e6})  # asked of the parent alone
+    store.steer(parent, "me", {"channel.bandwidth_hz": 2e6})  # for the parent alone
     fork = {position: store.fork(parent, position, {"channel.snr_db": 3.0}, in_queue=True) for position in range(1, 7)}
     past = {
         position: [(steering.position, steering.changes) for steering in store.steerings(child)]
@@ -56,13 +56,13 @@ def test_a_fork_has_the_settings_that_held_then(store: Store) -> None:
     snr = [(1, {"channel.snr_db": 1.0}), (3, {"channel.snr_db": 3.0}), (5, {"channel.snr_db": 5.5})]
     assert past[1] == [snr[0], (2, {"channel.snr_db": 3.0})]
     assert past[2] == [snr[0], (3, {"channel.snr_db": 3.0})]
-    assert past[3] == past[4] == snr[:2]  # it is 3 dB there already
+    assert past[3] == past[4] == snr[:2]  # 3 dB holds there already
     assert past[6] == [*snr, (7, {"channel.snr_db": 3.0})]
     assert store.steerings(fork[6])[-1].before == {"channel.snr_db": 5.5}
     assert all(store.pending_changes(child) == {} for child in fork.values())
 
 
-def test_a_fork_with_other_wishes(store: Store) -> None:
+def test_a_fork_with_other_preferences(store: Store) -> None:
     parent = played(store, 6, reward="All rounds were played.")  # its profiles say 0.25 + client / 2
     child = store.fork(parent, 5, {WEIGHTS: (1.0, 1.0, 1.0, 0.0, 0.0)}, in_queue=True)
     (steering,) = store.steerings(child)
@@ -106,7 +106,7 @@ def test_a_stage_that_ended_early_is_shorter_in_the_fork_too(store: Store) -> No
         (9, 9, "ended with round 9; fork it after an earlier one."),
     ],
 )
-def test_where_a_run_cannot_be_forked(store: Store, rounds: int, position: int, reason: str) -> None:
+def test_rounds_after_which_a_run_cannot_be_forked(store: Store, rounds: int, position: int, reason: str) -> None:
     parent = played(store, rounds)
     with pytest.raises(StoreError, match=f"^Run {parent} {reason}"):
         store.fork(parent, position, {}, in_queue=True)
@@ -121,14 +121,14 @@ def test_where_a_run_cannot_be_forked(store: Store, rounds: int, position: int, 
         ({WEIGHTS: (0.5,)}, "has 1 weights for 5 clients"),
     ],
 )
-def test_what_a_fork_cannot_change(store: Store, changes: dict[str, float], reason: str) -> None:
+def test_changes_that_a_fork_refuses(store: Store, changes: dict[str, float], reason: str) -> None:
     parent = played(store, 2)
     with pytest.raises(ConfigError, match=reason):
         store.fork(parent, 1, changes, in_queue=True)
     assert [row.id for row in store.runs()] == [parent]
 
 
-def test_a_fork_needs_a_name_and_a_parent_that_can_be(store: Store) -> None:
+def test_a_fork_refuses_a_bad_name_and_an_unreadable_parent(store: Store) -> None:
     parent = played(store, 2)
     with pytest.raises(StoreError, match="at most 80 characters"):
         store.fork(parent, 1, {}, "x" * 81, in_queue=True)
@@ -140,14 +140,14 @@ def test_a_fork_needs_a_name_and_a_parent_that_can_be(store: Store) -> None:
         store.fork(parent, 1, {}, in_queue=True)
 
 
-def test_weights_that_were_given_are_the_ones_before(store: Store) -> None:
-    wishes = PreferencesConfig(helpfulness_weights=(0.0, 0.25, 0.5, 0.75, 1.0))
-    given = CONFIG.model_copy(update={"preferences": wishes})
+def test_a_fork_s_steering_starts_from_the_parent_s_weights(store: Store) -> None:
+    preferences = PreferencesConfig(helpfulness_weights=(0.0, 0.25, 0.5, 0.75, 1.0))
+    given = CONFIG.model_copy(update={"preferences": preferences})
     child = store.fork(played(store, 2, given), 1, {WEIGHTS: (1.0, 0.25, 0.5, 0.75, 1.0)}, in_queue=True)
     assert store.steerings(child)[0].before == {WEIGHTS: (0.0, 0.25, 0.5, 0.75, 1.0)}
 
 
-def test_runs_are_counted_by_who_made_them(store: Store) -> None:
+def test_runs_are_counted_by_owner(store: Store) -> None:
     parent = played(store, 2)
     since = store.run(parent).created_at
     store.fork(parent, 1, {}, in_queue=True, owner="bob")

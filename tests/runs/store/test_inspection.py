@@ -1,4 +1,4 @@
-"""A store's files, looked at without being trusted; rows that are put right; runs that are removed for good."""
+"""The health of a store's files, the repair of wrong rows, and the removal of deleted runs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tests.support.store_tables import sql
 CONFIG = RunConfig(clients=2)
 
 
-# how it is with a file
+# the health of a file
 
 
 def test_a_sound_store(path: Path) -> None:
     store = Store(path)
     played(store, CONFIG)
-    found = health(path, RUNS)
-    assert (found.condition, found.version, found.trouble, found.whole) == (Condition.SOUND, SCHEMA_VERSION, "", True)
-    assert found.size == path.stat().st_size > 0
+    state = health(path, RUNS)
+    assert (state.condition, state.version, state.trouble, state.whole) == (Condition.SOUND, SCHEMA_VERSION, "", True)
+    assert state.size == path.stat().st_size > 0
     store.request_stop(store.create_run(CONFIG))
     assert health(store.commands_path, COMMANDS).condition is Condition.SOUND
 
@@ -48,7 +48,7 @@ def test_no_store_yet(path: Path) -> None:
         ("PRAGMA application_id = 7", Condition.FOREIGN),
     ],
 )
-def test_files_of_other_versions_and_programs(path: Path, statement: str, condition: Condition) -> None:
+def test_files_of_other_versions_and_programs_are_left_alone(path: Path, statement: str, condition: Condition) -> None:
     Store(path)
     sql(path, statement)
     before = path.read_bytes()
@@ -61,8 +61,8 @@ def test_damage_behind_a_sound_beginning(path: Path) -> None:
     inspection.shorten_log(path)
     content = path.read_bytes()
     path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
-    found = health(path, RUNS)
-    assert found.condition is Condition.DAMAGED and found.trouble
+    state = health(path, RUNS)
+    assert state.condition is Condition.DAMAGED and state.trouble
     path.write_bytes(content[: len(content) // 2])
     assert health(path, RUNS).condition is Condition.DAMAGED
     path.write_bytes(b"accuracy,loss\n" * 1000)
@@ -82,8 +82,8 @@ def test_a_check_without_the_time_for_it_says_so(path: Path) -> None:
     run_id = Store(path).create_run(CONFIG)
     numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT"
     sql(path, f"INSERT INTO rounds (run_id, record) {numbers} '{run_id}', 'round ' || i FROM n")
-    found = health(path, RUNS, budget_s=-1.0)
-    assert (found.condition, found.whole) == (Condition.SOUND, False)
+    state = health(path, RUNS, budget_s=-1.0)
+    assert (state.condition, state.whole) == (Condition.SOUND, False)
 
 
 def test_ids_are_those_of_all_rows(path: Path) -> None:
@@ -100,7 +100,7 @@ def test_ids_are_those_of_all_rows(path: Path) -> None:
     assert not inspection.is_store(path.with_name("nowhere"))
 
 
-def test_the_roll_has_every_run(path: Path) -> None:
+def test_the_roll_lists_every_run(path: Path) -> None:
     store = Store(path)
     first, deleted, other = (store.create_run(CONFIG) for _ in range(3))
     store.delete(deleted)
@@ -114,11 +114,11 @@ def test_the_roll_has_every_run(path: Path) -> None:
     assert [entry.deleted_at is None for entry in entries] == [True, False, True]
 
 
-# rows that are put right
+# repair
 
 
 def lost(path: Path, rounds: int) -> str:
-    """The id of a run whose worker is gone."""
+    """The id of a run with so many rounds whose worker is gone."""
     store = Store(path)
     run_id = store.create_run(CONFIG)
     store.claim(run_id)
@@ -130,19 +130,19 @@ def lost(path: Path, rounds: int) -> str:
     return run_id
 
 
-def test_a_run_without_its_engine_is_written_down_as_failed_and_no_other(path: Path) -> None:
+def test_only_a_run_without_its_engine_is_recorded_as_failed(path: Path) -> None:
     store = Store(path)
     gone, finished, playing = lost(path, 2), played(store, CONFIG), store.create_run(CONFIG)
     waiting = store.create_run(CONFIG, in_queue=True)
     store.claim(playing)
     untouched = [store.run(run_id) for run_id in (finished, playing, waiting)]
     assert list(inspection.disorder(path).stale) == [gone]
-    found = inspection.put_right(path)
-    assert list(found.stale) == [gone]
+    repaired = inspection.put_right(path)
+    assert list(repaired.stale) == [gone]
     row = next(entry for entry in inspection.roll(path) if entry.id == gone)
     assert row.status is RunStatus.FAILED
-    assert store.run(gone).message == found.stale[gone]
-    assert "its 2 rounds are kept" in found.stale[gone]
+    assert store.run(gone).message == repaired.stale[gone]
+    assert "its 2 rounds are kept" in repaired.stale[gone]
     assert [store.run(run_id) for run_id in (finished, playing, waiting)] == untouched
     assert inspection.disorder(path) == inspection.Disorder({}, {})
     store.requeue(gone, in_queue=False)
@@ -156,10 +156,10 @@ def test_rounds_are_counted_anew(path: Path) -> None:
     assert store.run(run_id).rounds_done == 3
 
 
-# removed for good
+# removal
 
 
-def test_only_what_is_deleted_and_at_rest_is_removed_for_good(path: Path) -> None:
+def test_only_a_deleted_run_without_a_worker_is_purged(path: Path) -> None:
     store = Store(path)
     kept, deleted = played(store, CONFIG), played(store, CONFIG)
     store.delete(deleted)
@@ -175,7 +175,7 @@ def test_only_what_is_deleted_and_at_rest_is_removed_for_good(path: Path) -> Non
     assert not inspection.purge(path, playing)
 
 
-def test_the_room_of_what_was_removed_is_given_back(path: Path) -> None:
+def test_compacting_frees_the_room_of_purged_runs(path: Path) -> None:
     store = Store(path)
     ids = [played(store, CONFIG) for _ in range(6)]
     inspection.shorten_log(path)
@@ -188,7 +188,7 @@ def test_the_room_of_what_was_removed_is_given_back(path: Path) -> None:
     assert [row.id for row in store.runs()] == ids[5:]
 
 
-def test_after_a_new_file_of_commands_runs_hear_again(path: Path) -> None:
+def test_runs_get_commands_from_a_new_commands_file(path: Path) -> None:
     store = Store(path)
     run_id = store.create_run(CONFIG)
     store.claim(run_id)

@@ -1,4 +1,4 @@
-"""Workers that died, and several processes at one store."""
+"""Workers that died, and several processes that use one store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pwff_core.runs import liveness
 from pwff_core.runs.liveness import Process
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunRow, RunStatus, Store
-from tests.support.scripted import record
+from tests.support import scripted
 from tests.support.store_tables import sql
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,7 +27,7 @@ def running(path: Path, process: Process, rounds: int) -> RunRow:
     run_id = engine.create_run(CONFIG)
     engine.claim(run_id)
     for number in range(1, rounds + 1):
-        engine.append(run_id, record(number))
+        engine.append(run_id, scripted.record(number))
     identity = f"pid = {process.pid}, process_started_at = {process.started_at}, process_birth = '{process.birth}'"
     sql(path, f"UPDATE runs SET {identity}")
     return Store(path, readonly=True).run(run_id)
@@ -62,20 +62,20 @@ def test_a_run_whose_process_is_gone_reads_as_failed(path: Path, rounds: int, ke
         (b"RuntimeError: too hot!", " Its last words: RuntimeError: too hot!"),
     ],
 )
-def test_its_log_tail_is_shown(path: Path, written: bytes, words: str) -> None:
+def test_the_last_line_of_a_dead_worker_s_log_is_in_the_message(path: Path, written: bytes, words: str) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     row = running(path, Process(child.pid, time.time()), 1)
     log = RunFiles(path).log(row.id)
     log.parent.mkdir()
     log.write_bytes(written)
-    told = Store(path, readonly=True).run(row.id)
-    begun = f"The engine stopped (process {child.pid} is gone); its 1 round is kept."
-    assert told.message == f"{begun}{words} The run can be resumed."
-    assert Store(path, readonly=True).runs() == [told]
+    failed = Store(path, readonly=True).run(row.id)
+    reason = f"The engine stopped (process {child.pid} is gone); its 1 round is kept."
+    assert failed.message == f"{reason}{words} The run can be resumed."
+    assert Store(path, readonly=True).runs() == [failed]
 
 
-def test_a_blank_log_is_no_words(path: Path) -> None:
+def test_a_blank_log_adds_nothing_to_the_message(path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     row = running(path, Process(child.pid, time.time()), 0)
@@ -85,14 +85,14 @@ def test_a_blank_log_is_no_words(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("off_s", "status"), [(5, RunStatus.RUNNING), (3600, RunStatus.FAILED)])
-def test_who_a_worker_is_as_an_older_pwff_wrote_it_down(path: Path, off_s: float, status: RunStatus) -> None:
-    mine = liveness.this_process()
-    assert running(path, Process(mine.pid, mine.started_at - off_s), 1).status is status
+def test_a_worker_that_an_older_pwff_recorded(path: Path, off_s: float, status: RunStatus) -> None:
+    process = liveness.this_process()
+    assert running(path, Process(process.pid, process.started_at - off_s), 1).status is status
 
 
 def test_another_process_with_the_same_id_is_not_the_worker(path: Path) -> None:
-    mine = liveness.this_process()
-    assert running(path, Process(mine.pid, mine.started_at - 3600), 2).status is RunStatus.FAILED
+    process = liveness.this_process()
+    assert running(path, Process(process.pid, process.started_at - 3600), 2).status is RunStatus.FAILED
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no zombies")
@@ -103,13 +103,13 @@ def test_a_zombie_is_not_alive() -> None:
     process = Process(child.pid, psutil.Process(child.pid).create_time())
     assert liveness.alive(process)
     child.kill()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has asked for its exit code yet
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and its exit code was not read
     assert not liveness.alive(process)
     child.communicate()
     assert not liveness.alive(process)
 
 
-def test_a_queued_run_that_nobody_takes_has_failed_after_a_minute(path: Path) -> None:
+def test_a_launched_run_that_no_worker_claims_fails_after_a_minute(path: Path) -> None:
     engine = Store(path)
     run_id = engine.create_run(CONFIG)
     sql(path, "UPDATE runs SET launched_uptime_s = launched_uptime_s - 50")
@@ -156,18 +156,18 @@ def test_two_processes_write_while_this_one_reads(path: Path) -> None:
     seen: dict[str, list[int]] = {}
     last: dict[str, int] = {}
     while any(writer.poll() is None for writer in writers) or not seen:
-        _follow(page, seen, last)
-    _follow(page, seen, last)
+        follow(page, seen, last)
+    follow(page, seen, last)
     assert [writer.wait() for writer in writers] == [0, 0]
     assert {page.run(run_id).name: rounds for run_id, rounds in seen.items()} == dict.fromkeys(
         ("one", "two"), [*range(1, 41)]
     )
 
 
-def _follow(page: Store, seen: dict[str, list[int]], last: dict[str, int]) -> None:
-    """What a page does each second."""
+def follow(page: Store, seen: dict[str, list[int]], last: dict[str, int]) -> None:
+    """Reads the new rounds of all runs, as a page does each second."""
     for row in page.runs():
-        for row_id, found in page.rounds(row.id, after=last.get(row.id, 0)):
-            assert found.run == row.id
-            seen.setdefault(row.id, []).append(found.round)
+        for row_id, record in page.rounds(row.id, after=last.get(row.id, 0)):
+            assert record.run == row.id
+            seen.setdefault(row.id, []).append(record.round)
             last[row.id] = row_id

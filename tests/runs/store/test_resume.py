@@ -1,4 +1,4 @@
-"""Runs that go on after they ended, and which process may write to a run."""
+"""Ended runs are queued again, and only a run's worker writes to it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def store(path: Path) -> Store:
 # queued again
 
 
-@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("in_queue", [False, True])
 @pytest.mark.parametrize("end", ["stopped", "failed", "abandoned", "never launched"])
-def test_an_ended_run_is_queued_again_with_its_rounds(store: Store, end: str, waits: bool) -> None:
+def test_an_ended_run_is_requeued_with_its_rounds(store: Store, end: str, in_queue: bool) -> None:
     run_id = store.create_run(CONFIG) if end == "never launched" else played(store, 4)
     if end == "never launched":
         sql(store.path, "UPDATE runs SET launched_uptime_s = launched_uptime_s - 61")
@@ -39,11 +39,11 @@ def test_an_ended_run_is_queued_again_with_its_rounds(store: Store, end: str, wa
         store.finish(run_id, RunStatus(end), "Out of memory.")
     assert store.run(run_id).status.ended
     rounds = store.rounds(run_id)
-    store.requeue(run_id, in_queue=waits)
+    store.requeue(run_id, in_queue=in_queue)
     row = store.run(run_id)
-    assert (row.status, row.message, row.in_queue, row.pid) == (RunStatus.QUEUED, "", waits, None)
+    assert (row.status, row.message, row.in_queue, row.pid) == (RunStatus.QUEUED, "", in_queue, None)
     assert row.heartbeat_at is None and row.rounds_done == len(rounds)
-    if waits:
+    if in_queue:
         assert store.next_in_queue() == run_id
     store.claim(run_id)
     assert store.run(run_id).status is RunStatus.RUNNING and store.rounds(run_id) == rounds
@@ -52,7 +52,7 @@ def test_an_ended_run_is_queued_again_with_its_rounds(store: Store, end: str, wa
     assert store.run(run_id).rounds_done == number + 1
 
 
-def test_a_requeued_run_stands_behind_those_that_wait(store: Store) -> None:
+def test_a_requeued_run_goes_to_the_end_of_the_queue(store: Store) -> None:
     stopped = played(store, 1)
     store.finish(stopped, RunStatus.STOPPED)
     waiting = store.create_run(CONFIG, in_queue=True)
@@ -62,7 +62,7 @@ def test_a_requeued_run_stands_behind_those_that_wait(store: Store) -> None:
     assert [row.id for row in store.queue()] == [waiting, stopped, last]
 
 
-def test_what_was_asked_before_the_end_is_done_with_but_for_settings(store: Store) -> None:
+def test_requeue_forgets_pause_and_stop_and_keeps_pending_changes(store: Store) -> None:
     run_id = played(store, 2)
     store.steer(run_id, "me", {"channel.snr_db": 1.0})
     store.acknowledge(run_id, store.pending_commands(run_id)[-1].id, steered_at(3, {"channel.snr_db": 1.0}))
@@ -74,7 +74,7 @@ def test_what_was_asked_before_the_end_is_done_with_but_for_settings(store: Stor
     assert store.pending(run_id) == frozenset()
     assert store.pending_changes(run_id) == {"channel.bandwidth_hz": 2e6}
     assert len(store.steerings(run_id)) == 1
-    store.request_stop(run_id)  # a new wish counts
+    store.request_stop(run_id)  # a new command counts
     assert store.pending(run_id) == {"stop"}
 
 
@@ -116,15 +116,13 @@ def deleted(store: Store) -> str:
     [
         (running, "is running already; there is nothing to resume."),
         (paused, "is paused already"),
-        (silent, "is running already"),  # suspended perhaps, but there
+        (silent, "is running already"),  # perhaps suspended, but alive
         (waiting, "waits in the queue already"),
         (finished, "is finished; fork it to go on from one of its rounds with other settings."),
         (deleted, "is deleted; restore it first"),
     ],
 )
-def test_what_is_not_over_or_is_complete_is_not_requeued(
-    store: Store, made: Callable[[Store], str], reason: str
-) -> None:
+def test_only_an_incomplete_ended_run_is_requeued(store: Store, made: Callable[[Store], str], reason: str) -> None:
     run_id = made(store)
     before = store.run(run_id)
     with pytest.raises(StoreError, match=f"^Run {run_id} {reason}"):
@@ -132,7 +130,7 @@ def test_what_is_not_over_or_is_complete_is_not_requeued(
     assert store.run(run_id).model_copy(update={"message": ""}) == before.model_copy(update={"message": ""})
 
 
-# who may write
+# which process may write
 
 
 WRITES: list[Callable[[Store, str], object]] = [
@@ -175,7 +173,7 @@ def test_a_run_that_is_gone_is_not_written_to(store: Store, write: Callable[[Sto
     assert store.rounds("nosuchid") == []
 
 
-def test_a_pulse_is_a_sign_of_life_until_the_run_is_deleted(store: Store) -> None:
+def test_heartbeats_count_until_the_run_is_deleted(store: Store) -> None:
     run_id = silent(store)
     assert store.run(run_id).status is RunStatus.STALLED
     assert store.heartbeat(run_id)
@@ -201,7 +199,7 @@ input()
 """
 
 
-def test_of_several_processes_one_gets_a_requeued_run_and_loses_it_when_it_ends(store: Store) -> None:
+def test_one_of_several_processes_claims_a_requeued_run_and_loses_it_when_it_dies(store: Store) -> None:
     run_id = played(store, 2)
     store.finish(run_id, RunStatus.STOPPED)
     store.requeue(run_id, in_queue=False)

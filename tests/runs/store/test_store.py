@@ -1,4 +1,4 @@
-"""Runs and rounds go in and come out; who may claim, rename and delete."""
+"""Runs and rounds are written and read back; runs are claimed, renamed and deleted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,11 +21,12 @@ from pwff_core.errors import StoreError
 from pwff_core.records import RoundRecord, Steering
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.scripted import profile, record
+from tests.support.sqlite_trace import SqliteTrace
 
 CONFIG = RunConfig(clients=2)
 
 
-def going(store: Store, name: str = "") -> str:
+def running(store: Store, name: str = "") -> str:
     """A run that this process plays."""
     run_id = store.create_run(CONFIG, name)
     store.claim(run_id)
@@ -56,16 +56,16 @@ def test_a_run_from_beginning_to_end(path: Path) -> None:
     assert [record for _, record in page.rounds(run_id)] == [record(1), record(2)]
 
 
-def test_rounds_come_in_increments_and_by_run(path: Path) -> None:
+def test_rounds_are_read_by_run_and_after_a_row(path: Path) -> None:
     engine = Store(path)
-    one, other = going(engine), going(engine)
+    first, second = running(engine), running(engine)
     for number in (1, 2, 3):
-        engine.append(one, record(number))
-        engine.append(other, record(10 * number))
-    seen = engine.rounds(one)
-    assert [found.round for _, found in seen] == [1, 2, 3]
-    assert engine.rounds(one, after=seen[1][0]) == [seen[2]]
-    assert engine.rounds(one, after=seen[2][0]) == []
+        engine.append(first, record(number))
+        engine.append(second, record(10 * number))
+    rows = engine.rounds(first)
+    assert [record.round for _, record in rows] == [1, 2, 3]
+    assert engine.rounds(first, after=rows[1][0]) == [rows[2]]
+    assert engine.rounds(first, after=rows[2][0]) == []
     assert engine.rounds("nosuchrun") == []
 
 
@@ -75,14 +75,14 @@ def test_runs_are_listed_newest_first(path: Path) -> None:
     assert [row.id for row in engine.runs()] == ids[::-1]
 
 
-def test_run_ids_fit_an_address_and_an_argument(path: Path) -> None:
+def test_run_ids_are_short_and_unambiguous(path: Path) -> None:
     engine = Store(path)
     ids = {engine.create_run(CONFIG) for _ in range(20)}
     assert len(ids) == 20
     assert all(re.fullmatch(r"[a-z2-9]{8}", run_id) for run_id in ids)
 
 
-def test_a_config_with_an_infinite_deadline_comes_back(path: Path) -> None:
+def test_a_config_with_an_infinite_deadline_is_read_back(path: Path) -> None:
     engine = Store(path)
     config = preset_config("paper").model_copy(update={"channel": ChannelConfig(deadline_s=math.inf, snr_db=-3.25)})
     assert engine.run(engine.create_run(config)).config == config
@@ -102,11 +102,11 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @given(written=st.lists(records, max_size=4))
-@settings(deadline=None, max_examples=30)  # the disk has its own time
-def test_any_record_comes_back_as_it_was(shared_store: Store, written: list[RoundRecord]) -> None:
-    run_id = going(shared_store)
-    for one in written:
-        shared_store.append(run_id, one)
+@settings(deadline=None, max_examples=30)  # a slow disk is no failure
+def test_any_record_is_read_back_unchanged(shared_store: Store, written: list[RoundRecord]) -> None:
+    run_id = running(shared_store)
+    for new in written:
+        shared_store.append(run_id, new)
     assert [record for _, record in shared_store.rounds(run_id)] == written
     assert shared_store.run(run_id).rounds_done == len(written)
 
@@ -116,23 +116,17 @@ def test_text_that_utf8_cannot_hold_is_replaced(path: Path) -> None:
     assert engine.run(engine.create_run(CONFIG, "caf\udce9")).name == "caf?"
 
 
-def test_what_a_run_did_is_on_the_disk_before_the_call_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, connect = Store(path), sqlite3.connect
-    run_id = going(engine)
-    statements: list[str] = []
-
-    def traced(address: str, **options: Any) -> sqlite3.Connection:
-        connection = connect(address, **options)
-        connection.set_trace_callback(statements.append)
-        return connection
+def test_lasting_writes_are_on_the_disk_before_the_call_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Store(path)
+    run_id = running(engine)
+    trace = SqliteTrace(monkeypatch)
 
     def is_full(call: Callable[[], object]) -> bool:
         """Whether a call's transaction waits for the disk."""
-        statements.clear()
+        trace.statements.clear()
         call()
-        return "PRAGMA synchronous = FULL" in statements[: statements.index("BEGIN IMMEDIATE")]
+        return "PRAGMA synchronous = FULL" in trace.statements[: trace.statements.index("BEGIN IMMEDIATE")]
 
-    monkeypatch.setattr(sqlite3, "connect", traced)
     steering = Steering(position=1, stage="instruction", round=1, before={}, changes={}, at=1.0)
     assert is_full(lambda: engine.append(run_id, record(1)))
     assert is_full(lambda: engine.acknowledge(run_id, 1, steering))
@@ -140,7 +134,7 @@ def test_what_a_run_did_is_on_the_disk_before_the_call_returns(path: Path, monke
     assert is_full(lambda: engine.finish(run_id, RunStatus.FINISHED))
 
 
-# who may do what
+# claim and delete
 
 
 def test_a_claimed_run_cannot_be_claimed_again(path: Path) -> None:
@@ -187,7 +181,7 @@ def test_only_one_of_many_claims_succeeds(path: Path) -> None:
 
 def test_a_deleted_run_leaves_the_list_and_keeps_its_rounds(path: Path) -> None:
     engine = Store(path)
-    run_id = going(engine)
+    run_id = running(engine)
     engine.append(run_id, record(1))
     engine.finish(run_id, RunStatus.STOPPED)
     engine.delete(run_id)
@@ -207,7 +201,7 @@ def test_a_readonly_store_changes_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [RunStatus.RUNNING, RunStatus.PAUSED])
-def test_a_run_that_plays_or_pauses_is_not_deleted(path: Path, status: RunStatus) -> None:
+def test_a_running_or_paused_run_is_not_deleted(path: Path, status: RunStatus) -> None:
     engine = Store(path)
     run_id = engine.create_run(CONFIG)
     engine.claim(run_id)
@@ -219,9 +213,9 @@ def test_a_run_that_plays_or_pauses_is_not_deleted(path: Path, status: RunStatus
     assert engine.runs() == []
 
 
-def test_deleting_is_undone(path: Path) -> None:
+def test_restore_undoes_delete(path: Path) -> None:
     engine = Store(path)
-    run_id = going(engine, "mine")
+    run_id = running(engine, "mine")
     engine.append(run_id, record(1))
     engine.finish(run_id, RunStatus.STOPPED)
     before = engine.run(run_id)
@@ -230,14 +224,14 @@ def test_deleting_is_undone(path: Path) -> None:
     assert engine.runs() == [before]
 
 
-def test_when_a_run_was_deleted_is_kept_until_it_is_restored(path: Path) -> None:
+def test_the_time_of_deletion_is_stored_until_the_run_is_restored(path: Path) -> None:
     engine = Store(path)
     run_id, before = engine.create_run(CONFIG), time.time()
 
     def deleted_at() -> float | None:
         with closing(sqlite3.connect(path)) as connection:
-            found: float | None = connection.execute("SELECT deleted_at FROM runs").fetchone()[0]
-        return found
+            when: float | None = connection.execute("SELECT deleted_at FROM runs").fetchone()[0]
+        return when
 
     assert deleted_at() is None
     engine.delete(run_id)
@@ -260,7 +254,7 @@ def test_when_a_run_was_deleted_is_kept_until_it_is_restored(path: Path) -> None
         ("   ", ""),
     ],
 )
-def test_a_name_is_kept_letter_for_letter(path: Path, given: str, kept: str) -> None:
+def test_a_name_is_stored_as_given_without_blanks_around_it(path: Path, given: str, kept: str) -> None:
     engine = Store(path)
     run_id = engine.create_run(CONFIG, "before")
     engine.rename(run_id, given)
@@ -278,7 +272,7 @@ def test_a_name_is_kept_letter_for_letter(path: Path, given: str, kept: str) -> 
         ("caf\udce9", "cannot be seen"),
     ],
 )
-def test_a_name_that_is_none_is_refused(path: Path, name: str, why: str) -> None:
+def test_an_invalid_name_is_refused(path: Path, name: str, why: str) -> None:
     engine = Store(path)
     run_id = engine.create_run(CONFIG, "before")
     with pytest.raises(StoreError) as caught:
@@ -289,19 +283,19 @@ def test_a_name_that_is_none_is_refused(path: Path, name: str, why: str) -> None
 
 def test_a_name_belongs_to_one_run_at_a_time(path: Path) -> None:
     engine = Store(path)
-    one, other = engine.create_run(CONFIG, "mine"), engine.create_run(CONFIG)
-    with pytest.raises(StoreError, match=f'^Run {one} is called "mine" already; choose another name.$'):
-        engine.rename(other, "mine")
-    engine.rename(one, "mine")
-    engine.rename(one, "")
-    engine.rename(other, "")  # any number of runs have no name
-    engine.delete(one)
-    engine.rename(other, "mine")
+    first, second = engine.create_run(CONFIG, "mine"), engine.create_run(CONFIG)
+    with pytest.raises(StoreError, match=f'^Run {first} is called "mine" already; choose another name.$'):
+        engine.rename(second, "mine")
+    engine.rename(first, "mine")
+    engine.rename(first, "")
+    engine.rename(second, "")  # any number of runs have no name
+    engine.delete(first)
+    engine.rename(second, "mine")
     assert [row.name for row in engine.runs()] == ["mine"]
 
 
 @pytest.mark.parametrize("run_id", ["nosuchid", "", "A B", "x' OR '1'='1", "caf\udce9", "../../etc", "z" * 500])
-def test_an_id_without_a_run_is_one_sentence(path: Path, run_id: str) -> None:
+def test_an_unknown_id_is_an_error_of_one_sentence(path: Path, run_id: str) -> None:
     page = Store(path, readonly=True)
     engine = Store(path)
     calls: list[Callable[[], object]] = [

@@ -1,4 +1,4 @@
-"""Whatever is done to runs in whatever order: no round is lost, and the store says what was done to it."""
+"""A state machine calls the store in any order: no round is lost, and every row agrees with a simple model."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ CONFIG = RunConfig(
 ENDS = ["finished", "stopped", "failed"]
 
 
-class Known:
-    """What is known of a run without asking the store."""
+class ExpectedRun:
+    """A run as it must be, worked out without the store."""
 
     def __init__(self, status: str, rounds: list[RoundRecord]) -> None:
         self.status = status  # "waiting", "launched", "running", "abandoned" or an end
@@ -41,8 +41,8 @@ class Known:
         self.deleted = False
 
 
-class AnyOrder(RuleBasedStateMachine):
-    """Runs are made, played, broken off, resumed, forked, deleted; a model of few lines knows what must come of it."""
+class StoreMachine(RuleBasedStateMachine):
+    """Creates, plays, breaks off, resumes, forks and deletes runs; each rule also updates the expected runs."""
 
     runs: Bundle[str] = Bundle("runs")
 
@@ -50,9 +50,9 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.store = Store(self.folder / "runs.sqlite")
-        self.known: dict[str, Known] = {}
+        self.expected: dict[str, ExpectedRun] = {}
         self.queue: list[str] = []
-        self.open = sqlite3.connect(self.store.path)  # as a page that reads: the log is not cleared at each write
+        self.open = sqlite3.connect(self.store.path)  # a reader, so that SQLite does not clear the log after each write
         self.open.execute("SELECT count(*) FROM runs").fetchall()
 
     def teardown(self) -> None:
@@ -63,7 +63,7 @@ class AnyOrder(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def allowed(self, may: bool, call: Any, *arguments: Any, **named: Any) -> bool:
-        """Does it, and finds that it is refused just where it must be."""
+        """Makes the call and checks that it is refused exactly if it must be; returns whether it was made."""
         try:
             call(*arguments, **named)
         except StoreError:
@@ -75,120 +75,121 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(target=runs, in_queue=st.booleans())
     def create(self, in_queue: bool) -> str:
         run_id = self.store.create_run(CONFIG, in_queue=in_queue)
-        self.known[run_id] = Known("waiting" if in_queue else "launched", [])
+        self.expected[run_id] = ExpectedRun("waiting" if in_queue else "launched", [])
         self.queue += [run_id] if in_queue else []
         return run_id
 
     @rule(parallel=st.integers(1, 3))
     def launch(self, parallel: int) -> None:
-        busy = sum(known.status in ("launched", "running") and not known.deleted for known in self.known.values())
-        expected = self.queue[0] if self.queue and busy < parallel else None
-        assert self.store.next_in_queue(parallel) == expected
-        if expected:
-            self.known[self.queue.pop(0)].status = "launched"
+        busy = sum(run.status in ("launched", "running") and not run.deleted for run in self.expected.values())
+        first = self.queue[0] if self.queue and busy < parallel else None
+        assert self.store.next_in_queue(parallel) == first
+        if first:
+            self.expected[self.queue.pop(0)].status = "launched"
 
     @rule(run_id=runs)
     def claim(self, run_id: str) -> None:
-        known = self.known[run_id]
-        if self.allowed(known.status in ("waiting", "launched") and not known.deleted, self.store.claim, run_id):
+        run = self.expected[run_id]
+        if self.allowed(run.status in ("waiting", "launched") and not run.deleted, self.store.claim, run_id):
             self.leave_queue(run_id)
-            known.status = "running"
+            run.status = "running"
 
     @rule(run_id=runs)
     def append(self, run_id: str) -> None:
-        known = self.known[run_id]
-        if len(known.rounds) < MOST:
-            new = record(len(known.rounds) + 1, run_id)
-            if self.allowed(known.status == "running", self.store.append, run_id, new):
-                known.rounds.append(new)
+        run = self.expected[run_id]
+        if len(run.rounds) < MOST:
+            new = record(len(run.rounds) + 1, run_id)
+            if self.allowed(run.status == "running", self.store.append, run_id, new):
+                run.rounds.append(new)
 
     @rule(run_id=runs, end=st.sampled_from(ENDS))
     def finish(self, run_id: str, end: str) -> None:
-        known = self.known[run_id]
-        if self.allowed(known.status == "running", self.store.finish, run_id, RunStatus(end)):
-            known.status = end
+        run = self.expected[run_id]
+        if self.allowed(run.status == "running", self.store.finish, run_id, RunStatus(end)):
+            run.status = end
 
     @rule(run_id=runs)
     def die(self, run_id: str) -> None:
-        if self.known[run_id].status == "running":
+        if self.expected[run_id].status == "running":
             sql(self.store.path, f"UPDATE runs SET pid = 4194305 WHERE id = '{run_id}'")
-            self.known[run_id].status = "abandoned"
+            self.expected[run_id].status = "abandoned"
 
     @rule(run_id=runs, in_queue=st.booleans())
     def requeue(self, run_id: str, in_queue: bool) -> None:
-        known = self.known[run_id]
-        may = known.status in ("stopped", "failed", "abandoned") and not known.deleted
+        run = self.expected[run_id]
+        may = run.status in ("stopped", "failed", "abandoned") and not run.deleted
         if self.allowed(may, self.store.requeue, run_id, in_queue=in_queue):
-            known.status = "waiting" if in_queue else "launched"
+            run.status = "waiting" if in_queue else "launched"
             self.queue += [run_id] if in_queue else []
 
-    @precondition(lambda self: len(self.known) < 12)
+    @precondition(lambda self: len(self.expected) < 12)
     @rule(target=runs, run_id=runs, position=st.integers(0, MOST), in_queue=st.booleans())
     def fork(self, run_id: str, position: int, in_queue: bool) -> str:
-        known = self.known[run_id]
-        may = 1 <= position <= len(known.rounds) and position < MOST
+        run = self.expected[run_id]
+        may = 1 <= position <= len(run.rounds) and position < MOST
         if not self.allowed(may, self.fork_of, run_id, position, in_queue):
             return run_id
-        return self.queue[-1] if in_queue else list(self.known)[-1]
+        return self.queue[-1] if in_queue else list(self.expected)[-1]
 
     def fork_of(self, run_id: str, position: int, in_queue: bool) -> None:
         child = self.store.fork(run_id, position, {"channel.snr_db": float(position)}, in_queue=in_queue)
-        copies = [record.model_copy(update={"run": child}) for record in self.known[run_id].rounds[:position]]
-        self.known[child] = Known("waiting" if in_queue else "launched", copies)
+        copies = [record.model_copy(update={"run": child}) for record in self.expected[run_id].rounds[:position]]
+        self.expected[child] = ExpectedRun("waiting" if in_queue else "launched", copies)
         self.queue += [child] if in_queue else []
 
     @rule(run_id=runs)
     def cancel(self, run_id: str) -> None:
-        waited = self.known[run_id].status == "waiting"
+        waited = self.expected[run_id].status == "waiting"
         assert self.store.cancel(run_id) == waited
         self.leave_queue(run_id)
-        self.known[run_id].status = "stopped" if waited else self.known[run_id].status
+        self.expected[run_id].status = "stopped" if waited else self.expected[run_id].status
 
     @rule(run_id=runs)
     def delete(self, run_id: str) -> None:
-        known = self.known[run_id]
-        if self.allowed(known.status != "running", self.store.delete, run_id):
+        run = self.expected[run_id]
+        if self.allowed(run.status != "running", self.store.delete, run_id):
             self.leave_queue(run_id)
-            known.status = "stopped" if known.status == "waiting" else known.status
-            known.deleted = True
+            run.status = "stopped" if run.status == "waiting" else run.status
+            run.deleted = True
 
     @rule(run_id=runs)
     def restore(self, run_id: str) -> None:
         self.store.restore(run_id)
-        self.known[run_id].deleted = False
+        self.expected[run_id].deleted = False
 
     def leave_queue(self, run_id: str) -> None:
         self.queue[:] = [row for row in self.queue if row != run_id]
 
     @invariant()
     def no_round_is_lost(self) -> None:
-        for run_id, known in self.known.items():
-            assert [record for _, record in self.store.rounds(run_id)] == known.rounds
+        for run_id, run in self.expected.items():
+            assert [record for _, record in self.store.rounds(run_id)] == run.rounds
 
     @invariant()
-    def rows_say_what_was_done(self) -> None:
-        told = {"waiting": "queued", "launched": "queued", "abandoned": "failed"}
+    def rows_agree_with_the_expected_runs(self) -> None:
+        statuses = {"waiting": "queued", "launched": "queued", "abandoned": "failed"}
         rows = self.store.runs()
-        expected = {
-            run_id: (told.get(known.status, known.status), len(known.rounds))
-            for run_id, known in self.known.items()
-            if not known.deleted
+        listed = {
+            run_id: (statuses.get(run.status, run.status), len(run.rounds))
+            for run_id, run in self.expected.items()
+            if not run.deleted
         }
-        assert {row.id: (row.status.value, row.rounds_done) for row in rows} == expected
+        assert {row.id: (row.status.value, row.rounds_done) for row in rows} == listed
         assert [row.id for row in self.store.queue()] == self.queue
         assert Counter(row.in_queue for row in rows)[True] == len(self.queue)
 
 
 def play(examples: int, steps: int) -> None:
     run_state_machine_as_test(
-        AnyOrder, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True)
+        StoreMachine,
+        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True),
     )
 
 
-def test_runs_in_any_order() -> None:
+def test_random_calls() -> None:
     play(8, 15)
 
 
 @pytest.mark.slow
-def test_runs_in_any_order_for_long() -> None:
+def test_many_random_calls() -> None:
     play(150, 50)

@@ -1,4 +1,4 @@
-"""The queue in the store: who waits, who is handed out, and when."""
+"""The queue in the store: its order, and when the next run is handed out."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def dead_process() -> Process:
     return Process(child.pid, time.time())
 
 
-def test_runs_wait_in_the_order_in_which_they_came(store: Store) -> None:
+def test_the_queue_is_first_in_first_out(store: Store) -> None:
     ids = [store.create_run(CONFIG, name, in_queue=True) for name in "abc"]
     assert [row.id for row in store.queue()] == ids
     assert all(row.in_queue and row.status is RunStatus.QUEUED for row in store.runs())
 
 
-def test_one_plays_and_the_rest_wait(store: Store) -> None:
+def test_the_next_run_is_handed_out_once_the_one_before_has_ended(store: Store) -> None:
     first, second = (store.create_run(CONFIG, in_queue=True) for _ in range(2))
     assert store.next_in_queue() == first
     assert not store.run(first).in_queue
-    assert store.next_in_queue() is None  # handed out, and about to be claimed
+    assert store.next_in_queue() is None  # handed out, and not claimed yet
     store.claim(first)
     assert store.next_in_queue() is None
     store.set_status(first, RunStatus.PAUSED)
@@ -50,20 +50,20 @@ def test_one_plays_and_the_rest_wait(store: Store) -> None:
     assert store.queue() == []
 
 
-def test_two_may_play_where_two_are_allowed(store: Store) -> None:
+def test_parallel_runs_are_handed_out_together(store: Store) -> None:
     ids = [store.create_run(CONFIG, in_queue=True) for _ in range(3)]
     assert [store.next_in_queue(parallel=2) for _ in range(3)] == [*ids[:2], None]
 
 
-def test_a_run_that_was_just_made_to_start_at_once_comes_first(store: Store) -> None:
+def test_a_run_that_starts_at_once_holds_the_queue_until_its_launch_times_out(store: Store) -> None:
     waiting, at_once = store.create_run(CONFIG, in_queue=True), store.create_run(CONFIG)
     assert store.next_in_queue() is None
-    earlier = "launched_uptime_s = launched_uptime_s - 61"  # its launch came to naught
+    earlier = "launched_uptime_s = launched_uptime_s - 61"  # its launch has timed out
     sql(store.path, f"UPDATE runs SET {earlier} WHERE id = '{at_once}'")
     assert store.next_in_queue() == waiting
 
 
-def test_waiting_takes_as_long_as_it_takes_but_a_launch_does_not(store: Store) -> None:
+def test_a_launch_times_out_and_a_wait_in_the_queue_does_not(store: Store) -> None:
     run_id = store.create_run(CONFIG, in_queue=True)
     sql(store.path, "UPDATE runs SET created_at = created_at - 86400")
     assert store.run(run_id).status is RunStatus.QUEUED
@@ -74,7 +74,7 @@ def test_waiting_takes_as_long_as_it_takes_but_a_launch_does_not(store: Store) -
 
 
 @pytest.mark.parametrize("status", [RunStatus.RUNNING, RunStatus.PAUSED])
-def test_a_run_whose_worker_died_holds_nobody_up(store: Store, status: RunStatus) -> None:
+def test_a_run_whose_worker_died_frees_its_slot(store: Store, status: RunStatus) -> None:
     died, waiting = store.create_run(CONFIG), store.create_run(CONFIG, in_queue=True)
     store.claim(died)
     store.set_status(died, status)
@@ -87,7 +87,7 @@ def test_a_run_whose_worker_died_holds_nobody_up(store: Store, status: RunStatus
     assert store.next_in_queue() == waiting
 
 
-def test_a_run_is_handed_out_once_however_many_ask(store: Store) -> None:
+def test_many_threads_get_a_run_once(store: Store) -> None:
     run_id = store.create_run(CONFIG, in_queue=True)
     store.create_run(CONFIG, in_queue=True)
     handed: list[str | None] = []
@@ -105,7 +105,7 @@ def test_a_run_is_handed_out_once_however_many_ask(store: Store) -> None:
     assert sorted(map(str, handed)) == sorted([run_id, *["None"] * 7])
 
 
-def test_asking_writes_nothing_while_nothing_is_due(store: Store) -> None:
+def test_next_in_queue_writes_nothing_while_no_run_is_due(store: Store) -> None:
     page = Store(store.path, readonly=True)
     assert page.next_in_queue() is None
     playing = store.create_run(CONFIG)
@@ -117,7 +117,7 @@ def test_asking_writes_nothing_while_nothing_is_due(store: Store) -> None:
         page.next_in_queue()
 
 
-def test_a_run_that_waits_is_cancelled_and_one_that_started_is_not(store: Store) -> None:
+def test_only_a_run_in_the_queue_is_cancelled(store: Store) -> None:
     first, second = (store.create_run(CONFIG, in_queue=True) for _ in range(2))
     assert store.next_in_queue() == first
     assert not store.cancel(first)
@@ -130,7 +130,7 @@ def test_a_run_that_waits_is_cancelled_and_one_that_started_is_not(store: Store)
         store.cancel("nosuchid")
 
 
-def test_deleting_a_run_that_waits_cancels_it(store: Store) -> None:
+def test_deleting_a_run_in_the_queue_cancels_it(store: Store) -> None:
     run_id = store.create_run(CONFIG, in_queue=True)
     store.delete(run_id)
     assert (store.queue(), store.next_in_queue()) == ([], None)
@@ -139,14 +139,14 @@ def test_deleting_a_run_that_waits_cancels_it(store: Store) -> None:
     assert store.next_in_queue() is None
 
 
-def test_a_run_taken_from_the_queue_by_hand_does_not_wait(store: Store) -> None:
+def test_a_claimed_run_leaves_the_queue(store: Store) -> None:
     run_id = store.create_run(CONFIG, in_queue=True)
     store.claim(run_id)
     assert (store.queue(), store.next_in_queue()) == ([], None)
 
 
-def test_a_comparison_s_runs_are_found_together(store: Store) -> None:
-    one, _, other = (store.create_run(CONFIG, in_queue=True, comparison=name) for name in ("fig4", "", "fig4"))
-    assert [row.id for row in store.runs("fig4")] == [other, one]
+def test_the_runs_of_a_comparison_are_listed(store: Store) -> None:
+    first, _, third = (store.create_run(CONFIG, in_queue=True, comparison=name) for name in ("fig4", "", "fig4"))
+    assert [row.id for row in store.runs("fig4")] == [third, first]
     assert [row.comparison for row in store.runs()] == ["fig4", "", "fig4"]
     assert store.runs("fig5") == []

@@ -1,4 +1,4 @@
-"""Files: older ones are renewed, and of those that cannot be used one sentence says why and what to do."""
+"""A store file that cannot be used is refused in one sentence, which says why and what to do."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_sqlite_file_of_another_program_is_left_alone(path: Path, readonly: b
     assert path.read_bytes() == before
 
 
-def test_only_the_file_that_is_older_is_renewed(path: Path) -> None:
+def test_only_the_older_file_is_upgraded(path: Path) -> None:
     older(path, 1)
     path.unlink()
     Store(path).create_run(CONFIG)
@@ -59,10 +59,10 @@ def test_an_upgrade_that_fails_leaves_the_store_as_it_was(path: Path) -> None:
     older(path, 1)
     with pytest.raises(StoreError, match="table runs already exists"):
         schema.prepare(path, (*schema.RUNS[:2], f"{schema.RUNS[2]}; CREATE TABLE runs (name)"), 5.0)
-    assert len(Store(path).runs()) == 3  # a second upgrade finds nothing half done
+    assert len(Store(path).runs()) == 3  # the next upgrade succeeds
 
 
-def test_a_run_of_another_version_is_left_out_of_the_list(path: Path) -> None:
+def test_a_run_with_unknown_settings_is_not_listed(path: Path) -> None:
     engine = Store(path)
     new, old = engine.create_run(CONFIG), engine.create_run(CONFIG)
     sql(path, f"UPDATE runs SET config = replace(config, 'snr_db', 'snr') WHERE id = '{old}'")
@@ -84,7 +84,7 @@ def test_a_path_below_a_file(tmp_path: Path, readonly: bool) -> None:
     assert "folder" in refusal(tmp_path / "file" / "runs.sqlite", readonly=readonly)
 
 
-def test_a_missing_folder_and_a_missing_file_are_made(tmp_path: Path) -> None:
+def test_a_missing_folder_and_file_are_made(tmp_path: Path) -> None:
     assert Store(tmp_path / "a b" / "ü%3f#" / "runs.sqlite", readonly=True).runs() == []
     assert (tmp_path / "a b" / "ü%3f#" / "runs.sqlite").is_file()
 
@@ -94,7 +94,7 @@ def test_a_locked_store(path: Path) -> None:
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     assert "is locked by another program; close that program and try again" in refusal(path)
-    assert Store(path, readonly=True).run(run_id).id == run_id  # a page reads on while somebody writes
+    assert Store(path, readonly=True).run(run_id).id == run_id  # a page can read while another program writes
     blocker.execute("ROLLBACK")
     blocker.close()
     Store(path)
@@ -113,13 +113,13 @@ def test_a_store_that_is_damaged_behind_its_header(path: Path) -> None:
 
 @pytest.fixture
 def unprivileged() -> Iterator[Path]:
-    """A folder outside pytest's own, as a user whom file permissions stop (they do not stop root)."""
+    """A folder outside pytest's own, with a user for whom file permissions hold (for root they do not)."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
         root = sys.platform != "win32" and os.geteuid() == 0
         if root:
-            codecs.lookup("ascii")  # the store asks for it, and this user may not read Python's own files
+            codecs.lookup("ascii")  # loaded now: this user may not read Python's own files
             os.chown(folder, 65534, 65534)
             os.seteuid(65534)
         try:
@@ -135,7 +135,7 @@ posix_permissions = pytest.mark.skipif(sys.platform == "win32", reason="chmod do
 
 @contextmanager
 def memory_for(more: int) -> Iterator[None]:
-    """So many bytes more are left to this process in here."""
+    """Limits this process to so many more bytes of memory."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_AS)
@@ -152,12 +152,12 @@ def memory_for(more: int) -> Iterator[None]:
     ("more", "query"),
     [(0, "PRAGMA user_version"), (20_000_000, "SELECT hex(zeroblob(200000000))")],  # SQLITE_IOERR_SHMMAP, a MemoryError
 )
-def test_too_little_memory_is_not_the_disk_s_fault(path: Path, more: int, query: str) -> None:
+def test_lack_of_memory_is_reported_as_such(path: Path, more: int, query: str) -> None:
     Store(path)
     with pytest.raises(StoreError) as caught, memory_for(more), connected(path, "rw", 0.05) as connection:
         connection.execute(query).fetchone()
-    told = "cannot be used for lack of memory; close other programs and try again, or choose another file with --store"
-    assert str(caught.value) == f"The store {path} {told} or $PWFF_STORE."
+    advice = "close other programs and try again, or choose another file with --store or $PWFF_STORE."
+    assert str(caught.value) == f"The store {path} cannot be used for lack of memory; {advice}"
     assert caught.value.passing
     assert Store(path).runs() == []
 
@@ -172,7 +172,7 @@ def test_a_read_only_store(unprivileged: Path) -> None:
 
 
 @posix_permissions
-def test_a_store_that_nobody_has_open_is_read_from_a_read_only_folder(unprivileged: Path) -> None:
+def test_a_closed_store_is_read_from_a_read_only_folder(unprivileged: Path) -> None:
     path = unprivileged / "runs.sqlite"
     run_id = Store(path).create_run(CONFIG)
     assert sorted(file.name for file in unprivileged.iterdir()) == ["runs.commands.sqlite", "runs.sqlite"]
@@ -185,7 +185,7 @@ def test_a_store_that_nobody_has_open_is_read_from_a_read_only_folder(unprivileg
 
 
 @posix_permissions
-def test_a_log_that_cannot_be_read_is_not_passed_over(unprivileged: Path) -> None:
+def test_an_unreadable_log_is_an_error(unprivileged: Path) -> None:
     path = unprivileged / "runs.sqlite"
     run_id = Store(path).create_run(CONFIG)
     with closing(sqlite3.connect(path)) as other:
@@ -193,7 +193,7 @@ def test_a_log_that_cannot_be_read_is_not_passed_over(unprivileged: Path) -> Non
         other.commit()
         copies = {file.name: file.read_bytes() for file in unprivileged.glob("runs.sqlite*")}
     (unprivileged / "torn").mkdir()
-    for name in ("runs.sqlite", "runs.sqlite-wal"):  # without the index, and it cannot be made
+    for name in ("runs.sqlite", "runs.sqlite-wal"):  # without the index, which cannot be made here
         (unprivileged / "torn" / name).write_bytes(copies[name])
     (unprivileged / "torn").chmod(0o555)
     with pytest.raises(StoreError, match="cannot be|read-only"):
@@ -211,7 +211,7 @@ def test_a_read_only_folder(unprivileged: Path) -> None:
     assert "cannot be made (Permission denied)" in refusal(unprivileged / "sub" / "runs.sqlite")
 
 
-def test_who_writes_often_keeps_the_log(path: Path) -> None:
+def test_an_open_connection_keeps_the_log(path: Path) -> None:
     store = Store(path)
     log = path.with_name(f"{path.name}-wal")
     with store.keep_log_open():
@@ -225,7 +225,7 @@ def test_who_writes_often_keeps_the_log(path: Path) -> None:
     assert not log.exists()
 
 
-def test_without_a_store_no_log_is_kept_and_what_happens_meanwhile_goes_on(path: Path) -> None:
+def test_keep_log_open_works_without_a_store(path: Path) -> None:
     store = Store(path)
     path.unlink()
     with pytest.raises(ValueError, match="meanwhile"), store.keep_log_open():

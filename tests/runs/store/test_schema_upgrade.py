@@ -1,4 +1,4 @@
-"""Older stores are renewed in one transaction, after a copy was made; newer ones are refused."""
+"""Schema upgrade: an older store is upgraded in one transaction, after a backup; a newer one is refused."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def commands_of(path: Path) -> Path:
     return path.with_name("runs.commands.sqlite")
 
 
-def test_released_steps_are_never_changed() -> None:
-    """A store that was made by other steps than these would not be what this version takes it for."""
+def test_released_schema_steps_never_change() -> None:
+    """Stores in use were made by exactly these steps."""
     steps = [*schema.RUNS[:2], *schema.COMMANDS[:2]]
     digests = [hashlib.blake2b(step.encode(), digest_size=4).hexdigest() for step in steps]
     assert digests == ["f6f580cc", "28223cb1", "a5ec8976", "3ff91ab8"]
@@ -36,7 +36,7 @@ def test_released_steps_are_never_changed() -> None:
 
 @pytest.mark.parametrize("readonly", [False, True])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_older_store_keeps_all_it_has(path: Path, version: int, readonly: bool) -> None:
+def test_an_upgraded_store_keeps_its_runs(path: Path, version: int, readonly: bool) -> None:
     older(path, version)
     store = Store(path, readonly=readonly)
     assert {row.id: row.rounds_done for row in store.runs()} == {"finished": 3, "stopped": 2, "forgotten": 0}
@@ -52,7 +52,7 @@ def test_an_older_store_keeps_all_it_has(path: Path, version: int, readonly: boo
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_older_store_can_be_worked_with(path: Path, version: int) -> None:
+def test_an_upgraded_store_can_be_used(path: Path, version: int) -> None:
     older(path, version)
     store = Store(path)
     store.requeue("stopped", in_queue=False)
@@ -61,51 +61,53 @@ def test_an_older_store_can_be_worked_with(path: Path, version: int) -> None:
     child = store.fork("finished", 2, {"channel.snr_db": 0.0}, in_queue=True)
     assert [record.round for _, record in store.rounds("stopped")] == [1, 2, 3]
     assert [record.round for _, record in store.rounds(child)] == [1, 2]
-    assert store.queue()[-1].id == child  # behind those that waited before
+    assert store.queue()[-1].id == child  # behind the runs in the queue
     store.restore("deleted")
     assert "deleted" in [row.id for row in store.runs()]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_copy_of_an_older_store_is_kept(path: Path, version: int) -> None:
+def test_an_upgrade_leaves_a_backup(path: Path, version: int) -> None:
     older(path, version)
-    before, asked_before = contents(path), contents(commands_of(path))
+    before, commands_before = contents(path), contents(commands_of(path))
     store = Store(path, readonly=True)
-    copy = path.with_name(f"runs.v{version}-backup.sqlite")
-    asked = [path.with_name(f"runs.commands.v{version}-backup.sqlite")] if version < len(schema.COMMANDS) else []
-    assert store.renewed == [copy, *asked]
-    assert contents(copy) == before
-    assert all(contents(one) == asked_before for one in asked)
-    with closing(sqlite3.connect(copy)) as connection:
+    backup = path.with_name(f"runs.v{version}-backup.sqlite")
+    command_backups = (
+        [path.with_name(f"runs.commands.v{version}-backup.sqlite")] if version < len(schema.COMMANDS) else []
+    )
+    assert store.renewed == [backup, *command_backups]
+    assert contents(backup) == before
+    assert all(contents(file) == commands_before for file in command_backups)
+    with closing(sqlite3.connect(backup)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (version,)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert Store(path).renewed == []  # told once
-    assert (schema.backups(path), schema.backups(commands_of(path))) == ([copy], asked)
-    names = {one.name for one in path.parent.iterdir()} - {f"{path.name}-wal", f"{path.name}-shm"}
-    assert names == {path.name, commands_of(path).name, copy.name, *(one.name for one in asked)}
+    assert Store(path).renewed == []  # it was upgraded already
+    assert (schema.backups(path), schema.backups(commands_of(path))) == ([backup], command_backups)
+    names = {file.name for file in path.parent.iterdir()} - {f"{path.name}-wal", f"{path.name}-shm"}
+    assert names == {path.name, commands_of(path).name, backup.name, *(file.name for file in command_backups)}
 
 
-def test_what_is_still_in_the_log_is_in_the_copy(path: Path) -> None:
+def test_a_backup_holds_what_is_in_the_log(path: Path) -> None:
     older(path, 2)
-    with closing(sqlite3.connect(path)) as connection:  # while it is open, the log is not moved into the file
+    with closing(sqlite3.connect(path)) as connection:  # an open connection keeps the log
         connection.execute("UPDATE runs SET name = 'late' WHERE id = 'stopped'")
         connection.commit()
-        (copy,) = Store(path).renewed
-        assert ("stopped", "late") in [row[:2] for row in contents(copy)["runs"]]
+        (backup,) = Store(path).renewed
+        assert ("stopped", "late") in [row[:2] for row in contents(backup)["runs"]]
 
 
-def test_a_copy_never_takes_the_place_of_another(path: Path) -> None:
+def test_a_backup_never_replaces_another(path: Path) -> None:
     older(path, 2)
     Store(path)
     for file in path.parent.glob("runs.sqlite*"):
         file.unlink()
     commands_of(path).unlink()
-    older(path, 2)  # put back, or played on with the older pwff
-    assert [one.name for one in Store(path).renewed] == ["runs.v2-backup-2.sqlite"]
-    assert [one.name for one in schema.backups(path)] == ["runs.v2-backup-2.sqlite", "runs.v2-backup.sqlite"]
+    older(path, 2)  # somebody has put it back, or used the older pwff
+    assert [file.name for file in Store(path).renewed] == ["runs.v2-backup-2.sqlite"]
+    assert [file.name for file in schema.backups(path)] == ["runs.v2-backup-2.sqlite", "runs.v2-backup.sqlite"]
 
 
-def test_of_many_that_open_an_older_store_one_renews_it(path: Path) -> None:
+def test_only_one_of_many_openers_upgrades_a_store(path: Path) -> None:
     older(path, 2)
     with ThreadPoolExecutor(8) as pool:
         stores = list(pool.map(lambda _: Store(path, readonly=True, timeout_s=60.0), range(8)))
@@ -113,7 +115,7 @@ def test_of_many_that_open_an_older_store_one_renews_it(path: Path) -> None:
     assert [len(store.runs()) for store in stores] == [3] * 8
 
 
-def test_no_copy_no_renewal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_backup_there_is_no_upgrade(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     older(path, 2)
     before = contents(path)
 
@@ -150,12 +152,12 @@ Store(Path(sys.argv[1]))
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("moment", ["copying", "0", "3", "all"])
-def test_a_process_that_is_killed_while_it_renews_a_store_leaves_it_as_it_was(path: Path, moment: str) -> None:
+def test_an_upgrade_that_is_killed_leaves_the_store_as_it_was(path: Path, moment: str) -> None:
     older(path, 2)
     before = contents(path)
     command = [sys.executable, "-c", DIES, str(path), moment]
-    done = subprocess.run(command, env=processes.environment(), timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.run(command, env=processes.environment(), timeout=120, check=False)
+    assert process.returncode == -signal.SIGKILL
     assert contents(path) == before  # the older pwff can still use it
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
@@ -166,7 +168,7 @@ def test_a_process_that_is_killed_while_it_renews_a_store_leaves_it_as_it_was(pa
 
 @pytest.mark.parametrize("readonly", [False, True])
 @pytest.mark.parametrize(("name", "newest"), [("runs.sqlite", 3), ("runs.commands.sqlite", 2)])
-def test_either_file_of_a_newer_version_is_refused_and_left_alone(
+def test_a_file_of_a_newer_version_is_refused_and_left_alone(
     path: Path, name: str, newest: int, readonly: bool
 ) -> None:
     store = Store(path)
@@ -174,14 +176,14 @@ def test_either_file_of_a_newer_version_is_refused_and_left_alone(
     file = path.with_name(name)
     sql(file, f"PRAGMA user_version = {newest + 1}")
     before = file.read_bytes()
-    told = f"was written by a newer pwff \\(format {newest + 1}; this one reads up to {newest}\\); upgrade pwff or "
-    with pytest.raises(StoreError, match=told) as caught:
+    refusal = f"was written by a newer pwff \\(format {newest + 1}; this one reads up to {newest}\\); upgrade pwff or "
+    with pytest.raises(StoreError, match=refusal) as caught:
         Store(path, readonly=readonly)
     assert str(file) in str(caught.value) and not caught.value.passing
     assert file.read_bytes() == before
 
 
-def test_the_errors_of_a_store_say_whether_they_pass(path: Path) -> None:
+def test_store_errors_say_whether_they_pass(path: Path) -> None:
     store = Store(path, timeout_s=0.0)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -203,11 +205,11 @@ def test_the_errors_of_a_store_say_whether_they_pass(path: Path) -> None:
         file.unlink()
     with pytest.raises(StoreError, match="cannot be opened; check that it is there") as removed:
         store.create_run(CONFIG)
-    assert [one.value.passing for one in (locked, full, read_only, removed)] == [True] * 4
+    assert [caught.value.passing for caught in (locked, full, read_only, removed)] == [True] * 4
     Store(path)
     with pytest.raises(StoreError, match="There is no run") as unknown:
         store.run("nosuchid")
     path.write_bytes(b"x" * 5000)
     with pytest.raises(StoreError, match="not an SQLite file") as other_file:
         store.runs()
-    assert [one.value.passing for one in (unknown, other_file)] == [False] * 2
+    assert [caught.value.passing for caught in (unknown, other_file)] == [False] * 2
