@@ -70,7 +70,7 @@ def test_padding_fills_a_batch_up_to_its_longest_row() -> None:
     def row(tokens: int) -> SimpleNamespace:
         return SimpleNamespace(tokens=range(tokens))
 
-    clients = SimpleNamespace(cohorts=[None], members=lambda index: range(2))
+    clients = SimpleNamespace(cohorts=[None], in_cohort=lambda index: range(2))
     # a step of two clients, with rows of 3 and 5 tokens and of 4: two rows of 5 for each
     assert padding_share(clients, [[[row(3), row(5)]], [[row(4)]]]) == pytest.approx(1 - 12 / 20)
 
