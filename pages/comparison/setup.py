@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.parts.words import count, plain, sentence, shared_settings_words
 from pages.settings import fields, panel
-from pages.settings.choices import choose_from_list, choose_from_row
+from pages.settings.choices import choose
 from pwff_core.comparison.presets import FIGURES, FigureId, figure_config, plan
 from pwff_core.comparison.timing import expected_seconds, same_work
 from pwff_core.config import PreferencesConfig, RunConfig
@@ -54,8 +54,8 @@ def draw_setup() -> Setup:
         st.session_state[_SEEDS] = ", ".join(str(seed) for seed in FIGURES["fig4"].seeds)
         st.session_state[_SOURCE] = "demo"
         _take_over_sizes()
-    subject = choose_from_row(
-        "What to compare", SUBJECT_LABELS, key=_SUBJECT, help="The paper's two figures, or any methods."
+    subject = choose(
+        "What to compare", SUBJECT_LABELS, key=_SUBJECT, as_row=True, help="The paper's two figures, or any methods."
     )
     figure = FIGURES.get(subject)
     methods = figure.methods if figure else _choose_methods()
@@ -66,7 +66,7 @@ def draw_setup() -> Setup:
     with left:
         _seeds()
     with right:
-        choose_from_list(
+        choose(
             "Settings",
             SOURCE_LABELS if panel.ready() else {"demo": SOURCE_LABELS["demo"]},
             key=_SOURCE,

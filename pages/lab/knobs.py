@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts.words import plain, sentence
 from pages.settings import fields
 from pages.settings import panel as settings
-from pages.settings.choices import choose_from_row
+from pages.settings.choices import choose
 from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.knobs import Problem
 
@@ -74,10 +74,11 @@ def _size() -> None:
         st.session_state[_BASE] = preset
         fields.set_values(preset, (*SENT, "price_as"), SCOPE)
 
-    size = choose_from_row(
+    size = choose(
         "Priced as",
         SIZES,
         key=_SIZE,
+        as_row=True,
         on_change=take_over,
         help="Whose adapters and LoRA cross the air. Sets rank and bottleneck below; the link stays as it is.",
     )

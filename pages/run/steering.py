@@ -19,7 +19,7 @@ from pages.server import session
 from pages.server.cache import Cache
 from pages.server.drawings import RunView
 from pages.settings import fields, preferences
-from pages.settings.choices import choose_from_row
+from pages.settings.choices import choose
 from pages.settings.panel import ADOPTED, Marker
 from pwff_core.config import STEERABLE, ChannelConfig, RunConfig
 from pwff_core.errors import ConfigError, StoreError
@@ -186,10 +186,11 @@ def news(view: RunView) -> list[str]:
 def draw_choice() -> None:
     """The choice between steering the run and only asking what if, for the person in control."""
     st.session_state.setdefault(_USE, "steer")
-    choose_from_row(
+    choose(
         "These sliders",
         _USES,
         key=_USE,
+        as_row=True,
         help="Steer: a move holds from the run's next round. What-if: the run goes on as it is, and all its rounds are "
         "priced over the channel that the sliders spell, dashed in the charts of delay and energy.",
     )

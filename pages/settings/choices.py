@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 
 Option = TypeVar("Option")
 
 
-def choose_from_list(
-    label: str, names: Mapping[Option, str], *, key: str, help: str, on_change: Callable[[], None] | None = None
+def choose(
+    label: str,
+    names: Mapping[Option, str],
+    *,
+    key: str,
+    help: str,
+    on_change: Callable[[], None] | None = None,
+    as_row: bool = False,
 ) -> Option:
-    """The option that is chosen in a list that opens; `names` holds the options in order, each with its name."""
-    chosen: Option = st.selectbox(
-        label,
-        list(names),
-        format_func=lambda option: names[option],
-        key=key,
-        on_change=on_change,
-        persist_state="session",
-        help=help,
-    )
-    return chosen
-
-
-def choose_from_row(
-    label: str, names: Mapping[Option, str], *, key: str, help: str, on_change: Callable[[], None] | None = None
-) -> Option:
-    """The option that is chosen among buttons in a row; `names` holds the options in order, each with its name."""
-    chosen: Option = st.segmented_control(
-        label,
-        list(names),
-        format_func=lambda option: names[option],
-        key=key,
-        on_change=on_change,
-        required=True,
-        persist_state="session",
-        help=help,
-    )
+    """The chosen option: in a list that opens, or `as_row` among buttons. `names` maps the options in order."""
+    widget: dict[str, Any] = {
+        "options": list(names), "format_func": lambda option: names[option], "key": key, "on_change": on_change,
+        "persist_state": "session", "help": help,
+    }  # fmt: skip
+    chosen: Option = st.segmented_control(label, required=True, **widget) if as_row else st.selectbox(label, **widget)
     return chosen

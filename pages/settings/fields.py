@@ -17,7 +17,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.words import plain, sentence, setting_text
-from pages.settings.choices import choose_from_row
+from pages.settings.choices import choose
 from pwff_core.config import RunConfig
 from pwff_core.knobs import Knob, Problem, allowed_values, changed_tree, knobs
 from pwff_core.runs import limits
@@ -129,7 +129,7 @@ def stops(knob: Knob) -> list[float]:
 def _choice(knob: Knob, scope: str) -> None:
     labels = CHOICE_LABELS.get(knob.path, {})
     names = {choice: labels.get(choice, str(choice)) for choice in knob.choices}
-    choose_from_row(knob.label, names, key=key_of(knob.path, scope), help=_help(knob))
+    choose(knob.label, names, key=key_of(knob.path, scope), as_row=True, help=_help(knob))
 
 
 def _slider_and_box(knob: Knob, scope: str) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.parts.words import plain, sentence
 from pages.settings import fields, preferences, uploads
-from pages.settings.choices import choose_from_list
+from pages.settings.choices import choose
 from pwff_core.config import PresetId, RunConfig, preset_config
 from pwff_core.figures.frames import STAGE_NAMES
 from pwff_core.knobs import Problem, knobs
@@ -162,7 +162,7 @@ def _preset() -> None:
         adopt(preset_config(st.session_state[_PRESET]))
         st.session_state[fields.key_of("seed")], st.session_state[_METHOD] = seed, method
 
-    preset = choose_from_list(
+    preset = choose(
         "Preset",
         {preset: PRESET_LABELS[preset] for preset in limits.bounded(knobs()["preset"]).choices},
         key=_PRESET,
@@ -175,7 +175,7 @@ def _preset() -> None:
 def choose_method(key: str, help: str) -> Method:
     """Draw the choice of a method. Returns the row of the one that is chosen."""
     names = {method_id: method.label for method_id, method in METHODS.items()}
-    return METHODS[choose_from_list("Method", names, key=key, help=help)]
+    return METHODS[choose("Method", names, key=key, help=help)]
 
 
 def _method() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from pages.settings.choices import choose_from_list
+from pages.settings.choices import choose
 from pwff_core.config import PreferencesConfig
 
 Start = Literal["random", "spread", "equal", "helpful", "harmless", "own"]
@@ -69,7 +69,7 @@ def read(clients: int | None) -> PreferencesConfig:
 
 def draw(clients: int | None, *, has_rewards: bool) -> None:
     """Draw the choice of a start and, unless it is random, the weight of each client."""
-    start = choose_from_list(
+    start = choose(
         "What the clients' owners want",
         START_LABELS,
         key=_START,
