@@ -1,4 +1,4 @@
-"""All of `make chaos`: kills, then faults, then the fuzz tests with many cases. The last line is that of the kills.
+"""All of `make chaos`: kills, then faults, then the fuzz tests with many cases. The last line counts the kills.
 
 python -m tests.chaos [--kills 200] [--seed 0] [--to build/chaos]
 """
@@ -24,13 +24,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path, default=ROOT / "build" / "chaos", metavar="FOLDER")
     options = parser.parse_args()
-    killing = ["--kills", f"{options.kills}", "--seed", f"{options.seed}", "--to", f"{options.to / 'kills.json'}"]
-    killed, told = kills.run(killing)
-    broken = faults.main(["--to", f"{options.to / 'faults.json'}"])
-    fuzzing = [sys.executable, "-m", "pytest", "-q", "tests/fuzz"]
-    fuzzed = subprocess.run(fuzzing, cwd=ROOT, env=os.environ | {"PWFF_FUZZ_CASES": f"{FUZZ_CASES}"}).returncode
-    print(f"fuzz tests: {'passed' if fuzzed == 0 else f'failed (exit code {fuzzed})'}\n{told}")
-    return 1 if killed or broken or fuzzed else 0
+    kill_flags = ["--kills", f"{options.kills}", "--seed", f"{options.seed}", "--to", f"{options.to / 'kills.json'}"]
+    kills_failed, last_line = kills.run(kill_flags)
+    faults_failed = faults.main(["--to", f"{options.to / 'faults.json'}"])
+    fuzz_command = [sys.executable, "-m", "pytest", "-q", "tests/fuzz"]
+    fuzz_failed = subprocess.run(
+        fuzz_command, cwd=ROOT, env=os.environ | {"PWFF_FUZZ_CASES": f"{FUZZ_CASES}"}
+    ).returncode
+    print(f"fuzz tests: {'passed' if fuzz_failed == 0 else f'failed (exit code {fuzz_failed})'}\n{last_line}")
+    return 1 if kills_failed or faults_failed or fuzz_failed else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Faults of checkpoints: what lies there is not what was written."""
+"""Faults of checkpoints: the files on disk differ from what was written."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ def truncate(folder: Path) -> None:
     state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
 
 
-def of_another_version(folder: Path) -> None:
+def change_version(folder: Path) -> None:
     head = json.loads((folder / HEAD).read_text(encoding="utf-8"))
     (folder / HEAD).write_text(json.dumps(head | {"format": 99}), encoding="utf-8")
 
 
-def without_head(folder: Path) -> None:
+def empty_head(folder: Path) -> None:
     (folder / HEAD).write_bytes(b"")
 
 
-def without_state(folder: Path) -> None:
+def remove_state(folder: Path) -> None:
     (folder / STATE).unlink()
 
 
 HARMS: dict[str, Callable[[Path], None]] = {
     "a bit flipped": flip_a_bit,
     "cut off": truncate,
-    "of another version": of_another_version,
-    "an empty head": without_head,
-    "no tensors": without_state,
+    "of another version": change_version,
+    "an empty head": empty_head,
+    "no tensors": remove_state,
 }
 
 
 def newest_harmed(scene: Scene) -> Row:
-    """The newest checkpoint of a killed run is harmed, in each of the ways, one resume after the other."""
+    """The newest checkpoint of a killed run is harmed, in another way before each resume."""
     for rounds, harm in enumerate(HARMS.values(), start=2):
         worker = scene.play(rounds)
-        worker.wait(lambda: _folders(scene))  # it is written behind the round
+        worker.wait(lambda: _folders(scene))  # it is written beside the next round
         worker.kill()
         harm(_folders(scene)[-1])
     return _row(scene, f"kill −9, and the newest checkpoint is harmed: {', '.join(HARMS)}")
@@ -67,7 +67,7 @@ def all_harmed(scene: Scene) -> Row:
 
 
 def all_removed(scene: Scene) -> Row:
-    """There are no checkpoints any more."""
+    """All checkpoints are removed: the run is played again from its start."""
     scene.play(_PLAYED).kill()
     shutil.rmtree(RunFiles(scene.store.path).checkpoints(scene.run_id))
     return _row(scene, "kill −9, and all checkpoints are removed")
@@ -82,7 +82,7 @@ def _row(scene: Scene, fault: str) -> Row:
 
 def _folders(scene: Scene) -> list[Path]:
     folder = RunFiles(scene.store.path).checkpoints(scene.run_id)
-    return [folder_of(folder, mark.position) for mark in list_checkpoints(scene.store.path, scene.run_id)]
+    return [folder_of(folder, checkpoint.position) for checkpoint in list_checkpoints(scene.store.path, scene.run_id)]
 
 
 FAULTS = (newest_harmed, all_harmed, all_removed)

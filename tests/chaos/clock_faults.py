@@ -1,4 +1,4 @@
-"""The computer's clock is set while a run plays: by libfaketime, for the worker and for who looks alike."""
+"""The computer's clock is set while a run plays: by libfaketime, for the worker and for a page alike."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _JUMPS = {"+1 h": 3600, "−1 h": -3600, "+1 day": 86400, "−1 day": -86400}
 
 
 def jump(name: str) -> Callable[[Scene], Row]:
-    """The fault: the clock jumps by so much after two rounds."""
+    """The fault that the clock jumps after two rounds, by the jump of this name."""
 
     def clock(scene: Scene) -> Row:
         offset = scene.folder / "offset"
-        variables = _variables(offset)
+        variables = _faketime(offset)
         _set(offset, 0)
         worker = scene.play(0, variables)
         command = [sys.executable, "-m", "tests.chaos.page", str(scene.store.path), scene.run_id]
@@ -31,29 +31,29 @@ def jump(name: str) -> Callable[[Scene], Row]:
         ) as page:  # fmt: skip
             assert page.stdin is not None and page.stdout is not None
 
-            def told() -> str:
+            def page_words() -> str:
                 assert page.stdin is not None and page.stdout is not None
                 print(file=page.stdin, flush=True)
                 return scene.short(page.stdout.readline().strip())
 
-            told()
+            page_words()
             worker.wait(lambda: worker.look().rounds >= 2)
             beaten = worker.look().beaten_at
             _set(offset, _JUMPS[name])
             worker.wait(lambda: abs((worker.look().beaten_at or 0) - (beaten or 0)) > 1800)
-            scene.sees = told()
+            scene.sees = page_words()
         return scene.row(f"the clock jumps {name}", scene.finish())
 
     clock.__name__ = f"clock {name}"
     return clock
 
 
-def _variables(offset: Path) -> dict[str, str]:
-    found = glob(_LIBRARIES)
-    if not found:
+def _faketime(offset: Path) -> dict[str, str]:
+    libraries = glob(_LIBRARIES)
+    if not libraries:
         raise Skipped("setting a clock needs libfaketime (Debian's package faketime)")
     return {
-        "LD_PRELOAD": found[0], "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1",
+        "LD_PRELOAD": libraries[0], "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }  # fmt: skip
 

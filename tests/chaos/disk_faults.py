@@ -23,14 +23,14 @@ _MB = 2**20
 
 @contextmanager
 def disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A small disk of its own, mounted on the folder."""
+    """Mounts a small disk on the folder while this is open."""
     if sys.platform != "linux" or os.geteuid() != 0:
         raise Skipped("mounting a small disk needs Linux and root")
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True)
-    if done.returncode:
-        raise Skipped(f"a small disk cannot be mounted here ({done.stderr.strip()})")
+    mounted = subprocess.run(mount, capture_output=True, text=True)
+    if mounted.returncode:
+        raise Skipped(f"a small disk cannot be mounted here ({mounted.stderr.strip()})")
     try:
         yield folder
     finally:
@@ -38,7 +38,7 @@ def disk(folder: Path, megabytes: int) -> Iterator[Path]:
 
 
 def full_disk(scene: Scene) -> Row:
-    """The disk of the store is full, and later it is not."""
+    """The disk of the store is full, and has room again later."""
     with disk(scene.folder / "disk", 160) as folder:
         scene = scene.on(folder)
         scene.play(2)
@@ -61,7 +61,7 @@ def fill(filler: Path) -> None:
 
 
 def read_only_store(scene: Scene) -> Row:
-    """The store can be read and not written, and later it can."""
+    """The store becomes read-only, and can be written again later."""
     with disk(scene.folder / "disk", 160) as folder:
         scene = scene.on(folder)
         scene.play(2)
@@ -72,7 +72,7 @@ def read_only_store(scene: Scene) -> Row:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """What is opened on a disk in here cannot be written: a mount that says so lies over the disk's own.
+    """Makes the folder read-only while this is open, for files that are opened now: by a read-only mount over it.
 
     The disk itself cannot be made read-only, as the worker has files on it open for writing.
     """
@@ -85,7 +85,7 @@ def read_only(folder: Path) -> Iterator[None]:
 
 
 def locked_store(scene: Scene) -> Row:
-    """Another program holds the store for half a minute."""
+    """Another program locks the store for half a minute."""
     scene.play(2)
     begun = time.monotonic()
     with locked(scene.store.path):
@@ -96,24 +96,24 @@ def locked_store(scene: Scene) -> Row:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """The store's file is another program's in here."""
+    """Another program locks the store's file while this is open."""
     command = [sys.executable, "-c", LOCKER, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as locker:
+        assert locker.stdout is not None
+        locker.stdout.readline()
         try:
             yield
         finally:
-            other.kill()
+            locker.kill()
 
 
 def removed_file(scene: Scene) -> Row:
-    """The store's files are thrown away while the run plays, and are brought back."""
+    """The store's files are removed while the run plays, and brought back."""
     return _removed(scene, "the store's files are removed, and later brought back", whole_folder=False)
 
 
 def removed_folder(scene: Scene) -> Row:
-    """The store's whole folder is moved away while the run plays, and is brought back."""
+    """The store's whole folder is removed while the run plays, and brought back."""
     return _removed(scene, "the store's folder is removed, and later brought back", whole_folder=True)
 
 
@@ -127,8 +127,7 @@ def _removed(scene: Scene, fault: str, *, whole_folder: bool) -> Row:
         for file in home.glob("runs.*"):
             file.rename(aside / file.name)
     scene.look("cannot be opened")
-    worker = scene.worker
-    worker.process.wait(timeout=PATIENCE_S)
+    scene.worker.process.wait(timeout=PATIENCE_S)
     if whole_folder:
         shutil.rmtree(home, ignore_errors=True)
         aside.rename(home)
@@ -139,12 +138,11 @@ def _removed(scene: Scene, fault: str, *, whole_folder: bool) -> Row:
 
 
 def checkpoints_full(scene: Scene) -> Row:
-    """There is no room for checkpoints, while there is for the store."""
+    """The disk of the checkpoints is full, the store's is not."""
     with disk(scene.store.path.parent / "checkpoints", 16):
         scene.play(2)
         scene.look()
-        done = scene.finish()
-        return scene.row("no room for checkpoints, while the store has some", done)
+        return scene.row("no room for checkpoints, while the store has some", scene.finish())
 
 
 def checkpoints_in_the_way(scene: Scene) -> Row:

@@ -1,4 +1,4 @@
-"""Faults, one after the other: what the run does, what a page says, what is left. Prints a table.
+"""Plays the faults and prints a table: what the run does, what a page says, what is left afterwards.
 
 python -m tests.chaos.faults [NAME …] [--side-by-side 2] [--to build/chaos/faults.json]
 """
@@ -29,15 +29,15 @@ def name_of(fault: Callable[[Scene], Row]) -> str:
     return fault.__name__.replace("_", " ")
 
 
-def played(fault: Callable[[Scene], Row], folder: Path, references: References) -> Row | None:
-    """A fault's row; None if it cannot be made here, which is said."""
+def play_fault(fault: Callable[[Scene], Row], folder: Path, references: References) -> Row | None:
+    """Plays a fault and prints its row; None if it cannot be made here, which is printed too."""
     scene = Scene(folder / name_of(fault).replace(" ", "-"), references)
     try:
         row = fault(scene)
     except Skipped as reason:
         print(f"{name_of(fault)}: left out: {reason}.", flush=True)
         return None
-    except Exception as error:  # one that fails must not hide the others
+    except Exception as error:  # a fault that fails must not hide the others
         traceback.print_exception(error)
         row = Row(name_of(fault), "", "", f"{type(error).__name__}: {error}", False)
     finally:
@@ -53,23 +53,23 @@ def line(row: Row) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """What `make chaos` runs second; the exit code is 0 if no fault lost a round or changed a result."""
+    """The second part of `make chaos`; the exit code is 0 if no fault lost a round or changed a result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = [name_of(fault) for fault in FAULTS]
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or some of {', '.join(known)}")
+    names = [name_of(fault) for fault in FAULTS]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or some of {', '.join(names)}")
     parser.add_argument("--side-by-side", type=int, default=2, metavar="FAULTS")
     parser.add_argument("--to", type=Path, default=ROOT / "build" / "chaos" / "faults.json", metavar="FILE")
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.names if name not in known]:
-        parser.error(f"there is no fault called {', '.join(unknown)}; there are {', '.join(known)}")
+    if unknown := [name for name in options.names if name not in names]:
+        parser.error(f"there is no fault called {', '.join(unknown)}; there are {', '.join(names)}")
     chosen = [fault for fault in FAULTS if not options.names or name_of(fault) in options.names]
     with (
         tempfile.TemporaryDirectory(prefix="pwff-faults-", ignore_cleanup_errors=True) as folder,
         ThreadPoolExecutor(options.side_by_side) as pool,
     ):
         references = References(Path(folder) / "references")
-        found = [*pool.map(lambda fault: played(fault, Path(folder), references), chosen)]
-    rows = [row for row in found if row]
+        played = pool.map(lambda fault: play_fault(fault, Path(folder), references), chosen)
+        rows = [row for row in played if row]
     options.to.parent.mkdir(parents=True, exist_ok=True)
     options.to.write_text(json.dumps([row._asdict() for row in rows], indent=1, ensure_ascii=False) + "\n", "utf-8")
     print("\n".join(["", HEAD, *map(line, rows), ""]))

@@ -1,4 +1,4 @@
-"""What a page says of a run: the words under its name, without a browser.
+"""The words that a page shows under a run's name, without a browser.
 
 python -m tests.chaos.page STORE RUN    answers each line of input with a line
 """
@@ -14,7 +14,7 @@ from pwff_core.figures.frames import planned_stages, spans_of
 from pwff_core.runs.store import Store
 
 
-def told(page: Store, run_id: str) -> str:
+def page_words(page: Store, run_id: str) -> str:
     """The run's state and the sentence beside it; the store's own sentence where it cannot be read."""
     try:
         row, records = page.run(run_id), [record for _, record in page.rounds(run_id)]
@@ -25,10 +25,10 @@ def told(page: Store, run_id: str) -> str:
 
 
 def main(store_path: Path, run_id: str) -> None:
-    """What the process does: it is one whose clock can be another than that of whoever asks."""
+    """The process: its clock may differ from the test's."""
     page = Store(store_path, readonly=True)
     for _ in sys.stdin:
-        print(told(page, run_id), flush=True)
+        print(page_words(page, run_id), flush=True)
 
 
 if __name__ == "__main__":

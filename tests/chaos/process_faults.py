@@ -1,4 +1,4 @@
-"""Faults of the worker's process: stopped, held up, out of memory, twice there, its run deleted."""
+"""Faults of the worker's process: suspended, signalled, out of memory, a second one, its run deleted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pwff_core.errors import StoreError
 from pwff_core.runs import processes
 from pwff_core.runs.store import RunStatus
 from tests.chaos import engine, tiny
-from tests.chaos.engine import Worker, damage, stored
+from tests.chaos.engine import Worker, store_damage, stored_rounds
 from tests.chaos.scene import Row, Scene, Skipped
 
 _SUSPENDED_S = 60.0
@@ -53,7 +53,7 @@ def out_of_memory(scene: Scene) -> Row:
         raise Skipped("limiting another process's memory needs Linux")
     worker = scene.play(2)
     process = psutil.Process(worker.process.pid)
-    size = process.memory_info().vms // 2  # what it has it keeps
+    size = process.memory_info().vms // 2  # it keeps the memory that it has
     process.rlimit(psutil.RLIMIT_AS, (size, psutil.RLIM_INFINITY))
     worker.wait(lambda: page_says(scene, "waiting"), 0.2)
     scene.look()
@@ -68,7 +68,7 @@ def page_says(scene: Scene, state: str) -> bool:
 
 
 def killed_by_the_system(scene: Scene) -> Row:
-    """What the kernel does to the process that needs the most, when memory is used up."""
+    """SIGKILL, as the kernel kills the largest process when memory is used up."""
     scene.play(2).kill()
     scene.look("failed")
     return scene.row("SIGKILL from outside, as when the computer runs out of memory", scene.finish())
@@ -102,8 +102,8 @@ def _signalled(scene: Scene, number: signal.Signals) -> Row:
             scene.look()
         if code not in (0, -number):
             took.append(f"(exit code {code}: {worker.log()[-300:]})")
-    done = "it was finished by then" if _finished(scene) else scene.finish()
-    return scene.row(f"{number.name} in every phase", f"stops at once ({', '.join(took)}); {done}")
+    end = "it was finished by then" if _finished(scene) else scene.finish()
+    return scene.row(f"{number.name} in every phase", f"stops at once ({', '.join(took)}); {end}")
 
 
 def _finished(scene: Scene) -> bool:
@@ -116,10 +116,10 @@ def second_worker(scene: Scene) -> Row:
     command = processes.module_command("pwff_core.engine.worker", scene.run_id, "--store", str(scene.store.path))
     second = subprocess.run(command, env=processes.environment(), capture_output=True, text=True)
     scene.look()
-    said = scene.short(second.stderr.strip())
+    message = scene.short(second.stderr.strip())
     return scene.row(
         "a second worker is started for a run that plays",
-        f"{scene.finish()}; the second ends (exit code {second.returncode}): {said}",
+        f"{scene.finish()}; the second ends (exit code {second.returncode}): {message}",
     )
 
 
@@ -133,10 +133,10 @@ def two_at_once(scene: Scene) -> Row:
 
 
 def taken_over(scene: Scene) -> Row:
-    """The engine is suspended, the run is given up as lost and resumed by another worker; then the first wakes up."""
+    """The engine is suspended, the run counts as lost and another worker resumes it; then the first one continues."""
     first = scene.play(2)
     first.process.send_signal(signal.SIGSTOP)
-    _edit(scene, "UPDATE runs SET status = 'failed' WHERE id = ?")  # as a person might who mends the file by hand
+    _edit(scene, "UPDATE runs SET status = 'failed' WHERE id = ?")  # as a repair by hand might
     scene.play(4)
     first.process.send_signal(signal.SIGCONT)
     code = first.end()
@@ -163,7 +163,7 @@ def deleted(scene: Scene) -> Row:
 
 
 def diverging(scene: Scene) -> Row:
-    """The loss is no number any more."""
+    """The loss diverges to NaN."""
     scene.store.delete(scene.run_id)
     scene.run_id = scene.store.create_run(tiny.config(**DIVERGING))
     worker = Worker(scene.store, scene.run_id)
@@ -171,14 +171,14 @@ def diverging(scene: Scene) -> Row:
     worker.end()
     scene.remember()
     scene.look("failed")
-    row, rounds = scene.store.run(scene.run_id), stored(scene.store, scene.run_id)
-    engine.again(scene.store, scene.run_id).end()
-    again = scene.store.run(scene.run_id)
-    same = (again.status, again.message) == (RunStatus.FAILED, row.message)
-    fine = same and rounds == stored(scene.store, scene.run_id) and not damage(scene.store.path)
+    row, rounds = scene.store.run(scene.run_id), stored_rounds(scene.store, scene.run_id)
+    engine.resume_worker(scene.store, scene.run_id).end()
+    resumed = scene.store.run(scene.run_id)
+    same = (resumed.status, resumed.message) == (RunStatus.FAILED, row.message)
+    fine = same and rounds == stored_rounds(scene.store, scene.run_id) and not store_damage(scene.store.path)
     afterwards = "all rounds kept, store whole; resumed, it diverges in the same round with the same words"
     does = f"ends with its {len(rounds)} rounds"
-    return Row("the loss diverges (learning rate 1)", does, scene.sees, afterwards if fine else again.message, fine)
+    return Row("the loss diverges (learning rate 1)", does, scene.sees, afterwards if fine else resumed.message, fine)
 
 
 def _edit(scene: Scene, query: str) -> None:

@@ -1,4 +1,4 @@
-"""A run on a stage of its own, on which something goes wrong, and what is left of it afterwards."""
+"""A run in a folder of its own, in which something goes wrong, and its state afterwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pwff_core.runs.store import RunStatus, Store
 from tests.chaos import engine, page, tiny
-from tests.chaos.engine import PATIENCE_S, Worker, damage, false_checkpoints, stored
+from tests.chaos.engine import PATIENCE_S, Worker, false_checkpoints, store_damage, stored_rounds
 from tests.chaos.reference import References
 
 
@@ -18,8 +18,8 @@ class Row(NamedTuple):
     """A line of the table of faults."""
 
     fault: str
-    does: str  # what the run does
-    sees: str  # what a page says meanwhile
+    does: str  # of the run
+    sees: str  # of a user: what a page says meanwhile
     afterwards: str
     fine: bool  # no round was lost, the store is whole, and the result is the uninterrupted run's
 
@@ -38,30 +38,30 @@ class Scene:
         self.run_id = self.store.create_run(tiny.config())
         self.workers: list[Worker] = []
         self.sees = ""
-        self._known: list[str] = []
+        self._rounds: list[str] = []
         self._lost = 0
 
     def on(self, store_folder: Path) -> Scene:
-        """The same with its store in another folder."""
+        """A new scene whose store is in another folder."""
         other = Scene(self.folder, self.references, store_folder)
         other.workers = self.workers
         return other
 
     def close(self) -> None:
-        """No worker is left behind."""
+        """Kills all workers."""
         for worker in self.workers:
             worker.kill()
 
     @property
     def worker(self) -> Worker:
-        """The one that was started last."""
+        """The worker that was started last."""
         return self.workers[-1]
 
     def play(self, rounds: int, extra: dict[str, str] | None = None) -> Worker:
         """Starts or resumes the run; returns once the store has so many of its rounds."""
         first = not self.workers
         variables = {"TMPDIR": f"{self.folder}"} | (extra or {})  # where rounds are saved when the store has gone
-        worker = (Worker if first else engine.again)(self.store, self.run_id, variables)
+        worker = (Worker if first else engine.resume_worker)(self.store, self.run_id, variables)
         self.workers.append(worker)
         if not worker.wait(lambda: worker.look().rounds >= rounds):
             raise RuntimeError(f"The worker ended before round {rounds}: {worker.log()}")
@@ -69,38 +69,38 @@ class Scene:
         return worker
 
     def remember(self) -> None:
-        """Takes down which rounds the store has; from now on they may not change."""
-        before, self._known = self._known, stored(self.store, self.run_id)
-        self._lost += sum(self._known[place : place + 1] != [record] for place, record in enumerate(before))
+        """Records which rounds the store has; from now on they may not change."""
+        before, self._rounds = self._rounds, stored_rounds(self.store, self.run_id)
+        self._lost += sum(self._rounds[place : place + 1] != [record] for place, record in enumerate(before))
 
-    def look(self, *wanted: str) -> str:
-        """Looks as a page does until it says one of the words, and takes down what it said; else what it says last."""
-        self.sees = until(lambda: self._told(), lambda told: not wanted or any(word in told for word in wanted))
+    def look(self, *words: str) -> str:
+        """Looks as a page does until it says one of the words, or once without words; records and returns its text."""
+        self.sees = until(self._page_words, lambda text: not words or any(word in text for word in words))
         return self.sees
 
-    def _told(self) -> str:
-        return self.short(page.told(self._page, self.run_id))
+    def _page_words(self) -> str:
+        return self.short(page.page_words(self._page, self.run_id))
 
-    def short(self, said: str) -> str:
-        """A sentence without what differs from time to time: process, folder, the run's id."""
+    def short(self, text: str) -> str:
+        """A text without what differs each time: process, folder, the run's id."""
         folder = f"{self.store.path.parent}"
-        return re.sub(r"process \d+", "process N", said).replace(folder, "…").replace(self.run_id, "RUN")
+        return re.sub(r"process \d+", "process N", text).replace(folder, "…").replace(self.run_id, "RUN")
 
     def finish(self) -> str:
-        """Lets the run come to its end, with a resume if its worker has ended; says which of the two it was."""
+        """Lets the run end, with a resume if its worker has ended before; says which of the two it was."""
         code = self.worker.end()
         row = self.store.run(self.run_id)
         self.remember()
         if row.status is RunStatus.FINISHED:
             return "goes on by itself"
         how = f"ends (exit code {code})" if code >= 0 else f"is dead (signal {-code})"
-        engine.again(self.store, self.run_id).end()
+        engine.resume_worker(self.store, self.run_id).end()
         return f"{how}; Resume goes on"
 
     def row(self, fault: str, does: str) -> Row:
         """The line of the table, once the run has finished."""
         self.remember()
-        wrong = damage(self.store.path) + false_checkpoints(self.store.path, self.run_id)
+        wrong = store_damage(self.store.path) + false_checkpoints(self.store.path, self.run_id)
         row = self.store.run(self.run_id)
         if row.status is not RunStatus.FINISHED:
             wrong.append(f"the run is {row.status.value}: {row.message}")
@@ -114,11 +114,11 @@ class Scene:
         return Row(fault, does, self.sees, ("; ".join(wrong) or fine) + message, not wrong)
 
 
-def until(find: Callable[[], str], enough: Callable[[str], bool], patience_s: float = PATIENCE_S) -> str:
-    """Finds something again and again until it is enough."""
+def until(read: Callable[[], str], enough: Callable[[str], bool], patience_s: float = PATIENCE_S) -> str:
+    """Reads a text again and again until it is enough, and returns it. RuntimeError after `patience_s`."""
     give_up_at = time.monotonic() + patience_s
-    while not enough(found := find()):
+    while not enough(text := read()):
         if time.monotonic() > give_up_at:
-            raise RuntimeError(f"It did not come to that within {patience_s:.0f} s; it says: {found}")
+            raise RuntimeError(f"It did not come to that within {patience_s:.0f} s; it says: {text}")
         time.sleep(0.1)
-    return found
+    return text

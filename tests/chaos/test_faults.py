@@ -1,4 +1,4 @@
-"""The table of faults, and the quick ones among them that need no root. `make chaos` plays them all."""
+"""The table of faults, and the quick faults that need no root. `make chaos` plays them all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory: pytest.TempPathFactory) -> References:
-    """One undisturbed run for all."""
+    """One undisturbed run for all tests."""
     return References(tmp_path_factory.mktemp("references"))
 
 
@@ -28,16 +28,16 @@ def test_every_fault_has_a_name_of_its_own() -> None:
     assert {"full disk", "locked store", "two at once", "all removed", "clock −1 day"} <= {*names}
 
 
-def test_a_line_of_the_table_is_one_line() -> None:
+def test_a_row_of_the_table_is_one_line() -> None:
     row = Row("a disk | full", "waits", "two\nlines", "as it was", True)
     assert faults.line(row) == "| a disk \\| full | waits | two lines | as it was |"
 
 
-def test_a_fault_that_cannot_be_made_here_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_that_is_impossible_here_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def moonless(scene: Scene) -> Row:
         raise Skipped("it needs a moon")
 
-    assert faults.played(moonless, tmp_path, References(tmp_path)) is None
+    assert faults.play_fault(moonless, tmp_path, References(tmp_path)) is None
     assert capsys.readouterr().out == "moonless: left out: it needs a moon.\n"
 
 
@@ -45,12 +45,12 @@ def test_a_fault_that_fails_is_a_row_that_is_not_fine(tmp_path: Path, capsys: py
     def broken(scene: Scene) -> Row:
         raise RuntimeError("it did not come to that")
 
-    row = faults.played(broken, tmp_path, References(tmp_path))
+    row = faults.play_fault(broken, tmp_path, References(tmp_path))
     assert row == Row("broken", "", "", "RuntimeError: it did not come to that", False)
     assert "it did not come to that" in capsys.readouterr().err
 
 
-def test_a_locked_store_is_another_program_s(tmp_path: Path) -> None:
+def test_a_locked_store_cannot_be_written(tmp_path: Path) -> None:
     scene = Scene(tmp_path, References(tmp_path))
     probe = f"import sqlite3; sqlite3.connect({str(scene.store.path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
     with disk_faults.locked(scene.store.path):
@@ -69,7 +69,7 @@ def test_a_locked_store_is_another_program_s(tmp_path: Path) -> None:
     ],
     ids=lambda fault: str(fault.__name__),
 )
-def test_after_a_fault_the_result_is_that_of_an_undisturbed_run(
+def test_after_a_fault_the_result_equals_an_undisturbed_run(
     fault: Callable[[Scene], Row], references: References, tmp_path: Path
 ) -> None:
     row = fault(Scene(tmp_path, references))

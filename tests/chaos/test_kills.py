@@ -1,4 +1,4 @@
-"""A short crash test, and that the harness of `make chaos` would notice what it looks for."""
+"""A short crash test, and proofs that the harness of `make chaos` would notice losses, damage and differences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import random
 import sqlite3
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 from tests.chaos import aims, kills, tiny
 from tests.chaos.aims import Aim, Pace
-from tests.chaos.engine import damage, false_checkpoints, stored
+from tests.chaos.engine import false_checkpoints, store_damage, stored_rounds
 from tests.chaos.kills import Kill, Played, Victim
 from tests.chaos.reference import References
 from tests.chaos.tiny import Outcome
@@ -34,13 +33,13 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def victim(store: Store) -> Victim:
-    """A run of which the store has three rounds, as the last look has found it."""
-    found = Victim(store, tiny.config(), random.Random(0), Pace())
-    store.claim(found.run_id)
+    """A run with three rounds in the store, all of them seen by the last look."""
+    victim = Victim(store, tiny.config(), random.Random(0), Pace())
+    store.claim(victim.run_id)
     for number in (1, 2, 3):
-        store.append(found.run_id, record(number, found.run_id))
-    assert found.lost_or_damaged(3) == (0, ())
-    return found
+        store.append(victim.run_id, record(number, victim.run_id))
+    assert victim.lost_or_damaged(3) == (0, ())
+    return victim
 
 
 def sql(store: Store, query: str) -> None:
@@ -51,8 +50,8 @@ def sql(store: Store, query: str) -> None:
 # a real run
 
 
-def test_a_run_that_is_killed_twice_comes_to_what_it_would_have_come_to(store: Store, tmp_path: Path) -> None:
-    """While its first checkpoint is written, so that two rounds are played again without one, and at the end."""
+def test_a_run_that_is_killed_twice_equals_an_uninterrupted_one(store: Store, tmp_path: Path) -> None:
+    """The first kill comes while the first checkpoint is written, so two rounds are replayed; the second at the end."""
     # a judge that learns from the embedded pairs takes most of the time, and is no part of what is proved here
     pairs = tmp_path / "pairs.jsonl"
     rows = [{"prompt": f"What is {n} and {n}?", "chosen": f"It is {n + n}.", "rejected": "No."} for n in range(20)]
@@ -76,12 +75,12 @@ def test_a_round_that_is_gone_is_lost(victim: Victim) -> None:
     assert victim.lost_or_damaged(3) == (1, ())
 
 
-def test_a_round_that_is_not_as_it_was_is_lost(victim: Victim) -> None:
+def test_a_round_that_was_changed_is_lost(victim: Victim) -> None:
     sql(victim.store, "UPDATE rounds SET record = replace(record, '\"round\":2', '\"round\":5') WHERE id = 2")
     assert victim.lost_or_damaged(3) == (1, ())
 
 
-def test_a_round_that_a_reader_has_seen_and_that_is_gone_is_lost(victim: Victim) -> None:
+def test_a_round_that_a_reader_saw_and_that_is_gone_is_lost(victim: Victim) -> None:
     assert victim.lost_or_damaged(4) == (1, ())
 
 
@@ -94,9 +93,9 @@ def test_a_torn_store_is_noticed(store: Store) -> None:
     run_id = store.create_run(RunConfig(clients=2))
     sql(store, f"INSERT INTO rounds (run_id, record) VALUES ('{run_id}', '{'x' * 20000}')")
     sql(store, "PRAGMA wal_checkpoint(TRUNCATE)")
-    assert damage(store.path) == []
+    assert store_damage(store.path) == []
     sql(store, "INSERT INTO rounds (run_id, record) VALUES ('nobody', '')")
-    assert damage(store.path) == ["runs.sqlite: ('rounds', 2, 'runs', 0)"]
+    assert store_damage(store.path) == ["runs.sqlite: ('rounds', 2, 'runs', 0)"]
 
 
 def test_a_checkpoint_that_is_listed_and_not_whole_is_noticed(tmp_path: Path) -> None:
@@ -104,11 +103,11 @@ def test_a_checkpoint_that_is_listed_and_not_whole_is_noticed(tmp_path: Path) ->
     folder.mkdir(parents=True)
     (folder / STATE).write_bytes(b"tensors")
     digest = "a65a85a9b8b4a5a0"
-    mark = CheckpointInfo(
+    checkpoint = CheckpointInfo(
         position=1, stage="instruction", round=1, stage_end="", config=RunConfig(), size=7, digest=digest,
         snapshot_s=0.0, write_s=0.0, written_at=0.0, made_with={},
     )  # fmt: skip
-    (folder / HEAD).write_text(mark.model_dump_json())
+    (folder / HEAD).write_text(checkpoint.model_dump_json())
     assert false_checkpoints(tmp_path / "runs.sqlite", "abc") == ["checkpoint 1 is listed and not whole"]
     (folder / STATE).unlink()
     assert false_checkpoints(tmp_path / "runs.sqlite", "abc") == ["checkpoint 1 is listed and not whole"]
@@ -130,9 +129,9 @@ def test_what_differs_is_named(records: tuple[str, ...], models: dict[str, str],
 
 
 def test_a_record_is_compared_without_the_run_and_its_seconds() -> None:
-    one = record(1, "one")
-    assert tiny.bare(one) == tiny.bare(one.model_copy(update={"run": "two", "wall_s": 99.0}))
-    assert tiny.bare(one) != tiny.bare(one.model_copy(update={"loss": 99.0}))
+    first, bare = record(1, "one"), tiny.without_run_and_time
+    assert bare(first) == bare(first.model_copy(update={"run": "two", "wall_s": 99.0}))
+    assert bare(first) != bare(first.model_copy(update={"loss": 99.0}))
 
 
 def test_the_last_line_counts_kills_lost_rounds_and_resumes_that_differed() -> None:
@@ -150,20 +149,20 @@ def test_the_last_line_counts_kills_lost_rounds_and_resumes_that_differed() -> N
 @pytest.mark.parametrize("left", [9, 2, 1, 0])
 def test_every_aim_is_drawn_sooner_or_later(left: int) -> None:
     rng = random.Random(0)
-    found: set[Aim] = {aims.drawn(rng, left) for _ in range(1000)}
-    assert found == {*(aims.AIMS if left > 1 else aims.LAST_AIMS)}
+    drawn: set[Aim] = {aims.draw_aim(rng, left) for _ in range(1000)}
+    assert drawn == {*(aims.AIMS if left > 1 else aims.LAST_AIMS)}
     assert {*aims.AIMS} | {*aims.LAST_AIMS} == every_aim()
 
 
 def every_aim() -> set[Aim]:
-    def found() -> Iterator[Aim]:
-        for name, value in vars(aims).items():
-            if callable(value) and not name.startswith("_") and name not in ("drawn", "phase", "Aim", "Pace"):
-                if getattr(value, "__module__", "") == aims.__name__:
-                    yield value
+    """The functions of `aims` that are aims."""
+    return {
+        value
+        for name, value in vars(aims).items()
+        if callable(value) and not name.startswith("_") and name not in ("draw_aim", "phase", "Aim", "Pace")
+        if getattr(value, "__module__", "") == aims.__name__
+    }
 
-    return set(found())
 
-
-def test_what_the_store_has_is_read_as_it_is_written(victim: Victim) -> None:
-    assert stored(victim.store, victim.run_id)[0] == record(1, victim.run_id).model_dump_json()
+def test_stored_rounds_are_the_records_as_written(victim: Victim) -> None:
+    assert stored_rounds(victim.store, victim.run_id)[0] == record(1, victim.run_id).model_dump_json()

@@ -1,4 +1,4 @@
-"""The run that is killed: three short stages, some uploads that come too late, and one change while it goes."""
+"""The run that is killed: three short stages, some uploads that come too late, and one change of settings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pwff_core.records import RoundRecord, Value
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 
-os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come: the order of a sum must not depend on who is idle
+os.environ["OMP_NUM_THREADS"] = "1"  # of all processes: the order of a sum must not depend on idle cores
 
 CHANGES: dict[str, Value] = {"channel.snr_db": 5.4, "preferences.helpfulness_weights": (0.9, 0.2)}
-"""What is asked of every run once while it goes: other uploads are lost from there on, and alignment aims elsewhere."""
+"""Asked of every run once while it plays: afterwards other uploads are lost, and alignment has other aims."""
 TINY: dict[str, object] = {
     "clients": 2, "device": "cpu", "channel.deadline_s": 1.2, "data.train_examples": 8, "data.test_examples": 2,
     "instruction.rounds": 4, "instruction.local_steps": 2, "instruction.batch_size": 2,
@@ -28,13 +28,13 @@ TINY: dict[str, object] = {
 
 
 class Outcome(NamedTuple):
-    """What a run has come to, without what differs between two runs of the same: its id and its seconds."""
+    """A run's result, without what differs between two equal runs: its id and its seconds."""
 
     records: tuple[str, ...]
     models: dict[str, str]  # file → its digest
 
     def differing(self, other: Outcome) -> list[str]:
-        """Names of what is not the same, bit for bit: "round 3", "after.safetensors"."""
+        """Names of all that differs in any bit: "round 3", "after.safetensors"."""
         longer = max(len(self.records), len(other.records))
         rounds = [
             f"round {number}"
@@ -51,12 +51,12 @@ def config(**changes: object) -> RunConfig:
 
 
 def outcome(store: Store, run_id: str) -> Outcome:
-    """Of a run that is over."""
-    records = (bare(record) for _, record in store.rounds(run_id))
+    """The result of a run that has ended."""
+    records = (without_run_and_time(record) for _, record in store.rounds(run_id))
     return Outcome(tuple(records), weights(RunFiles(store.path).models(run_id)))
 
 
-def bare(record: RoundRecord) -> str:
+def without_run_and_time(record: RoundRecord) -> str:
     """A record without the run's id and its seconds."""
     return record.model_dump_json(exclude={"run", "wall_s"})
 
