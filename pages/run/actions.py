@@ -28,7 +28,7 @@ from pages.settings import panel
 from pages.settings.address import REPLAY, RUN, share
 from pwff_core.figures.changes import config_at
 from pwff_core.runs import chat, scheduler
-from pwff_core.runs.checkpoints import forget, list_checkpoints
+from pwff_core.runs.checkpoints import delete_checkpoints, list_checkpoints
 from pwff_core.runs.store import MAX_NAME, RunRow, RunStatus, Store
 from pwff_core.units import with_prefix
 
@@ -214,7 +214,7 @@ def draw_undo(store: Store, *, arrived: bool) -> None:
     if arrived:
         for run_id in st.session_state.pop(_DELETED, {}):
             chat.delete_models(store.path, run_id)
-            forget(store.path, run_id)
+            delete_checkpoints(store.path, run_id)
     deleted: dict[str, str] = st.session_state.get(_DELETED, {})
     if not deleted:
         return

@@ -39,7 +39,7 @@ from pwff_core.runs.checkpoints import (
     HEAD,
     STATE,
     CheckpointInfo,
-    complete,
+    complete_folders,
     folder_of,
     list_checkpoints,
     list_checkpoints_in,
@@ -180,7 +180,7 @@ class Checkpointer:
 
     def _remove_all_but(self, positions: set[int]) -> None:
         kept = {folder_of(self._folder, position) for position in positions}
-        for folder in complete(self._folder):
+        for folder in complete_folders(self._folder):
             if folder not in kept:
                 _remove(folder)
 

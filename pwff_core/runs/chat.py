@@ -1,4 +1,4 @@
-"""Chat with a run's models: a process of its own has torch and the models, and this has a pipe to it.
+"""Chat with a run's models. A process of its own holds torch and the models; a ChatClient is a pipe to it.
 
     page  →  ChatClient.ask(Question)  →  python -m pwff_core.engine.chat_server RUN_ID  →  a tuple of Answers
 
@@ -58,7 +58,7 @@ class Answer(BaseModel):
 
 
 class KeptModels(NamedTuple):
-    """What is kept of a run's models, as far as a page needs to know."""
+    """What a page needs to know of a run's kept models."""
 
     moments: tuple[When, ...]
     delicate: tuple[str, ...]  # held-out prompts to try
@@ -66,7 +66,7 @@ class KeptModels(NamedTuple):
 
 
 def kept_models(store_path: Path, run_id: str) -> KeptModels | None:
-    """Which models of a run can be asked; None where none are kept."""
+    """The models of a run that can be asked; None where none are kept."""
     try:
         head = json.loads((RunFiles(store_path).models(run_id) / "saved.json").read_text(encoding="utf-8"))
         prompts = head["prompts"]
@@ -76,7 +76,7 @@ def kept_models(store_path: Path, run_id: str) -> KeptModels | None:
 
 
 def delete_models(store_path: Path, run_id: str) -> None:
-    """Removes a run's models from the disk, if any are kept; its clients cannot be asked any more."""
+    """Removes a run's models from the disk, if any are kept; afterwards its clients cannot be asked."""
     shutil.rmtree(RunFiles(store_path).models(run_id), ignore_errors=True)
 
 
@@ -122,9 +122,9 @@ class ChatClient:
         self._process = process = self._start()
         assert process.stdout is not None
         self._lines = processes.read_lines(process.stdout)
-        first = self._read_reply(process, deadline)
-        if "error" in first:
-            raise ModelError(first["error"])
+        greeting = self._read_reply(process, deadline)
+        if "error" in greeting:
+            raise ModelError(greeting["error"])
         return process
 
     def _start(self) -> subprocess.Popen[str]:

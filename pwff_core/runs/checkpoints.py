@@ -1,9 +1,9 @@
-"""Which checkpoints a run has, read without their tensors.
+"""The checkpoints of a run, listed without their tensors.
 
     checkpoints/RUN/00012/state.safetensors    all that the run needs to go on after its 12th round
     checkpoints/RUN/00012/mark.json            a CheckpointInfo: where that is, and what wrote it
 
-A folder that is called so is complete: it is written as 00012.new, synced, and then renamed.
+A folder of such a name is complete: it is written as 00012.new, synced, and then renamed.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class CheckpointInfo(BaseModel):
     stage: Stage  # of the last round
     round: int  # the last round, within its stage
     stage_end: str  # as in the last round's record: "" unless the stage ends with it
-    config: RunConfig  # as it held in the last round
+    config: RunConfig  # of the last round
     size: int  # of the tensors' file [byte]
     digest: str  # of that file: BLAKE2b, hexadecimal
-    snapshot_s: float  # that the training waited for the copy in memory
-    write_s: float  # that the writing took beside the training
+    snapshot_s: float  # while training waited for the copy in memory
+    write_s: float  # of writing the file, beside the training
     written_at: float  # Unix seconds
     made_with: dict[str, str]  # what decides the last digits: versions, processor, threads
 
@@ -58,7 +58,7 @@ def list_checkpoints(store_path: Path, run_id: str) -> list[CheckpointInfo]:
 def list_checkpoints_in(checkpoints: Path) -> list[CheckpointInfo]:
     """`list_checkpoints`, of a checkpoints folder."""
     infos = []
-    for folder in complete(checkpoints):
+    for folder in complete_folders(checkpoints):
         try:
             info = CheckpointInfo.model_validate_json((folder / HEAD).read_bytes())
         except (OSError, ValidationError):  # damaged, of another version, or removed at this moment
@@ -68,7 +68,7 @@ def list_checkpoints_in(checkpoints: Path) -> list[CheckpointInfo]:
     return sorted(infos, key=lambda info: info.position)
 
 
-def complete(checkpoints: Path) -> list[Path]:
+def complete_folders(checkpoints: Path) -> list[Path]:
     """The folders in which a checkpoint was finished, even if it is damaged now."""
     try:
         return [folder for folder in checkpoints.iterdir() if _COMPLETE.fullmatch(folder.name)]
@@ -97,8 +97,8 @@ def hand_over(store_path: Path, parent: str, position: int, child: str) -> None:
         ) from None
 
 
-def forget(store_path: Path, run_id: str) -> int:
-    """Removes all checkpoints of a run; returns the bytes that they took."""
+def delete_checkpoints(store_path: Path, run_id: str) -> int:
+    """Removes all checkpoints of a run; returns the bytes that this frees."""
     folder = RunFiles(store_path).checkpoints(run_id)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     shutil.rmtree(folder, ignore_errors=True)

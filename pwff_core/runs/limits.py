@@ -1,4 +1,4 @@
-"""What strangers may ask of a hosted app (`pwff app --hosted`): limits that keep a run within minutes.
+"""The limits of a hosted app (`pwff app --hosted`), which keep a stranger's run within minutes.
 
 The pages check before they create, resume or fork a run, and the run's worker checks again: what a page says is not
 trusted. Outside a hosted app nothing is limited, and every function here lets everything through.
@@ -30,7 +30,7 @@ class Limits(NamedTuple):
     a_day: int  # runs of a visitor
     queue: int  # runs of everybody that wait
     most: Mapping[str, float]  # dotted path of a knob → its largest value
-    only: Mapping[str, tuple[str, ...]]  # dotted path of a knob → what it may say
+    only: Mapping[str, tuple[str, ...]]  # dotted path of a knob → the values that it may have
 
 
 _LIMITS = Limits(
@@ -84,11 +84,11 @@ def limits() -> Limits | None:
 
 def summary() -> str:
     """The limits in a sentence, for whoever starts a hosted app."""
-    most = _LIMITS
+    caps = _LIMITS
     return (
-        f"Hosted: runs of at most {most.most['clients']:.0f} clients, {most.rounds} rounds and {most.work:g} times the "
-        f"demo's computing, on the embedded models; a visitor has {most.going} runs at a time and {most.a_day} a day, "
-        f"the queue {most.queue} places."
+        f"Hosted: runs of at most {caps.most['clients']:.0f} clients, {caps.rounds} rounds and {caps.work:g} times the "
+        f"demo's computing, on the embedded models; a visitor has {caps.going} runs at a time and {caps.a_day} a day, "
+        f"the queue {caps.queue} places."
     )
 
 
@@ -98,7 +98,7 @@ def owner_of(browser: str) -> str:
 
 
 def bounded(entry: Knob) -> Knob:
-    """A knob with this app's largest value and choices in the place of its own."""
+    """A knob with this app's largest value and choices instead of its own."""
     caps = limits()
     if caps is None:
         return entry
@@ -138,7 +138,7 @@ def problems(config: RunConfig) -> dict[str, Problem]:
     for path, entry in knobs(config).items():
         if path in caps.only and not _is_offered(entry, caps.only[path]):
             exceeded[path] = Problem(
-                path, f"{_short(entry.value)} is not offered on this hosted app; {_instead(path, caps)}."
+                path, f"{_short(entry.value)} is not offered on this hosted app; {_advice(path, caps)}."
             )
         elif path in caps.most and entry.value > caps.most[path]:
             exceeded[path] = Problem(
@@ -175,8 +175,8 @@ def clamp(config: RunConfig) -> RunConfig:
 def refusal(*, going: int, today: int | None, waiting: int, more: int = 1) -> str:
     """Why a visitor cannot have so many runs `more` that wait or play, in a sentence; "" if they can.
 
-    `going` and `today`: the visitor's runs that wait or play, and that were made in the last 24 hours, or None where
-    none is made, because one goes on; `waiting`: everybody's runs in the queue.
+    `going`: the visitor's runs that wait or play; `today`: those that were made in the last 24 hours, or None where a
+    run is resumed and none is made; `waiting`: everybody's runs in the queue.
     """
     caps = limits()
     if caps is None:
@@ -204,15 +204,15 @@ def work(config: RunConfig) -> float:
 def _tokens(config: RunConfig) -> int:
     """Tokens through a model, over all clients and rounds; a trained one counts three times (there and back)."""
     rounds, longest = stage_rounds(config), config.data.max_length
-    taught, learned, aligned = config.instruction, config.reward, config.alignment
+    instruction, reward, alignment = config.instruction, config.reward, config.alignment
     a_round = {
-        "instruction": (3 * taught.local_steps * taught.batch_size + config.data.test_examples) * longest,
+        "instruction": (3 * instruction.local_steps * instruction.batch_size + config.data.test_examples) * longest,
         # two axes, two answers a pair; a head learns from features that are computed once
-        "reward": 4 * 3 * learned.local_steps * learned.batch_size * longest if learned.trainable == "all" else 0,
-        "alignment": (aligned.batch_size * (1 + 3 * aligned.local_steps) + aligned.test_prompts)
-        * (longest + aligned.max_new_tokens),
+        "reward": 4 * 3 * reward.local_steps * reward.batch_size * longest if reward.trainable == "all" else 0,
+        "alignment": (alignment.batch_size * (1 + 3 * alignment.local_steps) + alignment.test_prompts)
+        * (longest + alignment.max_new_tokens),
     }
-    features = 4 * (learned.train_pairs + learned.test_pairs) * longest if "reward" in rounds else 0
+    features = 4 * (reward.train_pairs + reward.test_pairs) * longest if "reward" in rounds else 0
     return config.clients * (features + sum(count * a_round[stage] for stage, count in rounds.items()))
 
 
@@ -220,9 +220,9 @@ def _is_offered(entry: Knob, offered_values: tuple[str, ...]) -> bool:
     return entry.value in offered_values or (entry.path == "data.source" and uploads.is_reference(entry.value))
 
 
-def _instead(path: str, caps: Limits) -> str:
-    advice = f"give {' or '.join(caps.only[path])}"
-    return f"{advice}, or upload a file" if path == "data.source" else advice
+def _advice(path: str, caps: Limits) -> str:
+    values = f"give {' or '.join(caps.only[path])}"
+    return f"{values}, or upload a file" if path == "data.source" else values
 
 
 def _short(text: str) -> str:

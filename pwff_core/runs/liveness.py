@@ -1,7 +1,7 @@
-"""Whether a process that was recorded earlier is still alive, and how much time has passed, independent of the clock.
+"""Whether a recorded process is still alive, and how much time has passed, both without trust in the clock.
 
 The computer's clock is set now and then, by hand or by the network, and a laptop sleeps. So processes and time limits
-are recorded in ticks since the computer started, which nobody sets.
+are recorded in ticks since the computer started, which nobody can set.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Process(NamedTuple):
     """A process that cannot be confused with another: an id is reused, an id with a start time is not."""
 
     pid: int
-    started_at: float  # Unix seconds; they move with the clock
-    birth: str = ""  # boot and ticks since then, which do not; "" where the system does not tell
+    started_at: float  # Unix seconds; these change when the clock is set
+    birth: str = ""  # boot and ticks since then, which do not change; "" where the system does not tell
 
 
 class Moment(NamedTuple):
@@ -50,7 +50,7 @@ def alive(process: Process) -> bool:
         return bool(same and candidate.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:  # it is another user's: all that is known is that it exists
+    except psutil.AccessDenied:  # it is another user's: only that it exists can be seen
         return True
 
 

@@ -25,7 +25,7 @@ from pwff_core.runs.store import RunRow, RunStatus, Store
 Format = Literal["pwff-recording"]
 FORMAT: Format = "pwff-recording"
 VERSION = 1
-DEMO_ID = "recorded"  # of the run in assets; no run of a store is called so, as its ids have no "o"
+DEMO_ID = "recorded"  # of the run in assets; a store's ids have no "o", so none is equal
 _VERSIONED = ("pwff", "torch", "transformers", "numpy")
 _STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -36,18 +36,18 @@ class Recording(NamedTuple):
     row: RunRow  # without process, and not deleted
     records: tuple[RoundRecord, ...]
     steerings: tuple[Steering, ...]
-    versions: Mapping[str, str]  # package → version that wrote it down
+    versions: Mapping[str, str]  # package → its version when the run was written
 
 
 class _Head(BaseModel):
-    """The fields that every version of the format begins with."""
+    """The fields at the start of every version of the format."""
 
     format: Format
     version: int
 
 
 class _Document(_Head):
-    """The whole text. Unknown fields are left out, so that a later pwff may add some."""
+    """The whole text. Unknown fields are ignored, so that a later pwff may add some."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 

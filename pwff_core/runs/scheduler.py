@@ -2,8 +2,8 @@
 
     advance(store)  →  launch(store_path, run_id)  →  python -m pwff_core.engine.worker RUN_ID --store PATH
 
-A run is queued when it is new, when it is resumed, or when it is forked from another run. A resumed run needs nothing
-but a place in the queue: its worker finds the newest checkpoint. A fork's first rounds are its parent's; the changed
+A run is queued when it is new, resumed, or forked from another run. A resumed run needs only a place in the queue: its
+worker finds the newest checkpoint. A fork's first rounds are its parent's; the changed
 settings hold from the round after them.
 """
 
@@ -109,7 +109,7 @@ def advance(store: Store, start: Callable[[Path, str], object] | None = None) ->
 def resume(store: Store, run_id: str, start: Callable[[Path, str], object] | None = None) -> None:
     """Puts a stopped or failed run into the queue, and starts it if its turn has come.
 
-    StoreError if it plays or waits already, or is finished.
+    StoreError if it already plays or waits, or is finished.
     """
     store.requeue(run_id, in_queue=True)
     advance(store, start)
@@ -118,7 +118,7 @@ def resume(store: Store, run_id: str, start: Callable[[Path, str], object] | Non
 def fork_points(store: Store, run_id: str) -> list[CheckpointInfo]:
     """The checkpoints from which a run can be forked, the oldest first."""
     rounds_total = store.run(run_id).rounds_total
-    return [mark for mark in list_checkpoints(store.path, run_id) if mark.position < rounds_total]
+    return [checkpoint for checkpoint in list_checkpoints(store.path, run_id) if checkpoint.position < rounds_total]
 
 
 def fork(
@@ -134,11 +134,11 @@ def fork(
 ) -> str:
     """Adds a run that equals `run_id` up to round `position` and has the `changes` from then on; returns its id.
 
-    One that is `in_queue` is started when its turn comes; any other one the caller plays. For `owner` see RunRow.
+    One that is `in_queue` starts when its turn comes; otherwise the caller plays it. For `owner` see RunRow.
     ConfigError for a setting that is not STEERABLE or a value that is not allowed; StoreError if the run has no
     checkpoint there.
     """
-    points = [mark.position for mark in fork_points(store, run_id)]
+    points = [checkpoint.position for checkpoint in fork_points(store, run_id)]
     if position not in points:
         where = f"after round {', '.join(map(str, points))}" if points else "nowhere: it has no checkpoint"
         raise StoreError(f"Run {run_id} cannot be forked after round {position}; it can be forked {where}.")

@@ -23,7 +23,7 @@ from pwff_core.runs.run_files import RunFiles
 TYPES = ("json", "jsonl", "csv", "parquet")
 LARGEST_FILE = 20_000_000  # bytes; also server.maxUploadSize in .streamlit/config.toml
 LARGEST_TOTAL = 500_000_000  # bytes of all uploads of a store
-UNUSED_AFTER_S = 24 * 3600.0  # an upload that no run names is kept so long, and longer where there is room
+UNUSED_AFTER_S = 24 * 3600.0  # an upload that no run names is kept at least so long
 _REFERENCE = re.compile(rf"upload:([0-9a-f]{{64}}\.(?:{'|'.join(TYPES)}))")
 _FILE = re.compile(rf"[0-9a-f]{{64}}\.(?:{'|'.join(TYPES)})")
 
@@ -68,7 +68,7 @@ def keep(store_path: Path, name: str, content: bytes, used: Collection[str] = ()
 
 
 def with_path(config: RunConfig, store_path: Path) -> RunConfig:
-    """The config with an upload's path on this computer in the place of its name, as the federation needs it.
+    """The config with an upload's path on this computer instead of its name, as the federation needs it.
 
     ConfigError for a malformed name, DataError for a file that is no longer there.
     """
@@ -101,7 +101,7 @@ def source_name(source: str) -> str:
 
 
 def _make_room(folder: Path, wanted: int, used: Collection[str]) -> None:
-    """Removes uploads that no run names and that are a day old, the oldest first, as far as room is needed.
+    """Removes uploads that no run names and that are a day old, the oldest first, until there is room.
 
     DataError if that is not enough.
     """

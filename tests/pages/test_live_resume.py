@@ -13,7 +13,7 @@ from pages.parts import run_table
 from pwff_core.config import RunConfig
 from pwff_core.figures.changes import WEIGHTS
 from pwff_core.knobs import with_changes
-from pwff_core.runs.checkpoints import forget
+from pwff_core.runs.checkpoints import delete_checkpoints
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.live_page import THREE_STAGES, in_stages, marked, opened, run_in_address, typed
 from tests.support.pages import texts, without_exception
@@ -102,7 +102,7 @@ def test_a_run_without_a_round_starts_anew(store: Store) -> None:
 
 def test_resume_says_which_rounds_are_computed_again(store: Store) -> None:
     run_id = ended(store, 4, RunStatus.STOPPED)
-    forget(store.path, run_id)
+    delete_checkpoints(store.path, run_id)
     assert "Resume goes on after round 4, once rounds 1 to 4 have been computed again; all that" in texts(opened())
 
 
@@ -275,7 +275,7 @@ def test_a_fork_from_a_checkpoint_that_has_gone_is_refused_in_words(
 ) -> None:
     run_id = ended(store, 9, RunStatus.FINISHED)
     page = forking(opened(run_id))
-    forget(store.path, run_id)
+    delete_checkpoints(store.path, run_id)
     page = clicked(page, "fork:start")
     assert f"The run could not be forked: Run {run_id} cannot be forked after round 5" in texts(page)
     assert len(store.runs()) == 1 and launched == []

@@ -30,7 +30,7 @@ INTO_PATHS: dict[str, Callable[[str], object]] = {
     "marks": lambda run_id: checkpoints.list_checkpoints(STORE, run_id),
     "kept": lambda run_id: chat.kept_models(STORE, run_id),
     "delete": lambda run_id: chat.delete_models(STORE, run_id),
-    "forget checkpoints": lambda run_id: checkpoints.forget(STORE, run_id),
+    "forget checkpoints": lambda run_id: checkpoints.delete_checkpoints(STORE, run_id),
 }
 BAD = [
     "", ".", "..", "../x", "a/b", "a\\b", "/etc", "C:\\x", "a\0b", "abc\n", "ABC", "ä", "a b", "x" * 33, "x" * 10_000,

@@ -2,8 +2,8 @@
 
     restored state  →  rounds after it, played again and compared with those that are kept  →  the next new round
 
-The stored rounds stay as they are, whatever comes out: nothing here writes to the store. The run's message shows the
-progress (`progress`).
+The stored rounds stay as they are, whatever comes out: nothing here writes to the store. `progress` is the run's
+message meanwhile.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def catch_up(
             return None
         steer_into(number)
         with signals.window():
-            again = next(following, None)
-        if again is None or not _same(again, stored):
+            replayed = next(following, None)
+        if replayed is None or not _same(replayed, stored):
             differing.append(number)
-        if again is None or _place(again) != _place(stored):  # the stored rounds decide when a stage ended
+        if replayed is None or _place(replayed) != _place(stored):  # the stored rounds decide when a stage ended
             following = engine.play(federation, records[:number])
         else:
             keep(stored, number)
@@ -72,7 +72,7 @@ def catch_up(
 
 
 def restore_threads(store_path: Path, run_id: str, available: int | None = None) -> None:
-    """Sets as many threads as the run had before if there are the cores for them: they decide the last digits."""
+    """Sets the run's former number of threads, which decides the last digits, if there are the cores for them."""
     checkpoints = list_checkpoints(store_path, run_id)
     threads = int(checkpoints[-1].made_with.get("threads", "0")) if checkpoints else 0
     if 0 < threads <= (available or cores()):
@@ -88,23 +88,23 @@ def progress(position: int, kept: int) -> str:
 
 def difference_note(positions: Sequence[int]) -> str:
     """The note on rounds that came out differently."""
-    pieces: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     for position in positions:
-        if pieces and pieces[-1][1] == position - 1:
-            pieces[-1] = (pieces[-1][0], position)
+        if spans and spans[-1][1] == position - 1:
+            spans[-1] = (spans[-1][0], position)
         else:
-            pieces.append((position, position))
-    named = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in pieces)
-    subject, was = (f"Rounds {named}", "they were") if len(positions) > 1 else (f"Round {named}", "it was")
+            spans.append((position, position))
+    listed = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in spans)
+    subject, was = (f"Rounds {listed}", "they were") if len(positions) > 1 else (f"Round {listed}", "it was")
     return (
         f"{subject} came out differently when {was} played again after a resume, as happens on another computer or "
         "with other versions; what was kept stays as it was."
     )
 
 
-def _same(again: RoundRecord, stored: RoundRecord) -> bool:
+def _same(replayed: RoundRecord, stored: RoundRecord) -> bool:
     """Whether two records are equal but for the seconds that the computer took."""
-    return again.model_copy(update={"wall_s": stored.wall_s}) == stored
+    return replayed.model_copy(update={"wall_s": stored.wall_s}) == stored
 
 
 def _place(record: RoundRecord) -> tuple[Stage, int, bool]:

@@ -18,7 +18,7 @@ from pwff_core.runs.store import Command, RunStatus, Store
 if TYPE_CHECKING:
     from pwff_core.engine.setup import Federation
 
-POLL_S = 0.2  # between two looks of a paused worker whether it may go on
+POLL_S = 0.2  # a paused worker looks so often whether it may go on
 WEIGHTS = "preferences.helpfulness_weights"
 
 
@@ -32,14 +32,14 @@ class Control:
     def await_commands(self) -> list[Command] | None:
         """The pending commands; None if the run is to stop. Waits while it is paused."""
         commands, paused = self._pending(), False
-        while _wish(commands) == "pause":  # changes that are made meanwhile become one steering
+        while _request(commands) == "pause":  # changes that are made meanwhile become one steering
             if not paused:
                 self._set_status(RunStatus.PAUSED)
                 paused = True
             with self._signals.window():
                 time.sleep(POLL_S)
             commands = self._pending()
-        if _wish(commands) == "stop":
+        if _request(commands) == "stop":
             return None
         if paused:
             self._set_status(RunStatus.RUNNING)
@@ -78,7 +78,7 @@ class Control:
         self._retry(lambda: self._store.set_status(self._run_id, status))
 
 
-def _wish(commands: Sequence[Command]) -> str:
+def _request(commands: Sequence[Command]) -> str:
     """What the run is to do: "stop" if any command says so, otherwise the last of "pause" and "resume", or ""."""
     kinds = [command.kind for command in commands if command.kind != "steer"]
     return "stop" if "stop" in kinds else kinds[-1] if kinds else ""

@@ -19,7 +19,7 @@ class Heartbeat:
 
     It interrupts the computing when the run was deleted or taken over, or the store has gone; `lost` says which, and
     `on_loss` is called with it. If a library has swallowed an interrupt, or a signal, it interrupts again. Once
-    `closing` is set, the run may be over, and belonging to nobody is no loss.
+    `closing` is set, the run may be over: that it belongs to nobody is then no loss.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Heartbeat:
     def _beat(self) -> None:
         missing_since: float | None = None
         while not self._over.wait(self._timing.heartbeat_s):
-            ours = self._is_ours()
+            owned = self._owns_run()
             if not _is_missing(self._store.path):
                 missing_since = None
             elif missing_since is None:
@@ -60,7 +60,7 @@ class Heartbeat:
                 self._lose(
                     StoreError(f"The store {self._store.path} has gone: its file, its folder or its disk was removed.")
                 )
-            elif self.lost is None and not ours and not self.closing:
+            elif self.lost is None and not owned and not self.closing:
                 self._lose(
                     TakenOverError(
                         f"Run {self._run_id} is not this process's any more: it was deleted, or another worker has "
@@ -70,7 +70,7 @@ class Heartbeat:
             elif self._signals.swallowed and not self._over.is_set():
                 self._signals.interrupt()
 
-    def _is_ours(self) -> bool:
+    def _owns_run(self) -> bool:
         try:
             return self._store.heartbeat(self._run_id)
         except StoreError:  # locked, full …: the next round's write reports it, and waits

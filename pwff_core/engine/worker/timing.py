@@ -1,4 +1,4 @@
-"""How long the worker waits for what; tests wait shorter."""
+"""The times that the worker waits; tests wait shorter."""
 
 from __future__ import annotations
 

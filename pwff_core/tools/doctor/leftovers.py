@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pwff_core.runs.checkpoints import HEAD, STATE, CheckpointInfo, complete, folder_of, list_checkpoints_in
+from pwff_core.runs.checkpoints import HEAD, STATE, CheckpointInfo, complete_folders, folder_of, list_checkpoints_in
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.tools.doctor.findings import Finding, Level, counted
 from pwff_core.tools.doctor.snapshot import StoreSnapshot
@@ -102,7 +102,7 @@ def _damaged(path: Path, run_ids: Sequence[str]) -> Iterator[Leftover]:
     for run_id in run_ids:
         folder = RunFiles(path).checkpoints(run_id)
         by_folder = {folder_of(folder, mark.position): mark for mark in list_checkpoints_in(folder)}
-        for place in sorted(complete(folder), reverse=True):
+        for place in sorted(complete_folders(folder), reverse=True):
             mark = by_folder.get(place)
             hashed = mark is not None and mark.size < _LARGEST_HASHED and time.monotonic() < give_up_at
             if not (_whole(place / STATE, mark, hashed=hashed) if mark else _is_json(place / HEAD)):

@@ -20,7 +20,7 @@ from pwff_core.engine.setup import Federation, prepare
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord
-from pwff_core.runs.checkpoints import HEAD, STATE, folder_of, forget, hand_over, list_checkpoints
+from pwff_core.runs.checkpoints import HEAD, STATE, delete_checkpoints, folder_of, hand_over, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from tests.support.encoders import family_folder
 
@@ -230,7 +230,7 @@ def test_every_so_many_rounds_and_at_the_end_of_a_stage(config: RunConfig, tmp_p
     config = with_changes(config, {"instruction.rounds": 5, "checkpoint_every": 2})
     play_all(config, tmp_path / "runs.sqlite")
     assert [info.position for info in list_checkpoints(tmp_path / "runs.sqlite", RUN)] == [2, 4, 5]
-    forget(tmp_path / "runs.sqlite", RUN)
+    delete_checkpoints(tmp_path / "runs.sqlite", RUN)
     play_all(with_changes(config, {"checkpoint_every": 0}), tmp_path / "runs.sqlite")
     assert list_checkpoints(tmp_path / "runs.sqlite", RUN) == []
 
@@ -320,7 +320,7 @@ def test_what_a_killed_writer_left_is_no_checkpoint(saved_run: Saved) -> None:
 def test_a_fork_starts_from_its_parents_checkpoint(saved_run: Saved) -> None:
     config, store, records = saved_run
     hand_over(store, RUN, 2, "child234")
-    forget(store, RUN)
+    delete_checkpoints(store, RUN)
     assert list_checkpoints(store, RUN) == []
     again = prepare(config, "child234")
     assert restore(again, store, "child234", records[:2]) == 2
