@@ -67,9 +67,9 @@ def this_moment() -> Moment:
     return Moment(_boot(), time.monotonic())
 
 
-def passed_s(since: Moment) -> float:
-    """Seconds since a moment; infinity if the computer was started anew since then."""
-    now = this_moment()
+def passed_s(since: Moment, now: Moment | None = None) -> float:
+    """Seconds from one moment to another (default: now); infinity if the computer was started anew between them."""
+    now = now or this_moment()
     return now.uptime_s - since.uptime_s if now.boot == since.boot and now.uptime_s >= since.uptime_s else math.inf
 
 

@@ -1,4 +1,4 @@
-"""The pipe between a page and the chat process, which is a stand-in without models."""
+"""The chat client of a page and its process, here one without models."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def process_id(client: ChatClient) -> int:
     return int(client.ask(question("who are you"))[0].text)
 
 
-def test_every_client_answers_in_the_order_asked(client: ChatClient) -> None:
+def test_clients_answer_in_the_order_of_the_question(client: ChatClient) -> None:
     first, second = client.ask(question("grüß den Ω-Fluss 🙂", 3, 1))
     assert (first.client, first.text, first.helpfulness, first.refused) == (3, "3 on grüß den Ω-Fluss 🙂", 0.3, True)
     assert (second.client, second.when, second.reward) == (1, "after", 0.5)
@@ -48,7 +48,7 @@ def test_one_process_answers_all_questions_until_it_is_closed(client: ChatClient
     assert process_id(client) != pid
 
 
-def test_a_question_that_cannot_be_answered_is_an_error_and_the_process_goes_on(client: ChatClient) -> None:
+def test_an_invalid_question_is_an_error_and_the_process_stays(client: ChatClient) -> None:
     pid = process_id(client)
     with pytest.raises(ConfigError, match="^The instruction is empty; type what"):
         client.ask(question(""))
@@ -67,15 +67,15 @@ def test_a_process_that_dies_is_an_error_with_its_log_tail_and_is_replaced(clien
 
 def test_an_answer_that_takes_too_long_ends_the_process(client: ChatClient) -> None:
     pid = process_id(client)
-    begun = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(EngineError, match="^The models took too long to answer and were stopped;"):
         client.ask(question("sleep"), timeout_s=0.3)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - start < 5
     assert not psutil.pid_exists(pid)
-    assert client.ask(question("hello"))[0].text == "0 on hello"  # and not what the other was asked
+    assert client.ask(question("hello"))[0].text == "0 on hello"  # not the answer to the earlier question
 
 
-def test_a_process_that_ended_because_nobody_asked_is_started_again(client: ChatClient) -> None:
+def test_a_process_that_ended_when_idle_is_started_again(client: ChatClient) -> None:
     pid = process_id(client)
     client.ask(question("leave"))
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
@@ -89,20 +89,20 @@ def test_models_that_cannot_be_loaded_are_reported(tmp_path: Path) -> None:
         client.ask(question("hello"))
 
 
-def test_a_program_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
     with pytest.raises(EngineError, match=r"^The models cannot be started \(.*No such file"):
         ChatClient(tmp_path / "runs.sqlite", "abc").ask(question("hello"))
 
 
 def test_two_browsers_each_get_their_own_answers(client: ChatClient) -> None:
-    asked = [f"question {number}" for number in range(20)]
+    texts = [f"question {number}" for number in range(20)]
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda text: client.ask(question(text, 5))[0].text, asked))
-    assert answers == [f"5 on {text}" for text in asked]
+        answers = list(pool.map(lambda text: client.ask(question(text, 5))[0].text, texts))
+    assert answers == [f"5 on {text}" for text in texts]
 
 
-def test_the_log_is_of_the_newest_process(client: ChatClient) -> None:
+def test_the_log_holds_only_the_newest_process(client: ChatClient) -> None:
     process_id(client)
     client.close()
     process_id(client)

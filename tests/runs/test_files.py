@@ -1,3 +1,5 @@
+"""Files are delivered into a folder all at once, or none of them."""
+
 from __future__ import annotations
 
 import errno
@@ -22,7 +24,7 @@ def listed(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*"))
 
 
-def test_files_come_into_the_folder_and_over_older_ones(tmp_path: Path) -> None:
+def test_files_replace_older_ones_in_the_folder(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("old")
     assert deliver(tmp_path, two_files) == [tmp_path / "a.txt", tmp_path / "in" / "b.txt"]
     assert listed(tmp_path) == ["a.txt", "in", "in/b.txt"]
@@ -30,20 +32,20 @@ def test_files_come_into_the_folder_and_over_older_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "sentence"),
     [
         (errno.ENOSPC, r"^There is no room left on the disk of .*out, so nothing was written; make room or choose"),
         (errno.EDQUOT, r"^There is no room left on the disk of"),
         (errno.EACCES, r"^Cannot write into .*out \(Permission denied\); choose another folder\.$"),
     ],
 )
-def test_what_fails_halfway_leaves_nothing_new(tmp_path: Path, number: int, said: str) -> None:
+def test_a_failed_delivery_leaves_nothing_new(tmp_path: Path, number: int, sentence: str) -> None:
     def fails(aside: Path) -> list[Path]:
         two_files(aside)
         raise OSError(number, os.strerror(number))
 
     folder = tmp_path / "deep" / "out"
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(StoreError, match=sentence):
         deliver(folder, fails)
     assert listed(tmp_path) == []
     folder.mkdir(parents=True)
@@ -53,7 +55,7 @@ def test_what_fails_halfway_leaves_nothing_new(tmp_path: Path, number: int, said
     assert listed(folder) == ["a.txt"] and (folder / "a.txt").read_text() == "old"
 
 
-def test_other_errors_pass_and_leave_no_folder(tmp_path: Path) -> None:
+def test_other_errors_are_passed_on_and_leave_no_folder(tmp_path: Path) -> None:
     def fails(aside: Path) -> list[Path]:
         raise ModelError("No such client.")
 
@@ -62,7 +64,7 @@ def test_other_errors_pass_and_leave_no_folder(tmp_path: Path) -> None:
     assert listed(tmp_path) == []
 
 
-def test_a_file_in_the_folder_s_place(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(StoreError, match=r"^Cannot write into .*file.* \(.+\); choose another folder\.$"):

@@ -1,3 +1,5 @@
+"""Recordings: a run as one JSON text, written and read back."""
+
 from __future__ import annotations
 
 import json
@@ -33,29 +35,29 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def run_id(store: Store) -> str:
     """A run of five clients that was steered once and stopped after its sixth round."""
-    found = store.create_run(CONFIG, "für Ω <b>")
-    store.claim(found)
-    store.describe(found, [profile(client) for client in range(len(WEIGHTS))], ["a remark"], 12)
-    for number, record in enumerate(whole_run(found)[:6], start=1):
+    run_id = store.create_run(CONFIG, "für Ω <b>")
+    store.claim(run_id)
+    store.describe(run_id, [profile(client) for client in range(len(WEIGHTS))], ["a remark"], 12)
+    for number, record in enumerate(whole_run(run_id)[:6], start=1):
         if number == STEERING.position:
-            store.acknowledge(found, 1, STEERING)
-        store.append(found, record)
-    store.finish(found, RunStatus.STOPPED, "Stopped after 6 of 12 rounds.")
-    return found
+            store.acknowledge(run_id, 1, STEERING)
+        store.append(run_id, record)
+    store.finish(run_id, RunStatus.STOPPED, "Stopped after 6 of 12 rounds.")
+    return run_id
 
 
-def test_a_recording_holds_all_that_the_store_knows_of_a_run(store: Store, run_id: str) -> None:
+def test_a_recording_holds_everything_that_the_store_has_of_a_run(store: Store, run_id: str) -> None:
     recording = recording_of(store, run_id)
     row = store.run(run_id)
-    here = {"pid": row.pid, "heartbeat_at": row.heartbeat_at}
-    assert recording.row.model_copy(update=here) == row
+    worker = {"pid": row.pid, "heartbeat_at": row.heartbeat_at}
+    assert recording.row.model_copy(update=worker) == row
     assert recording.row.pid is None and recording.row.heartbeat_at is None
     assert recording.records == tuple(whole_run(run_id)[:6])
     assert recording.steerings == (STEERING,)
     assert recording.versions == versions()
 
 
-def test_what_is_written_is_read_back(store: Store, run_id: str) -> None:
+def test_a_recording_is_read_back_unchanged(store: Store, run_id: str) -> None:
     recording = recording_of(store, run_id)
     text = to_json(recording)
     assert from_json(text) == recording
@@ -81,25 +83,25 @@ def test_a_run_without_rounds_can_be_recorded(store: Store) -> None:
     assert from_json(to_json(recording)) == recording
 
 
-def test_there_is_no_recording_of_no_run(store: Store) -> None:
+def test_an_unknown_run_cannot_be_recorded(store: Store) -> None:
     with pytest.raises(StoreError, match="^There is no run 'nosuchid' in"):
         recording_of(store, "nosuchid")
 
 
-def changed(text: str, **changes: Any) -> str:
+def with_fields(text: str, **changes: Any) -> str:
     return json.dumps(json.loads(text) | changes)
 
 
 def test_a_later_pwff_may_add_fields_and_a_newer_format_is_refused(store: Store, run_id: str) -> None:
     recording = recording_of(store, run_id)
     text = to_json(recording)
-    assert from_json(changed(text, mood="good")) == recording
+    assert from_json(with_fields(text, mood="good")) == recording
     with pytest.raises(StoreError, match=r"newer pwff \(format 2; this one reads up to 1\); upgrade pwff"):
-        from_json(changed(text, version=VERSION + 1, rounds="told otherwise"))
+        from_json(with_fields(text, version=VERSION + 1, rounds="told otherwise"))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("", "Invalid JSON: EOF while parsing"),
         ("PK\x03\x04", "Invalid JSON"),
@@ -111,14 +113,14 @@ def test_a_later_pwff_may_add_fields_and_a_newer_format_is_refused(store: Store,
         ('{"format": "pwff-recording", "version": 1}', "id: Field required"),
     ],
 )
-def test_a_file_that_is_no_recording_is_told_in_one_sentence(text: str, said: str) -> None:
+def test_another_file_is_refused_in_one_sentence(text: str, reason: str) -> None:
     with pytest.raises(StoreError) as error:
         from_json(text)
-    assert str(error.value).startswith(f"This is not a recording of a run ({said}")
+    assert str(error.value).startswith(f"This is not a recording of a run ({reason}")
     assert str(error.value).endswith("; `pwff export` writes one, called run.json.")
 
 
-def test_a_recording_that_was_broken_by_hand_is_told(store: Store, run_id: str) -> None:
+def test_an_inconsistent_recording_is_refused(store: Store, run_id: str) -> None:
     text = to_json(recording_of(store, run_id))
     rounds, profiles = json.loads(text)["rounds"], json.loads(text)["profiles"]
     broken: list[tuple[dict[str, Any], str]] = [
@@ -131,14 +133,14 @@ def test_a_recording_that_was_broken_by_hand_is_told(store: Store, run_id: str) 
         ({"rounds": [rounds[0] | {"accuracy": "high"}]}, "rounds.0.accuracy: Input should be a valid number"),
         ({"status": "happy"}, "status: Input should be"),
     ]
-    for changes, said in broken:
+    for changes, reason in broken:
         with pytest.raises(StoreError) as error:
-            from_json(changed(text, **changes))
-        assert said in str(error.value)
+            from_json(with_fields(text, **changes))
+        assert reason in str(error.value)
 
 
 @given(st.text())
-def test_no_text_is_too_wild(text: str) -> None:
+def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(StoreError, match="^This is not a recording of a run"):
         from_json(text)
 
@@ -162,7 +164,7 @@ def test_the_recorded_demo_is_a_whole_run_of_the_demo() -> None:
     assert math.isclose(sum(record.wall_s for record in records), 83.6, abs_tol=0.1)
 
 
-def test_the_recorded_demo_is_small_and_says_nothing_of_the_computer_that_played_it() -> None:
+def test_the_recorded_demo_is_small_and_names_no_path() -> None:
     text = (assets_dir() / "recorded-demo.json").read_text(encoding="utf-8")
     assert len(text) < 300_000
     assert not any(word in text for word in ("/home", "/root", "/tmp", "/work", "\\\\", "C:"))

@@ -1,4 +1,4 @@
-"""Resume and fork as a page asks for them: what is in the queue then, and what is not possible."""
+"""Resume and fork through the scheduler: what they queue and launch, and when they are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def launched() -> Launched:
 
 
 def interrupted(store: Store, rounds: int, status: RunStatus = RunStatus.STOPPED) -> str:
-    """A run that has so many rounds, each with a checkpoint, and then ended."""
+    """A run that ended after so many rounds, each with a checkpoint."""
     run_id = store.create_run(CONFIG)
     store.claim(run_id)
     store.describe(run_id, (profile(0), profile(1)), (), 4)
@@ -42,7 +42,7 @@ def interrupted(store: Store, rounds: int, status: RunStatus = RunStatus.STOPPED
     return run_id
 
 
-def test_resume_puts_a_run_into_the_queue_and_starts_it(store: Store, launched: Launched) -> None:
+def test_resume_queues_a_run_and_launches_the_first_one(store: Store, launched: Launched) -> None:
     stopped, failed = interrupted(store, 2), interrupted(store, 1, RunStatus.FAILED)
     scheduler.resume(store, stopped, launched)
     scheduler.resume(store, failed, launched)
@@ -60,20 +60,20 @@ def test_a_finished_run_is_not_resumed(store: Store, launched: Launched) -> None
     assert launched == []
 
 
-def test_a_fork_is_its_parent_up_to_a_round(store: Store, launched: Launched) -> None:
+def test_a_fork_has_its_parent_s_rounds_and_checkpoint(store: Store, launched: Launched) -> None:
     parent = interrupted(store, 3)
-    assert [mark.position for mark in scheduler.fork_points(store, parent)] == [1, 2, 3]
+    assert [checkpoint.position for checkpoint in scheduler.fork_points(store, parent)] == [1, 2, 3]
     child = scheduler.fork(store, parent, 2, {"channel.snr_db": -5.0}, "Worse", owner="somebody", start=launched)
     row = store.run(child)
     assert (row.parent, row.forked_at, row.name, row.owner) == (parent, 2, "Worse", "somebody")
-    ours, theirs = (
+    child_records, parent_records = (
         [record.model_copy(update={"run": ""}) for _, record in store.rounds(run_id)] for run_id in (child, parent)
     )
-    assert ours == theirs[:2]
+    assert child_records == parent_records[:2]
     assert {record.run for _, record in store.rounds(child)} == {child}
     (steering,) = store.steerings(child)
     assert (steering.position, steering.round, dict(steering.changes)) == (3, 3, {"channel.snr_db": -5.0})
-    assert [mark.position for mark in list_checkpoints(store.path, child)] == [2]
+    assert [checkpoint.position for checkpoint in list_checkpoints(store.path, child)] == [2]
     assert launched == [child]
     assert store.run(parent).status is RunStatus.STOPPED
 
@@ -85,19 +85,19 @@ def test_a_fork_that_the_caller_plays_is_not_launched(store: Store, launched: La
     store.claim(child)
 
 
-def test_no_fork_after_the_last_round_nor_without_a_checkpoint(store: Store, launched: Launched) -> None:
-    whole, none = interrupted(store, 4, RunStatus.FINISHED), interrupted(store, 0)
-    assert [mark.position for mark in scheduler.fork_points(store, whole)] == [1, 2, 3]
-    for run_id, position, told in ((whole, 4, "after round 1, 2, 3"), (none, 0, "nowhere"), (whole, 17, "17")):
-        with pytest.raises(StoreError, match=told):
+def test_a_fork_needs_a_checkpoint_before_the_last_round(store: Store, launched: Launched) -> None:
+    finished, empty = interrupted(store, 4, RunStatus.FINISHED), interrupted(store, 0)
+    assert [checkpoint.position for checkpoint in scheduler.fork_points(store, finished)] == [1, 2, 3]
+    for run_id, position, reason in ((finished, 4, "after round 1, 2, 3"), (empty, 0, "nowhere"), (finished, 17, "17")):
+        with pytest.raises(StoreError, match=reason):
             scheduler.fork(store, run_id, position, {}, start=launched)
     with pytest.raises(ConfigError, match="clients"):
-        scheduler.fork(store, whole, 2, {"clients": 3}, start=launched)
-    assert [row.id for row in store.runs()] == [none, whole]
+        scheduler.fork(store, finished, 2, {"clients": 3}, start=launched)
+    assert [row.id for row in store.runs()] == [empty, finished]
     assert launched == []
 
 
-def test_a_fork_that_cannot_have_the_checkpoint_is_taken_back(store: Store, launched: Launched) -> None:
+def test_a_fork_is_removed_if_its_checkpoint_cannot_be_copied(store: Store, launched: Launched) -> None:
     parent = interrupted(store, 2)
     (folder_of(RunFiles(store.path).checkpoints(parent), 2) / STATE).unlink()
     with pytest.raises(StoreError, match="cannot be taken over"):

@@ -1,4 +1,4 @@
-"""Runs that wait start one after another, whoever notices that it is time."""
+"""The scheduler launches the runs of the queue one after another, from any process."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def launched() -> Launched:
     return Launched()
 
 
-def wait_for(store: Store, count: int) -> list[str]:
+def queued(store: Store, count: int) -> list[str]:
     return [store.create_run(CONFIG, in_queue=True) for _ in range(count)]
 
 
-def test_the_first_that_waits_is_launched_and_no_other(store: Store, launched: Launched) -> None:
-    first, second = wait_for(store, 2)
+def test_only_the_first_run_of_the_queue_is_launched(store: Store, launched: Launched) -> None:
+    first, second = queued(store, 2)
     assert [scheduler.advance(store, launched), scheduler.advance(store, launched)] == [[first], []]
     store.claim(first)
     assert scheduler.advance(store, launched) == []
@@ -45,13 +45,15 @@ def test_the_first_that_waits_is_launched_and_no_other(store: Store, launched: L
     assert launched == [first, second]
 
 
-def test_with_nothing_that_waits_there_is_nothing_to_do(store: Store, launched: Launched) -> None:
+def test_an_empty_queue_launches_nothing(store: Store, launched: Launched) -> None:
     store.create_run(CONFIG)
     assert scheduler.advance(Store(store.path, readonly=True), launched) == []
 
 
-def test_as_many_play_as_may(store: Store, launched: Launched, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = wait_for(store, 5)
+def test_as_many_runs_are_launched_as_may_play_at_once(
+    store: Store, launched: Launched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = queued(store, 5)
     monkeypatch.setenv("PWFF_PARALLEL", "3")
     assert scheduler.advance(store, launched) == ids[:3]
     for run_id in ids[:3]:
@@ -59,14 +61,16 @@ def test_as_many_play_as_may(store: Store, launched: Launched, monkeypatch: pyte
     assert scheduler.advance(store, launched) == []
     store.finish(ids[1], RunStatus.FINISHED)
     assert scheduler.advance(store, launched) == [ids[3]]
-    monkeypatch.setenv("PWFF_PARALLEL", "1")  # three play still
+    monkeypatch.setenv("PWFF_PARALLEL", "1")  # three are still playing
     store.finish(ids[0], RunStatus.FINISHED)
     assert scheduler.advance(store, launched) == []
     assert launched == ids[:4]
 
 
 @pytest.mark.parametrize(("text", "count"), [("1", 1), (" 64 ", 64), ("", 1), (None, 1)])
-def test_how_many_may_play(text: str | None, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_parallel_runs_is_read_from_the_environment(
+    text: str | None, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PWFF_PARALLEL", raising=False)
     if text is not None:
         monkeypatch.setenv("PWFF_PARALLEL", text)
@@ -74,8 +78,10 @@ def test_how_many_may_play(text: str | None, count: int, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("text", ["0", "65", "-1", "two", "1.5", "1_0", "٣", "9" * 5000])
-def test_how_many_cannot_play(store: Store, launched: Launched, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    wait_for(store, 1)
+def test_an_invalid_number_of_parallel_runs_is_an_error(
+    store: Store, launched: Launched, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued(store, 1)
     monkeypatch.setenv("PWFF_PARALLEL", text)
     with pytest.raises(
         ConfigError, match=r"^\$PWFF_PARALLEL is '.{1,20}'; .* give a whole number from 1 to 64, or leave"
@@ -85,10 +91,10 @@ def test_how_many_cannot_play(store: Store, launched: Launched, text: str, monke
 
 
 @pytest.mark.parametrize("died", ["before it took the run", "while it played"])
-def test_a_dead_worker_s_slot_is_freed(
+def test_a_dead_worker_frees_its_slot(
     store: Store, launched: Launched, monkeypatch: pytest.MonkeyPatch, died: str
 ) -> None:
-    first, second, third = wait_for(store, 3)
+    first, second, third = queued(store, 3)
     monkeypatch.setenv("PWFF_PARALLEL", "2")
     assert scheduler.advance(store, launched) == [first, second]
     if died == "while it played":
@@ -100,9 +106,9 @@ def test_a_dead_worker_s_slot_is_freed(
     assert (store.run(first).status, store.run(second).status) == (RunStatus.FAILED, RunStatus.QUEUED)
 
 
-def test_a_page_advances_the_queue_with_a_store_for_reading(store: Store, launched: Launched) -> None:
+def test_a_readonly_store_advances_the_queue(store: Store, launched: Launched) -> None:
     page = Store(store.path, readonly=True)
-    ids = wait_for(store, 2)
+    ids = queued(store, 2)
     assert [scheduler.advance(page, launched), scheduler.advance(page, launched)] == [[ids[0]], []]
     assert launched == ids[:1]
 
@@ -122,7 +128,7 @@ os._exit(9)
 """
 
 
-def test_the_queue_outlives_the_processes_that_made_and_advanced_it(store: Store) -> None:
+def test_the_queue_outlives_the_processes_that_use_it(store: Store) -> None:
     def interface(*names: str) -> str:
         command = [sys.executable, "-c", INTERFACE, str(store.path), *names]
         done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, timeout=120)
@@ -134,9 +140,9 @@ def test_the_queue_outlives_the_processes_that_made_and_advanced_it(store: Store
 
 
 def test_a_run_that_cannot_be_launched_has_failed_and_the_next_one_starts(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store,
 ) -> None:
-    bad, good, later = wait_for(store, 3)
+    bad, good, later = queued(store, 3)
 
     def launching(store_path: Path, run_id: str) -> None:
         if run_id == bad:
@@ -153,20 +159,20 @@ def test_a_run_that_cannot_be_launched_has_failed_and_the_next_one_starts(
 
 def test_a_folder_for_logs_that_cannot_be_made_fails_each_run_with_the_reason(store: Store) -> None:
     (store.path.parent / "logs").write_text("in the way")
-    ids = wait_for(store, 2)
+    ids = queued(store, 2)
     assert scheduler.advance(store) == []
     assert all("The engine cannot be started" in store.run(run_id).message for run_id in ids)
 
 
-def test_of_many_threads_one_launches(store: Store, launched: Launched) -> None:
-    first, _ = wait_for(store, 2)
-    together = threading.Barrier(8)
+def test_only_one_of_many_threads_launches_a_run(store: Store, launched: Launched) -> None:
+    first, _ = queued(store, 2)
+    barrier = threading.Barrier(8)
 
-    def notice() -> None:
-        together.wait()
+    def advance() -> None:
+        barrier.wait()
         scheduler.advance(store, launched)
 
-    threads = [threading.Thread(target=notice) for _ in range(8)]
+    threads = [threading.Thread(target=advance) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -186,8 +192,8 @@ print(*scheduler.advance(store, lambda path, run_id: None))
 """
 
 
-def test_of_five_processes_one_launches(store: Store) -> None:
-    first, _ = wait_for(store, 2)
+def test_only_one_of_five_processes_launches_a_run(store: Store) -> None:
+    first, _ = queued(store, 2)
     command = [sys.executable, "-c", ADVANCE, str(store.path)]
     started = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=processes.environment(), text=True)
@@ -199,15 +205,15 @@ def test_of_five_processes_one_launches(store: Store) -> None:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [process.communicate()[0].split() for process in started]
-    assert sorted(said) == [[], [], [], [], [first]]
+    outputs = [process.communicate()[0].split() for process in started]
+    assert sorted(outputs) == [[], [], [], [], [first]]
 
 
 # with workers
 
 
 def launch_scripted(store_path: Path, run_id: str) -> None:
-    """Starts a worker that plays a script; so do the workers that it starts."""
+    """Starts a worker with a scripted engine, which starts such workers in turn."""
     workers.launch(store_path, run_id, 0.05)
 
 
@@ -215,8 +221,8 @@ def has_ended(store: Store, run_id: str) -> bool:
     return store.run(run_id).status.ended
 
 
-def test_a_worker_whose_run_has_ended_starts_the_next(store: Store) -> None:
-    ids = wait_for(store, 3)
+def test_a_worker_launches_the_next_run_when_its_own_has_ended(store: Store) -> None:
+    ids = queued(store, 3)
     assert scheduler.advance(store, launch_scripted) == ids[:1]
     alive_at_once = 0
     deadline = time.monotonic() + 60
@@ -231,8 +237,8 @@ def test_a_worker_whose_run_has_ended_starts_the_next(store: Store) -> None:
     assert alive_at_once == 1
 
 
-def test_the_next_run_starts_after_one_that_was_stopped_or_failed(store: Store) -> None:
-    stopped, failed, last = wait_for(store, 3)
+def test_the_next_run_starts_after_a_stopped_and_a_failed_one(store: Store) -> None:
+    stopped, failed, last = queued(store, 3)
     store.request_stop(stopped)
     sql(store.path, f"UPDATE runs SET config = replace(config, 'snr_db', 'snr') WHERE id = '{failed}'")
     scheduler.advance(store, launch_scripted)
@@ -244,13 +250,13 @@ def test_the_next_run_starts_after_one_that_was_stopped_or_failed(store: Store) 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
-def test_a_worker_that_is_told_to_end_starts_nothing(store: Store) -> None:
-    (waiting,) = wait_for(store, 1)
+def test_a_terminated_worker_launches_nothing(store: Store) -> None:
+    (waiting,) = queued(store, 1)
     run_id = store.create_run(CONFIG)
     process = workers.launch(store.path, run_id, 600.0)
     workers.wait_until(lambda: store.run(run_id).profiles)
     process.terminate()
     assert process.wait(timeout=30) == 0
-    assert store.run(waiting).in_queue  # a shutdown does not go through the whole queue; a page that looks starts it
+    assert store.run(waiting).in_queue  # a shutdown does not start the whole queue; the next page does
     assert scheduler.advance(store, launch_scripted) == [waiting]
     workers.wait_until(lambda: has_ended(store, waiting))

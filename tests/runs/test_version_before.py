@@ -58,14 +58,14 @@ def test_its_recording_is_read(store: Store) -> None:
     assert list(recording.records) == [record for _, record in store.rounds(row.id)]
 
 
-def test_its_config_file_and_its_address_say_the_same() -> None:
+def test_its_config_file_and_its_address_are_read() -> None:
     expected = RunConfig.model_validate_json((SAMPLES / "config.json").read_text(encoding="utf-8"))
     assert load_toml(SAMPLES / "config.toml", RunConfig()) == expected
     query = parse_qs((SAMPLES / "address.txt").read_text(encoding="utf-8").strip().removeprefix("?"))
     assert config_of(query) == (expected, [])
 
 
-def test_its_stopped_run_goes_on_from_its_checkpoint(store: Store, whole: list[RoundRecord]) -> None:
+def test_its_stopped_run_is_resumed_from_its_checkpoint(store: Store, whole: list[RoundRecord]) -> None:
     row = next(row for row in store.runs() if row.name == "stopped")
     assert [checkpoint.position for checkpoint in list_checkpoints(store.path, row.id)] == [1]
     store.requeue(row.id, in_queue=False)
