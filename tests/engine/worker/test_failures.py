@@ -1,4 +1,4 @@
-"""What can go wrong in a run: the rounds before it are kept, and the store says in a sentence what it was."""
+"""A run that fails keeps its rounds, and the store says in a sentence why it failed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_bad_data_fails_before_the_first_round(store: Store) -> None:
     assert (row.message, row.rounds_done) == ("x.json is empty; give rows.", 0)
 
 
-OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch calls it on the GPU
+OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # torch's name for it on a GPU
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch cal
         UserWarning("mkldnn_matmul failed, switching to BLAS gemm: could not create a primitive"),
     ],
 )
-def test_lack_of_memory_is_said_plainly(store: Store, error: Exception) -> None:
+def test_lack_of_memory_is_reported_in_a_sentence(store: Store, error: Exception) -> None:
     caught, row = failed(store, raising(error, at=2))
     assert isinstance(caught, TrainingError)
     assert row.message.startswith(
@@ -59,7 +59,7 @@ def test_lack_of_memory_is_said_plainly(store: Store, error: Exception) -> None:
     assert kept(store, row.id) == [1]
 
 
-def test_what_nobody_foresaw_goes_to_the_log(store: Store) -> None:
+def test_an_unexpected_error_is_reported_in_the_log(store: Store) -> None:
     caught, row = failed(store, raising(ZeroDivisionError("division\nby zero"), at=3))
     log = store.path.parent / "logs" / f"{row.id}.log"
     assert isinstance(caught, EngineError)
@@ -69,17 +69,15 @@ def test_what_nobody_foresaw_goes_to_the_log(store: Store) -> None:
     assert kept(store, row.id) == [1, 2]
 
 
-def test_a_report_that_cannot_be_written_is_said_on_stderr_and_makes_no_folder(
-    store: Store, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_report_goes_to_stderr_if_the_log_cannot_be_written(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     (store.path.parent / "logs").write_text("in the way")
     _, row = failed(store, raising(ZeroDivisionError("division by zero"), at=2))
     assert row.message == "The engine failed: ZeroDivisionError: division by zero."
     assert "in before_round" in capsys.readouterr().err
 
 
-def test_a_run_that_failed_goes_on_once_the_reason_has_gone(store: Store) -> None:
+def test_a_failed_run_can_be_resumed(store: Store) -> None:
     _, row = failed(store, raising(MemoryError(), at=3))
     store.requeue(row.id, in_queue=False)
-    again = play(store, ScriptedEngine(), row.id)
-    assert (again.status, again.message, kept(store, row.id)) == (RunStatus.FINISHED, "", [1, 2, 3, 4, 5])
+    resumed = play(store, ScriptedEngine(), row.id)
+    assert (resumed.status, resumed.message, kept(store, row.id)) == (RunStatus.FINISHED, "", [1, 2, 3, 4, 5])

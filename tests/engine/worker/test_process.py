@@ -1,4 +1,4 @@
-"""The worker as a process: how it is launched, how it ends."""
+"""The worker as a process: its launch and its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_worker_loses_no_round_and_reads_as_failed_with_its_log_tail(store: Store) -> None:
     run_id = store.create_run(RunConfig(clients=2, instruction=InstructionConfig(rounds=1000)))
-    # not launched: nobody is to ask for its exit code
+    # spawned, not launched, so that its exit code is not read
     process = processes.spawn("tests.support.workers", run_id, "--store", str(store.path), f"{SECONDS}0.02")
     wait_until(lambda: store.run(run_id).rounds_done >= 5)
     RunFiles(store.path).log(run_id).parent.mkdir()
@@ -33,7 +33,7 @@ def test_a_killed_worker_loses_no_round_and_reads_as_failed_with_its_log_tail(st
         log.write("RuntimeWarning: memory is nearly used up\n")
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    row = Store(store.path, readonly=True).run(run_id)  # the very next look knows
+    row = Store(store.path, readonly=True).run(run_id)  # at once
     assert row.status is RunStatus.FAILED
     assert row.message == (
         f"The engine stopped (process {process.pid} is gone); its {row.rounds_done} rounds are kept. "
@@ -65,14 +65,14 @@ def test_a_terminated_worker_stops_at_once_and_cleanly(store: Store) -> None:
     assert store.run(run_id).message == "Stopped after 0 of 5 rounds."
 
 
-def test_the_process_says_on_stderr_what_it_cannot_do(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_run_is_reported_on_stderr(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nosuchid", "--store", str(store.path)]) == 1
     assert capsys.readouterr().err.startswith("There is no run 'nosuchid' in")
 
 
 def test_launch_starts_a_worker_that_logs_beside_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = store.path.parent
-    (folder / "signal.py").write_text("raise SystemExit('a engine of the working folder was taken')")
+    (folder / "signal.py").write_text("raise SystemExit('a module of the working folder was imported')")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     process = scheduler.launch(Path("runs.sqlite"), "nosuchid")
@@ -88,13 +88,13 @@ def test_launch_into_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         scheduler.launch(tmp_path / "runs.sqlite", "abc")
 
 
-def test_importing_the_worker_brings_no_training_in() -> None:
+def test_importing_the_worker_imports_no_torch() -> None:
     code = "import sys, pwff_core.engine.worker; print(*sorted({'torch', 'pandas', 'transformers'} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == ""
 
 
-def test_a_store_that_cannot_be_used_is_the_callers_to_hear(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_used_ends_the_process_with_exit_code_1(tmp_path: Path) -> None:
     (tmp_path / "runs.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(StoreError, match="not an SQLite file"):
         Store(tmp_path / "runs.sqlite")
@@ -111,14 +111,14 @@ def test_a_worker_makes_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_worker_that_has_ended_is_no_zombie(store: Store) -> None:
     pid = scheduler.launch(store.path, "nosuchid").pid
 
-    def gone() -> bool:  # asked of the system, which a zombie does not leave before somebody has asked for its end
+    def gone() -> bool:  # the system lists a zombie until its exit code is read
         return pid not in [child.pid for child in psutil.Process().children()]
 
     wait_until(gone)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_resumed_worker_goes_on_where_a_killed_one_was(store: Store) -> None:
+def test_a_resumed_worker_continues_where_a_killed_one_stopped(store: Store) -> None:
     run_id = store.create_run(RunConfig(clients=2, instruction=InstructionConfig(rounds=20)))
     killed = launch(store.path, run_id, 0.05)
     wait_until(lambda: store.run(run_id).rounds_done >= 5)
@@ -141,12 +141,12 @@ def test_a_worker_whose_run_is_deleted_ends_with_exit_code_1(store: Store) -> No
     wait_until(lambda: store.run(run_id).profiles)
     sql(store.path, "DELETE FROM runs")
     assert process.wait(timeout=60) == 1
-    said = RunFiles(store.path).log(run_id).read_text(encoding="utf-8").strip().splitlines()
-    assert said[-1].startswith(f"Run {run_id} is not this process's any more: it was deleted, or another worker")
+    lines = RunFiles(store.path).log(run_id).read_text(encoding="utf-8").strip().splitlines()
+    assert lines[-1].startswith(f"Run {run_id} is not this process's any more: it was deleted, or another worker")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no niceness")
-def test_a_worker_leaves_the_cores_to_those_who_watch() -> None:
+def test_a_worker_has_a_lower_priority_than_the_pages() -> None:
     code = "from pwff_core.engine.worker.__main__ import step_back; step_back(); import os; print(os.nice(0))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(said.stdout) == min(os.nice(0) + NICENESS, 19)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(process.stdout) == min(os.nice(0) + NICENESS, 19)

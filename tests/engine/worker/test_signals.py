@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a run at once, whatever its worker is doing, and it can be resumed."""
+"""SIGTERM and SIGINT end a run at once, whatever its worker is doing, and the run can be resumed."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def run_id(store: Store) -> str:
 
 
 def hang() -> None:
-    """Ten minutes of work, in which a signal comes."""
+    """Works for ten minutes; a signal comes soon."""
     threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
     time.sleep(600)
 
 
-class Slow(scripted.Checkpointer):
-    """A checkpointer whose disk is slow: a copy waits for the one before, and the end for the last."""
+class SlowCopy(scripted.Checkpointer):
+    """A checkpointer that hangs while it copies the state after round 3."""
 
     def __init__(self, folder: Path, every: int) -> None:
         super().__init__(folder, every)
@@ -51,7 +51,7 @@ class Slow(scripted.Checkpointer):
 
 
 class SlowEnd(scripted.Checkpointer):
-    """A checkpointer that has much to write when the run ends."""
+    """A checkpointer that hangs at the end of the run."""
 
     def finish(self, finished: bool) -> None:
         hang()
@@ -68,15 +68,15 @@ class SlowToRestore(ScriptedEngine):
         raise AssertionError("it goes no further")
 
 
-class KeptBy(ScriptedEngine):
-    """An engine whose checkpoints are written by a checkpointer of that type."""
+class WithCheckpointer(ScriptedEngine):
+    """An engine with a checkpointer of the given type."""
 
-    def __init__(self, stand_in: type[scripted.Checkpointer]) -> None:
+    def __init__(self, kind: type[scripted.Checkpointer]) -> None:
         super().__init__()
-        self._type = stand_in
+        self._kind = kind
 
     def checkpointer(self, folder: Path, every: int) -> Any:
-        self.written_by = self._type(folder, every)
+        self.written_by = self._kind(folder, every)
         return self.written_by
 
 
@@ -84,13 +84,13 @@ CASES: dict[str, tuple[ScriptedEngine, int]] = {
     "preparing": (SlowToPrepare(), 0),
     "restoring a checkpoint": (SlowToRestore(), 0),
     "in a round": (ScriptedEngine(lambda number: hang() if number == 2 else None), 1),
-    "copying for a checkpoint": (KeptBy(Slow), 3),
-    "ending": (KeptBy(SlowEnd), 5),
+    "copying for a checkpoint": (WithCheckpointer(SlowCopy), 3),
+    "ending": (WithCheckpointer(SlowEnd), 5),
 }
 
 
 @pytest.mark.parametrize("doing", CASES)
-def test_a_signal_is_heard_at_once_and_the_run_goes_on_later(store: Store, run_id: str, doing: str) -> None:
+def test_a_signal_stops_a_run_at_once_and_it_can_be_resumed(store: Store, run_id: str, doing: str) -> None:
     engine, done = CASES[doing]
     with pytest.raises(KeyboardInterrupt):
         list(play_run(store, run_id, engine=engine))
@@ -99,18 +99,18 @@ def test_a_signal_is_heard_at_once_and_the_run_goes_on_later(store: Store, run_i
     assert row.message.startswith(f"Stopped after {done} of ")
     assert kept(store, run_id) == [*range(1, done + 1)]
     store.requeue(run_id, in_queue=False)
-    again = play(store, ScriptedEngine(), run_id)
-    assert (again.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
+    resumed = play(store, ScriptedEngine(), run_id)
+    assert (resumed.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
 
 
-def test_what_is_being_written_is_given_up(store: Store, run_id: str) -> None:
-    engine = KeptBy(Slow)
+def test_a_signal_discards_an_unfinished_checkpoint(store: Store, run_id: str) -> None:
+    engine = WithCheckpointer(SlowCopy)
     with pytest.raises(KeyboardInterrupt):
         list(play_run(store, run_id, engine=engine))
-    assert isinstance(engine.written_by, Slow) and engine.written_by.discarded
+    assert isinstance(engine.written_by, SlowCopy) and engine.written_by.discarded
 
 
-def test_an_interruption_that_a_library_swallows_comes_again(store: Store, run_id: str) -> None:
+def test_an_interruption_that_a_library_swallows_is_raised_again(store: Store, run_id: str) -> None:
     swallowed: list[int] = []
 
     def deaf(number: int) -> None:
@@ -127,7 +127,7 @@ def test_an_interruption_that_a_library_swallows_comes_again(store: Store, run_i
     assert store.run(run_id).message == "Stopped after 2 of 5 rounds."
 
 
-def test_an_error_that_a_signal_was_turned_into_is_a_stop(store: Store, run_id: str) -> None:
+def test_an_error_that_is_caused_by_a_signal_is_a_stop(store: Store, run_id: str) -> None:
     def importing(number: int) -> None:
         if number == 3:
             try:
@@ -141,7 +141,7 @@ def test_an_error_that_a_signal_was_turned_into_is_a_stop(store: Store, run_id: 
     assert (row.status, row.message) == (RunStatus.STOPPED, "Stopped after 2 of 5 rounds.")
 
 
-def test_the_heart_beats_while_a_round_takes_its_time(store: Store, run_id: str) -> None:
+def test_heartbeats_go_on_during_a_long_round(store: Store, run_id: str) -> None:
     beats: set[float | None] = set()
 
     def long_round(number: int) -> None:

@@ -1,4 +1,4 @@
-"""How many threads a run's worker has: its share of the cores, and after a resume as many as before."""
+"""The threads of a worker: its share of the cores, and after a resume as many as before."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pwff_core.runs.run_files import RunFiles
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """Whatever a test sets, the others have what they had."""
+    """Restores the number of threads after each test."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
-def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_cores_that_this_process_may_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4, 5}, raising=False)
     for physical, expected in ((4, 4), (16, 6), (None, 6)):
@@ -42,11 +42,11 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPat
         ("2", None, "4"),
         ("3", None, "2"),
         ("20", None, "1"),
-        ("2", "7", None),  # as somebody has chosen
-        ("two", None, None),  # the queue says what is wrong with it
+        ("2", "7", None),  # the user has chosen
+        ("two", None, None),  # the scheduler reports the error
     ],
 )
-def test_runs_that_play_side_by_side_share_the_cores(
+def test_parallel_runs_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, parallel: str | None, chosen: str | None, share: str | None
 ) -> None:
     for name, value in (("PWFF_PARALLEL", parallel), ("OMP_NUM_THREADS", chosen)):
@@ -56,7 +56,7 @@ def test_runs_that_play_side_by_side_share_the_cores(
     assert scheduler.core_share(cores=8) == ({} if share is None else {"OMP_NUM_THREADS": share})
 
 
-def test_a_launched_worker_has_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_launched_worker_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("PWFF_PARALLEL", "4")
     path = tmp_path / "runs.sqlite"
@@ -65,17 +65,17 @@ def test_a_launched_worker_has_its_share(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(8, 3), (3, 3), (2, 1)])
-def test_a_resumed_run_has_as_many_threads_as_before_where_there_are_the_cores(
+def test_a_resumed_run_has_as_many_threads_as_before_if_the_cores_suffice(
     tmp_path: Path, cores: int, expected: int
 ) -> None:
     path = tmp_path / "runs.sqlite"
-    mark = CheckpointInfo(
+    checkpoint = CheckpointInfo(
         position=4, stage="instruction", round=4, stage_end="", config=RunConfig(), size=1, digest="", snapshot_s=0.0,
         write_s=0.0, written_at=0.0, made_with={"torch": "2", "threads": "3"},
     )  # fmt: skip
     folder = folder_of(RunFiles(path).checkpoints("abc"), 4)
     folder.mkdir(parents=True)
-    (folder / HEAD).write_text(mark.model_dump_json(), encoding="utf-8")
+    (folder / HEAD).write_text(checkpoint.model_dump_json(), encoding="utf-8")
     torch.set_num_threads(1)
     restore_threads(path, "abc", available=cores)
     assert torch.get_num_threads() == expected

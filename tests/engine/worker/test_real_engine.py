@@ -1,4 +1,4 @@
-"""The real engine in a process of its own: killed, told to end while it loads, and resumed."""
+"""The real engine in a process of its own: killed, terminated while it loads, and resumed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("checkpoints", ["kept", "removed"])
-def test_a_killed_run_plays_the_rounds_that_it_would_have_played(store: Store, checkpoints: str) -> None:
+def test_a_killed_run_continues_with_the_same_rounds(store: Store, checkpoints: str) -> None:
     path = store.path.with_name("tiny.toml")
     path.write_text(
         "clients = 2\ndevice = 'cpu'\n[data]\ntrain_examples = 8\ntest_examples = 2\n[reward]\nrounds = 0\n"
@@ -58,7 +58,7 @@ def test_a_killed_run_plays_the_rounds_that_it_would_have_played(store: Store, c
     killed = start(store, "-m", "pwff_core", "run", "--config", str(path))
     wait_until(lambda: [row for row in store.runs() if row.rounds_done >= 2], 300)
     (row,) = store.runs()
-    assert descendants(killed) == []  # nothing is left of it when it is gone
+    assert descendants(killed) == []  # it leaves no process behind
     killed.kill()
     killed.wait()
     before = store.rounds(row.id)
@@ -69,24 +69,24 @@ def test_a_killed_run_plays_the_rounds_that_it_would_have_played(store: Store, c
     assert store.run(row.id).status is RunStatus.FAILED
     store.requeue(row.id, in_queue=False)
     assert start(store, "-m", "pwff_core.engine.worker", row.id).wait(timeout=300) == 0
-    again = store.run(row.id)
-    assert (again.status, again.rounds_done, again.message) == (RunStatus.FINISHED, 3, "")
+    resumed = store.run(row.id)
+    assert (resumed.status, resumed.rounds_done, resumed.message) == (RunStatus.FINISHED, 3, "")
     assert store.rounds(row.id)[: len(before)] == before
-    assert f"Resumed after round {len(before)}." in again.notes
-    # what was played again was compared, and came out the same
-    assert [note for note in again.notes if "differently" in note or "differ in" in note] == []
+    assert f"Resumed after round {len(before)}." in resumed.notes
+    # the rounds that were played again came out the same
+    assert [note for note in resumed.notes if "differently" in note or "differ in" in note] == []
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.5, 4.0])  # importing, or preparing, or in a round, as fast as it is
-def test_a_worker_that_is_told_to_end_while_it_loads_does_so_at_once(store: Store, seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.5, 4.0])  # while it imports, prepares or plays a round
+def test_a_worker_that_is_terminated_while_it_loads_ends_at_once(store: Store, seconds: float) -> None:
     run_id = store.create_run(CONFIG)
     process = start(store, "-m", "pwff_core.engine.worker", run_id)
     wait_until(lambda: store.run(run_id).status is RunStatus.RUNNING)
     time.sleep(seconds)
     os.kill(process.pid, signal.SIGTERM)
-    begun = time.monotonic()
+    start_s = time.monotonic()
     assert process.wait(timeout=120) == 0
-    ended_s = time.monotonic() - begun
+    ended_s = time.monotonic() - start_s
     row = store.run(run_id)
     assert row.status is RunStatus.STOPPED
     assert row.message == f"Stopped after {row.rounds_done} of {row.rounds_total} rounds."

@@ -1,4 +1,4 @@
-"""A run that goes on: after a stop, a failure or a killed process, with what was changed, asked and noted before."""
+"""Resume: a run continues after a stop, a failure or a kill, with its steerings, commands and notes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SNR, WEIGHTS = "channel.snr_db", "preferences.helpfulness_weights"
 
 
 def play_to(store: Store, run_id: str, rounds: int, engine: ScriptedEngine) -> None:
-    """Plays so many rounds of a run, then closes the stream, and queues the run again."""
+    """Plays so many rounds of a run, closes the stream, and queues the run again."""
     stream = play_run(store, run_id, engine=engine)
     for _ in range(rounds):
         next(stream)
@@ -49,7 +49,7 @@ def run_id(store: Store) -> str:
     return store.create_run(CONFIG)
 
 
-def test_a_stopped_run_goes_on_after_its_last_round(store: Store, run_id: str) -> None:
+def test_a_stopped_run_continues_after_its_last_round(store: Store, run_id: str) -> None:
     play_to(store, run_id, 3, ScriptedEngine())
     played: list[int] = []
     engine = ScriptedEngine(played.append)
@@ -61,7 +61,7 @@ def test_a_stopped_run_goes_on_after_its_last_round(store: Store, run_id: str) -
     assert load(RunFiles(store.path).models(run_id)).after["lora"]["rounds"].unique().tolist() == [5.0]
 
 
-def test_a_run_that_never_played_a_round_is_not_said_to_be_resumed(store: Store, run_id: str) -> None:
+def test_a_run_without_rounds_gets_no_note_of_a_resume(store: Store, run_id: str) -> None:
     store.request_stop(run_id)
     play(store, ScriptedEngine(), run_id)
     store.requeue(run_id, in_queue=False)
@@ -69,7 +69,7 @@ def test_a_run_that_never_played_a_round_is_not_said_to_be_resumed(store: Store,
     assert (row.status, row.notes) == (RunStatus.FINISHED, ("A remark — with a dash.",))
 
 
-def test_a_run_is_resumed_as_often_as_it_takes(store: Store, run_id: str) -> None:
+def test_a_run_can_be_resumed_several_times(store: Store, run_id: str) -> None:
     for _ in range(4):
         play_to(store, run_id, 1, ScriptedEngine())
     row = play(store, ScriptedEngine(), run_id)
@@ -77,7 +77,7 @@ def test_a_run_is_resumed_as_often_as_it_takes(store: Store, run_id: str) -> Non
     assert row.notes[1:] == tuple(f"Resumed after round {number}." for number in (1, 2, 3, 4))
 
 
-def test_a_run_that_was_resumed_twice_at_one_place_says_so_once(store: Store, run_id: str) -> None:
+def test_two_resumes_after_the_same_round_are_noted_once(store: Store, run_id: str) -> None:
     def failing(number: int) -> None:
         raise TrainingError("The loss is not a number in instruction round 3; lower instruction.learning_rate.")
 
@@ -90,7 +90,7 @@ def test_a_run_that_was_resumed_twice_at_one_place_says_so_once(store: Store, ru
 
 
 @pytest.mark.parametrize(("checkpoint", "again"), [(3, []), (2, [3]), (0, [1, 2, 3])])
-def test_rounds_after_the_newest_checkpoint_are_played_again_and_not_written(
+def test_rounds_after_the_newest_checkpoint_are_replayed_and_not_stored_again(
     store: Store, run_id: str, checkpoint: int, again: list[int]
 ) -> None:
     play_to(store, run_id, 3, ScriptedEngine())
@@ -105,38 +105,38 @@ def test_rounds_after_the_newest_checkpoint_are_played_again_and_not_written(
 
 
 @pytest.mark.parametrize(("checkpoint", "again"), [(3, []), (1, [2, 3])])
-def test_until_the_first_new_round_it_is_told_what_the_engine_is_at(
+def test_progress_is_reported_until_the_first_new_round(
     store: Store, run_id: str, checkpoint: int, again: list[int]
 ) -> None:
     play_to(store, run_id, 3, ScriptedEngine())
     forget_after(store, run_id, checkpoint)
     seen: dict[int, str] = {}
     loading: list[str] = []
-    told: list[str] = []
+    reports: list[str] = []
     engine: Any = ScriptedEngine(lambda number: seen.update({number: store.run(run_id).message}))
     prepare = engine.prepare
 
-    def prepared(*arguments: Any, **named: Any) -> Any:
+    def prepare_and_record(*arguments: Any, **named: Any) -> Any:
         loading.append(store.run(run_id).message)
         return prepare(*arguments, **named)
 
-    engine.prepare = prepared
-    for _ in play_run(store, run_id, engine=engine, on_progress=told.append):
+    engine.prepare = prepare_and_record
+    for _ in play_run(store, run_id, engine=engine, on_progress=reports.append):
         assert store.run(run_id).message == ""
     assert loading == [RESUMING]
     assert seen == {number: progress(number, 3) for number in again} | {4: "", 5: ""}
-    assert told == [RESUMING, *(progress(number, 3) for number in again), ""]
+    assert reports == [RESUMING, *(progress(number, 3) for number in again), ""]
     assert store.run(run_id).message == ""
 
 
-def test_a_new_run_is_not_said_to_be_resuming(store: Store, run_id: str) -> None:
-    told: list[str] = []
-    engine = ScriptedEngine(lambda number: told.append(store.run(run_id).message))
-    list(play_run(store, run_id, engine=engine, on_progress=told.append))
-    assert told == [""] * 5
+def test_a_new_run_reports_no_progress(store: Store, run_id: str) -> None:
+    messages: list[str] = []
+    engine = ScriptedEngine(lambda number: messages.append(store.run(run_id).message))
+    list(play_run(store, run_id, engine=engine, on_progress=messages.append))
+    assert messages == [""] * 5
 
 
-def test_of_an_engine_that_died_while_it_caught_up_nothing_is_left(store: Store, run_id: str) -> None:
+def test_a_worker_that_dies_while_it_catches_up_leaves_no_progress_message(store: Store, run_id: str) -> None:
     play_to(store, run_id, 3, ScriptedEngine())
     forget_after(store, run_id, 1)
     engine = ScriptedEngine(lambda number: messages.append(killed(store, run_id)) if number == 3 else None)
@@ -153,14 +153,14 @@ def test_of_an_engine_that_died_while_it_caught_up_nothing_is_left(store: Store,
 
 
 def killed(store: Store, run_id: str) -> str:
-    """Makes a run look as if its process were gone; what it said last."""
+    """Makes a run look as if its process were gone; returns its last message."""
     message = store.run(run_id).message
     with closing(sqlite3.connect(store.path)) as connection, connection:
         connection.execute("UPDATE runs SET pid = 2147483646, process_birth = 'gone:1'")
     return message
 
 
-def test_a_pause_is_heard_while_rounds_are_played_again(store: Store, run_id: str) -> None:
+def test_a_run_can_be_paused_while_it_replays_rounds(store: Store, run_id: str) -> None:
     play_to(store, run_id, 3, ScriptedEngine())
     forget_after(store, run_id, 0)
     paused: list[str] = []
@@ -185,7 +185,7 @@ def test_a_pause_is_heard_while_rounds_are_played_again(store: Store, run_id: st
     assert seen == {1: progress(1, 3), 2: progress(2, 3), 3: progress(3, 3), 4: "", 5: ""}
 
 
-def test_when_all_rounds_are_there_only_the_end_is_missing(store: Store, run_id: str) -> None:
+def test_a_run_with_all_rounds_only_needs_its_end(store: Store, run_id: str) -> None:
     play_to(store, run_id, 5, ScriptedEngine())
     played: list[int] = []
     row = play(store, ScriptedEngine(played.append), run_id)
@@ -193,60 +193,60 @@ def test_when_all_rounds_are_there_only_the_end_is_missing(store: Store, run_id:
 
 
 @pytest.mark.parametrize("checkpoint", [3, 0])
-def test_a_stage_that_had_ended_early_is_not_gone_on_with(store: Store, run_id: str, checkpoint: int) -> None:
+def test_a_stage_that_ended_early_stays_ended(store: Store, run_id: str, checkpoint: int) -> None:
     play_to(store, run_id, 3, ScriptedEngine(converges_at=3))
     forget_after(store, run_id, checkpoint)
     row = play(store, ScriptedEngine(converges_at=3), run_id)
     assert (row.status, row.rounds_done, row.rounds_total) == (RunStatus.FINISHED, 3, 3)
 
 
-# what came out differently
+# rounds that come out differently
 
 
 def shifted(by: float, rounds: Sequence[int]) -> ScriptedEngine:
-    """A federation whose accuracy in these rounds is another one, as on another computer."""
+    """An engine with another accuracy in these rounds, as on another computer."""
     engine: Any = ScriptedEngine()
     play_as_scripted = engine.play
 
     def played(script: scripted.Script, past: Sequence[RoundRecord] = ()) -> Any:
-        for found in play_as_scripted(script, past):
-            changed = {"accuracy": found.accuracy + by if found.round in rounds else found.accuracy, "wall_s": 9.0}
-            yield found.model_copy(update=changed)
+        for round_record in play_as_scripted(script, past):
+            accuracy = round_record.accuracy + by if round_record.round in rounds else round_record.accuracy
+            yield round_record.model_copy(update={"accuracy": accuracy, "wall_s": 9.0})
 
     engine.play = played
     return engine
 
 
-def test_rounds_that_come_out_differently_are_told_of_and_stay_as_they_were(store: Store, run_id: str) -> None:
+def test_replayed_rounds_that_differ_are_noted_and_the_stored_ones_stay(store: Store, run_id: str) -> None:
     play_to(store, run_id, 4, ScriptedEngine())
     forget_after(store, run_id, 1)
     row = play(store, shifted(0.5, [3, 4, 5]), run_id)
     accuracies = [record.accuracy for _, record in store.rounds(run_id)]
-    assert accuracies == [0.01, 0.02, 0.03, 0.04, 0.55]  # round 2 differs in its seconds alone, and is the same
+    assert accuracies == [0.01, 0.02, 0.03, 0.04, 0.55]  # round 2 differs only in its seconds, which do not count
     assert row.notes[1:] == ("Resumed after round 4.", difference_note([3, 4]))
 
 
-def test_how_different_rounds_are_named() -> None:
+def test_the_note_lists_the_different_rounds() -> None:
     assert difference_note([7]).startswith("Round 7 came out differently when it was played again")
     assert difference_note([7, 8]).startswith("Rounds 7 to 8 came out differently when they were played again")
     assert difference_note([1, 3, 4, 5, 9]).startswith("Rounds 1, 3 to 5, 9 came")
 
 
-def test_where_another_computer_would_have_ended_a_stage_the_kept_rounds_decide(store: Store, run_id: str) -> None:
+def test_the_stored_rounds_decide_where_a_stage_ends(store: Store, run_id: str) -> None:
     play_to(store, run_id, 4, ScriptedEngine())
     forget_after(store, run_id, 0)
-    asked: list[list[int]] = []
+    pasts: list[list[int]] = []
     engine: Any = ScriptedEngine(converges_at=2)
     play_as_scripted = engine.play
 
     def played(script: scripted.Script, past: Sequence[RoundRecord] = ()) -> Any:
-        asked.append([record.round for record in past])
-        script.rounds_total = 5  # as the real one: what is past decides which stages have ended
+        pasts.append([record.round for record in past])
+        script.rounds_total = 5  # as the real engine: the past rounds decide which stages have ended
         yield from play_as_scripted(script, past)
 
     engine.play = played
     row = play(store, engine, run_id)
-    assert asked == [[], [1, 2]]
+    assert pasts == [[], [1, 2]]
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
     assert [record.stage_end for _, record in store.rounds(run_id)] == [""] * 5
     assert row.notes[2].startswith("Round 2 came out differently")
@@ -256,28 +256,28 @@ def test_where_another_computer_would_have_ended_a_stage_the_kept_rounds_decide(
 
 
 def settings_by_round(into: dict[int, float]) -> ScriptedEngine:
-    """A federation that notes the SNR that each round is played with."""
+    """An engine that records the SNR of each round."""
     engine: Any = ScriptedEngine()
     play_as_scripted = engine.play
 
     def played(script: scripted.Script, past: Sequence[RoundRecord] = ()) -> Any:
-        for found in play_as_scripted(script, past):
-            into[found.round] = script.config.channel.snr_db
-            yield found
+        for round_record in play_as_scripted(script, past):
+            into[round_record.round] = script.config.channel.snr_db
+            yield round_record
 
     engine.play = played
     return engine
 
 
 @pytest.mark.parametrize("checkpoint", [0, 1, 2, 3])
-def test_what_was_changed_holds_again_from_its_own_round(store: Store, run_id: str, checkpoint: int) -> None:
-    asking = {1: lambda: steer(store, run_id, {SNR: 10.0}), 3: lambda: steer(store, run_id, {SNR: 20.0})}
-    play_to(store, run_id, 3, ScriptedEngine(lambda number: asking.get(number, lambda: None)()))
+def test_steerings_hold_again_from_their_rounds(store: Store, run_id: str, checkpoint: int) -> None:
+    commands = {1: lambda: steer(store, run_id, {SNR: 10.0}), 3: lambda: steer(store, run_id, {SNR: 20.0})}
+    play_to(store, run_id, 3, ScriptedEngine(lambda number: commands.get(number, lambda: None)()))
     forget_after(store, run_id, checkpoint)
     assert [steering.position for steering in store.steerings(run_id)] == [2]
     seen: dict[int, float] = {}
     play(store, settings_by_round(seen), run_id)
-    all_rounds = {1: 5.0, 2: 10.0, 3: 10.0, 4: 20.0, 5: 20.0}  # what was asked in round 3 had not been taken yet
+    all_rounds = {1: 5.0, 2: 10.0, 3: 10.0, 4: 20.0, 5: 20.0}  # the change of round 3 was still pending
     assert seen == {number: snr for number, snr in all_rounds.items() if number > checkpoint}
     assert [(steering.position, steering.before, steering.changes) for steering in store.steerings(run_id)] == [
         (2, {SNR: 5.0}, {SNR: 10.0}),
@@ -285,7 +285,7 @@ def test_what_was_changed_holds_again_from_its_own_round(store: Store, run_id: s
     ]
 
 
-def test_a_change_that_was_taken_just_before_the_end_holds_from_the_next_round(store: Store, run_id: str) -> None:
+def test_a_change_acknowledged_just_before_a_failure_holds_after_the_resume(store: Store, run_id: str) -> None:
     def killed(number: int) -> None:
         if number == 3:
             raise TrainingError("as if it had been killed in the round after the change.")
@@ -305,10 +305,10 @@ def test_a_change_that_was_taken_just_before_the_end_holds_from_the_next_round(s
     assert len(store.steerings(run_id)) == 1
 
 
-# what pages ask
+# commands
 
 
-def test_a_stop_is_heard_while_rounds_are_played_again(store: Store, run_id: str) -> None:
+def test_a_run_can_be_stopped_while_it_replays_rounds(store: Store, run_id: str) -> None:
     play_to(store, run_id, 4, ScriptedEngine())
     forget_after(store, run_id, 0)
     played: list[int] = []
@@ -321,12 +321,12 @@ def test_a_stop_is_heard_while_rounds_are_played_again(store: Store, run_id: str
     row = play(store, ScriptedEngine(stopping), run_id)
     assert (played, row.status, row.message) == ([1, 2], RunStatus.STOPPED, "Stopped after 4 of 5 rounds.")
     assert kept(store, run_id) == [1, 2, 3, 4]
-    assert not RunFiles(store.path).models(run_id).exists()  # those of round 2 are not the run's
+    assert not RunFiles(store.path).models(run_id).exists()  # those after round 2 are not the run's
     store.requeue(run_id, in_queue=False)
     assert play(store, ScriptedEngine(), run_id).status is RunStatus.FINISHED
 
 
-def test_a_run_that_was_stopped_while_paused_goes_on_and_can_be_paused_again(store: Store, run_id: str) -> None:
+def test_a_run_that_was_stopped_while_paused_can_be_resumed_and_paused_again(store: Store, run_id: str) -> None:
     def pausing(number: int) -> None:
         if number in (2, 4):
             store.pause(run_id, "me")
@@ -359,7 +359,7 @@ class Troubled(scripted.Checkpointer):
         )
 
 
-def test_checkpoints_that_cannot_be_written_are_told_of_once_and_the_run_goes_on(store: Store, run_id: str) -> None:
+def test_checkpoints_that_cannot_be_written_are_noted_once(store: Store, run_id: str) -> None:
     engine: Any = ScriptedEngine()
     engine.checkpointer = Troubled
     assert [record.round for record in play_run(store, run_id, engine=engine)] == [1, 2, 3, 4, 5]

@@ -1,4 +1,4 @@
-"""A run as a stream: written as it is played, stopped at any time, its models kept."""
+"""The run loop: rounds are stored as they are played, a run can be stopped at any time, its models are kept."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from tests.support.scripted import CONVERGED, ScriptedEngine, profile, record
 from tests.support.workers import CONFIG, kept, play
 
 
-def test_a_whole_run_is_written_as_it_is_played(store: Store) -> None:
+def test_a_whole_run_is_stored(store: Store) -> None:
     row = play(store, ScriptedEngine())
     assert (row.status, row.message, row.rounds_done, row.rounds_total) == (RunStatus.FINISHED, "", 5, 5)
     assert (row.profiles, row.notes) == ((profile(0), profile(1)), ("A remark — with a dash.",))
     assert [record for _, record in store.rounds(row.id)] == [record(number, row.id) for number in range(1, 6)]
 
 
-def test_a_round_is_in_the_store_before_it_is_given_on(store: Store) -> None:
+def test_a_round_is_stored_before_it_is_yielded(store: Store) -> None:
     engine = ScriptedEngine()
     run_id = store.create_run(CONFIG)
-    for found in play_run(store, run_id, engine=engine):
-        assert kept(store, run_id) == [*range(1, found.round + 1)]
+    for new in play_run(store, run_id, engine=engine):
+        assert kept(store, run_id) == [*range(1, new.round + 1)]
         assert store.run(run_id).status is RunStatus.RUNNING
 
 
 # stop
 
 
-def test_a_page_stops_a_run_after_the_round_it_is_in(store: Store) -> None:
+def test_a_page_stops_a_run_after_its_current_round(store: Store) -> None:
     run_id = store.create_run(CONFIG)
     page = Store(store.path, readonly=True)
     row = play(store, ScriptedEngine(lambda number: page.request_stop(run_id) if number == 3 else None), run_id)
@@ -50,7 +50,7 @@ def test_a_stop_before_the_start(store: Store) -> None:
     assert (row.status, row.message, row.rounds_done) == (RunStatus.STOPPED, "Stopped after 0 of 5 rounds.", 0)
 
 
-def test_a_stop_in_the_last_round_finds_nothing_to_stop(store: Store) -> None:
+def test_a_run_that_is_stopped_in_its_last_round_is_finished(store: Store) -> None:
     run_id = store.create_run(CONFIG)
     engine = ScriptedEngine(lambda number: store.request_stop(run_id) if number == 5 else None)
     assert play(store, engine, run_id).status is RunStatus.FINISHED
@@ -69,7 +69,7 @@ def test_a_signal_in_a_round_stops_the_run(store: Store, number: signal.Signals)
     assert signal.getsignal(number) is before
 
 
-def test_a_signal_while_a_round_is_written_waits(store: Store) -> None:
+def test_a_signal_waits_until_the_round_is_written(store: Store) -> None:
     class Interrupted(Store):
         def append(self, run_id: str, record: RoundRecord) -> None:
             signal.raise_signal(signal.SIGINT)
@@ -99,19 +99,17 @@ def test_a_run_plays_outside_the_main_thread(store: Store) -> None:
     assert [row.status for row in rows] == [RunStatus.FINISHED]
 
 
-# what is kept of it
+# models and stages
 
 
 def rounds_of_the_models(store: Store, run_id: str) -> float:
-    """How many rounds the run's models have been through, as they are kept."""
+    """After how many rounds the kept models of a run were saved."""
     (number,) = load(RunFiles(store.path).models(run_id)).after["lora"]["rounds"].unique().tolist()
     return float(number)
 
 
 @pytest.mark.parametrize(("stop_in", "status"), [(None, RunStatus.FINISHED), (2, RunStatus.STOPPED)])
-def test_the_models_are_kept_beside_the_store_before_the_run_is_said_to_have_ended(
-    store: Store, stop_in: int | None, status: RunStatus
-) -> None:
+def test_the_models_are_kept_before_the_run_ends(store: Store, stop_in: int | None, status: RunStatus) -> None:
     ends: list[tuple[RunStatus, bool]] = []
 
     class Watched(Store):
@@ -137,7 +135,7 @@ def test_models_in_the_middle_of_a_round_are_not_kept(store: Store) -> None:
     ("stop_in", "status", "begin"),
     [(None, RunStatus.FINISHED, ""), (2, RunStatus.STOPPED, "Stopped after 2 of 5 rounds. ")],
 )
-def test_models_that_cannot_be_kept_leave_the_run_as_it_is_and_are_told(
+def test_models_that_cannot_be_kept_are_reported_and_the_run_ends_as_usual(
     store: Store, stop_in: int | None, status: RunStatus, begin: str
 ) -> None:
     (store.path.parent / "models").write_text("in the way")
@@ -150,18 +148,18 @@ def test_models_that_cannot_be_kept_leave_the_run_as_it_is_and_are_told(
     assert kept(store, run_id) == [*range(1, (stop_in or 5) + 1)]
 
 
-def test_a_stage_that_ended_early_lowers_what_is_expected(store: Store) -> None:
+def test_a_stage_that_ends_early_lowers_the_number_of_rounds(store: Store) -> None:
     engine = ScriptedEngine(converges_at=3)
     run_id = store.create_run(CONFIG)
     expected = [store.run(run_id).rounds_total for _ in play_run(store, run_id, engine=engine)]
-    assert expected == [5, 5, 3]  # by whom a round is given to, it is known
+    assert expected == [5, 5, 3]  # known when the round is yielded
     row = store.run(run_id)
     assert (row.status, row.rounds_done, row.rounds_total) == (RunStatus.FINISHED, 3, 3)
     assert (row.profiles, row.notes) == ((profile(0), profile(1)), ("A remark — with a dash.",))
     assert [record.stage_end for _, record in store.rounds(run_id)] == ["", "", CONVERGED]
 
 
-def test_a_stop_in_the_round_that_turned_out_to_be_the_last(store: Store) -> None:
+def test_a_stop_in_the_round_in_which_the_stage_ends_early(store: Store) -> None:
     run_id = store.create_run(CONFIG)
     engine = ScriptedEngine(lambda number: store.request_stop(run_id) if number == 3 else None, converges_at=3)
     assert play(store, engine, run_id).status is RunStatus.FINISHED

@@ -1,4 +1,4 @@
-"""A run that is not this process's any more: the store has gone or is damaged, the run deleted or taken over."""
+"""A worker that loses its run: the store is gone or damaged, or the run is deleted or taken over."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("temporary")
 
 @pytest.fixture
 def store(store: Store) -> Store:
-    """It gives up on a lock at once: the worker tries again."""
+    """A store that does not wait for a lock, so that the worker tries again."""
     return Store(store.path, timeout_s=0.05)
 
 
@@ -43,7 +43,7 @@ def remove_folder(store: Store) -> None:
 
 
 @pytest.mark.parametrize("remove", [remove_file, remove_folder])
-def test_a_store_that_has_gone_is_not_made_again_and_no_round_is_lost(
+def test_the_rounds_are_saved_elsewhere_if_the_store_is_removed(
     store: Store, run_id: str, temporary: Path, remove: Callable[[Store], None]
 ) -> None:
     engine = ScriptedEngine(lambda number: remove(store) if number == 4 else None)
@@ -58,14 +58,14 @@ def test_a_store_that_has_gone_is_not_made_again_and_no_round_is_lost(
         f"The store {store.path} has gone: its file, its folder or its disk was removed. "
         f"Its 3 rounds are kept in {saved}, as `pwff export` writes a run.json."
     )
-    found = from_json(saved.read_text(encoding="utf-8"))
-    assert found.records == tuple(record(number, run_id) for number in (1, 2, 3))
-    assert (found.row.id, found.row.status, found.row.config) == (run_id, RunStatus.FAILED, CONFIG)
-    assert [(steering.position, steering.changes) for steering in found.steerings] == [(4, {"channel.snr_db": 9.0})]
+    recording = from_json(saved.read_text(encoding="utf-8"))
+    assert recording.records == tuple(record(number, run_id) for number in (1, 2, 3))
+    assert (recording.row.id, recording.row.status, recording.row.config) == (run_id, RunStatus.FAILED, CONFIG)
+    assert [(steering.position, steering.changes) for steering in recording.steerings] == [(4, {"channel.snr_db": 9.0})]
     assert not store.path.exists()
 
 
-def test_a_disk_that_comes_back_in_time_is_gone_on_with(store: Store, run_id: str) -> None:
+def test_a_run_continues_if_its_disk_comes_back_in_time(store: Store, run_id: str) -> None:
     disk, elsewhere = store.path.parent, store.path.parent.with_name("unplugged")
 
     def before_round(number: int) -> None:
@@ -77,16 +77,14 @@ def test_a_disk_that_comes_back_in_time_is_gone_on_with(store: Store, run_id: st
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
 
 
-def test_where_the_rounds_cannot_be_saved_either_it_is_said(store: Store, run_id: str, temporary: Path) -> None:
+def test_rounds_that_cannot_be_saved_either_are_reported_as_lost(store: Store, run_id: str, temporary: Path) -> None:
     shutil.rmtree(temporary)
     engine = ScriptedEngine(lambda number: remove_folder(store) if number == 2 else None)
     with pytest.raises(StoreError, match=r"Its 1 round is lost: .*temporary cannot be written to either \(No such"):
         list(play_run(store, run_id, engine=engine, timing=HASTY))
 
 
-def test_a_store_that_is_damaged_fails_the_run_and_its_rounds_are_saved(
-    store: Store, run_id: str, temporary: Path
-) -> None:
+def test_the_rounds_are_saved_elsewhere_if_the_store_is_damaged(store: Store, run_id: str, temporary: Path) -> None:
 
     def overwrite(number: int) -> None:
         if number == 3:
@@ -97,12 +95,14 @@ def test_a_store_that_is_damaged_fails_the_run_and_its_rounds_are_saved(
 
     engine = ScriptedEngine(overwrite)
     with pytest.raises(StoreError, match="is not a store of runs.* Its 2 rounds are kept in"):
-        list(play_run(store, run_id, engine=engine, timing=NEVER_BEATING))  # it would have the former file open
+        list(
+            play_run(store, run_id, engine=engine, timing=NEVER_BEATING)
+        )  # a heartbeat would keep the former file open
     (saved,) = temporary.iterdir()
     assert len(from_json(saved.read_text(encoding="utf-8")).records) == 2
 
 
-# what is another's
+# the run is deleted or taken over
 
 
 def change(store: Store, query: str) -> None:
@@ -114,40 +114,40 @@ def change(store: Store, query: str) -> None:
     "query",
     ["UPDATE runs SET deleted = 1", "UPDATE runs SET pid = 1, process_birth = 'another'", "DELETE FROM runs"],
 )
-def test_a_run_that_is_not_ours_any_more_is_left_at_once(
+def test_a_deleted_or_taken_over_run_is_left_in_the_middle_of_a_round(
     store: Store, run_id: str, temporary: Path, query: str
 ) -> None:
-    def taken_away(number: int) -> None:
+    def take_away(number: int) -> None:
         if number == 3:
             change(store, query)
-            time.sleep(600)  # a round that takes ten minutes, unless it is broken off
+            time.sleep(600)  # a round of ten minutes, unless it is interrupted
 
-    engine = ScriptedEngine(taken_away)
+    engine = ScriptedEngine(take_away)
     stream = play_run(store, run_id, engine=engine, timing=HASTY)
     next(stream), next(stream)
     with pytest.raises(StoreError, match="is not this process's any more: it was deleted, or another worker has"):
         next(stream)
     assert kept(store, run_id) == [1, 2]  # they stay in the file
     saved = [from_json(path.read_text(encoding="utf-8")) for path in temporary.iterdir()]
-    assert [found.row.rounds_done for found in saved] == ([2] if query.startswith("DELETE") else [])
+    assert [recording.row.rounds_done for recording in saved] == ([2] if query.startswith("DELETE") else [])
     with closing(sqlite3.connect(store.path)) as connection:
         statuses = [status for (status,) in connection.execute("SELECT status FROM runs")]
-    assert statuses == ([] if query.startswith("DELETE") else ["running"])  # nothing was written about it
+    assert statuses == ([] if query.startswith("DELETE") else ["running"])  # the worker wrote nothing
 
 
-def test_a_write_that_finds_another_worker_ends_the_run_here(store: Store, run_id: str) -> None:
+def test_a_write_that_meets_another_worker_ends_the_run(store: Store, run_id: str) -> None:
 
-    def taken_over(number: int) -> None:
+    def take_over(number: int) -> None:
         if number == 3:
             change(store, "UPDATE runs SET pid = 1, process_birth = 'another'")
 
     with pytest.raises(StoreError, match="Another worker has taken run") as caught:
-        play(store, ScriptedEngine(taken_over), run_id, NEVER_BEATING)  # the write comes first
+        play(store, ScriptedEngine(take_over), run_id, NEVER_BEATING)  # the write notices it first
     assert not isinstance(caught.value, TakenOverError) and caught.value.__cause__ is None
     assert kept(store, run_id) == [1, 2]
 
 
-def test_a_run_that_has_just_ended_is_nobody_s_and_that_is_right(store: Store, run_id: str) -> None:
+def test_a_heartbeat_after_the_end_is_no_loss(store: Store, run_id: str) -> None:
     class Slow(Store):
         def finish(self, run_id: str, status: RunStatus, message: str = "") -> None:
             super().finish(run_id, status, message)
@@ -156,7 +156,7 @@ def test_a_run_that_has_just_ended_is_nobody_s_and_that_is_right(store: Store, r
     assert play(Slow(store.path), ScriptedEngine(), run_id, HASTY).status is RunStatus.FINISHED
 
 
-def test_a_run_outside_the_main_thread_leaves_at_the_end_of_its_round(store: Store, run_id: str) -> None:
+def test_outside_the_main_thread_a_lost_run_is_left_after_its_round(store: Store, run_id: str) -> None:
     noticed = threading.Event()
 
     def delete(number: int) -> None:

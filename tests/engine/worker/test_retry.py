@@ -1,4 +1,4 @@
-"""A store that cannot be written for a while: the run waits, says why once, and goes on."""
+"""Retry: while the store cannot be written, the run waits, reports the reason once, and then continues."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FULL = "The store runs.sqlite has no room left on its disk; make room, or choose
 
 @pytest.fixture
 def store(store: Store) -> Store:
-    """It gives up on a lock at once: the worker tries again."""
+    """A store that does not wait for a lock, so that the worker tries again."""
     return Store(store.path, timeout_s=0.05)
 
 
@@ -38,17 +38,17 @@ def run_id(store: Store) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[sqlite3.Connection]:
-    """Another program writes, and does not come to an end."""
+    """Locks a store, as another program that writes."""
     with closing(sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         yield connection
         connection.execute("ROLLBACK")
 
 
-# what passes
+# errors that pass
 
 
-def test_a_locked_store_is_waited_for(store: Store, run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_waits_for_a_locked_store(store: Store, run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
     held: list[threading.Thread] = []
     let_go = threading.Event()
 
@@ -65,34 +65,34 @@ def test_a_locked_store_is_waited_for(store: Store, run_id: str, capsys: pytest.
             held[0].start()
             assert taken.wait(60)
 
-    said: list[str] = []
+    reports: list[str] = []
 
     def report(text: str) -> None:
-        said.append(text)
-        if len(said) == 1:
+        reports.append(text)
+        if len(reports) == 1:
             threading.Timer(0.3, let_go.set).start()  # many tries later
 
     row = play(store, ScriptedEngine(before_round), run_id, HASTY, report=report)
     held[0].join()
     assert (row.status, kept(store, run_id)) == (RunStatus.FINISHED, [1, 2, 3, 4, 5])
-    assert len(said) == 2  # however often it was tried
-    assert "is locked by another program" in said[0] and said[0].endswith("goes on when that is over.")
-    assert said[1] == "The store can be used again; the run goes on."
+    assert len(reports) == 2  # after many tries
+    assert "is locked by another program" in reports[0] and reports[0].endswith("goes on when that is over.")
+    assert reports[1] == "The store can be used again; the run goes on."
 
 
 @pytest.mark.parametrize(
     "write", ["claim", "describe", "append", "acknowledge", "set_status", "finish", "pending_commands", "rounds"]
 )
 def test_every_call_is_tried_again(store: Store, run_id: str, write: str) -> None:
-    """One of them that fails three times, whichever it is, changes nothing of a run that is paused and steered."""
-    usual: Callable[..., object] = getattr(Store, write)
+    """A run that is paused and steered is the same if one of the store's calls fails three times."""
+    original: Callable[..., object] = getattr(Store, write)
     tries: list[int] = []
 
-    def failing(self: Store, *given: object, **more: object) -> object:
+    def failing(self: Store, *arguments: object, **named: object) -> object:
         tries.append(1)
         if len(tries) <= 3:
             raise StoreError(FULL, passing=True)
-        return usual(self, *given, **more)
+        return original(self, *arguments, **named)
 
     def before_round(number: int) -> None:
         if number == 2:
@@ -109,34 +109,34 @@ def test_every_call_is_tried_again(store: Store, run_id: str, write: str) -> Non
     assert len(tries) > 3
 
 
-def waiting() -> tuple[Retry, list[float], list[str]]:
-    """A Retry without waiting: how long it would have, and what it reports."""
+def recorded_retry() -> tuple[Retry, list[float], list[str]]:
+    """A Retry that does not sleep, with its pauses in seconds and its reports."""
     pauses: list[float] = []
     reports: list[str] = []
     return Retry(Signals(), report=reports.append, sleep=pauses.append), pauses, reports
 
 
-def outcomes(*found: object) -> Callable[[], object]:
-    """A call with one outcome after another; errors are raised."""
-    coming = iter(found)
+def outcomes(*results: object) -> Callable[[], object]:
+    """A function that returns one result after another, and raises those that are errors."""
+    remaining = iter(results)
 
     def call() -> object:
-        one = next(coming)
-        if isinstance(one, Exception):
-            raise one
-        return one
+        result = next(remaining)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     return call
 
 
 def test_pauses_grow_from_one_second_to_ten() -> None:
-    retry, pauses, _ = waiting()
+    retry, pauses, _ = recorded_retry()
     assert retry(outcomes(*[StoreError(FULL, passing=True)] * 7, "written")) == "written"
     assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
 
 
 def test_each_reason_is_reported_once() -> None:
-    retry, _, reports = waiting()
+    retry, _, reports = recorded_retry()
     full, busy = StoreError(FULL, passing=True), StoreError("It is locked.", passing=True)
     retry(outcomes(full, full, busy, full, busy, "written"))
     over = "The run waits, and goes on when that is over."
@@ -145,16 +145,18 @@ def test_each_reason_is_reported_once() -> None:
     assert len(reports) == 3
 
 
-def test_what_does_not_pass_is_not_waited_for() -> None:
-    retry, pauses, reports = waiting()
+def test_lasting_errors_are_raised_at_once() -> None:
+    retry, pauses, reports = recorded_retry()
     with pytest.raises(StoreError, match="not a store"):
         retry(outcomes(StoreError(FULL, passing=True), StoreError("It is not a store.")))
     with pytest.raises(StoreError, match="no room"):
-        retry(outcomes(*[StoreError(FULL, passing=True)] * 2), within_s=0.0)  # as nobody waits for it any more
+        retry(outcomes(*[StoreError(FULL, passing=True)] * 2), within_s=0.0)  # no time left
     assert len(pauses) == 1 and len(reports) == 1
 
 
-def test_a_log_on_a_full_disk_ends_nothing(store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_cannot_be_written_does_not_end_the_run(
+    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Full:
         def write(self, text: str) -> int:
             raise OSError(28, "No space left on device")
@@ -177,7 +179,7 @@ def test_a_log_on_a_full_disk_ends_nothing(store: Store, run_id: str, monkeypatc
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="these permissions bind nobody here")
-def test_a_store_that_may_not_be_written_is_waited_for(store: Store, run_id: str) -> None:
+def test_a_run_waits_for_a_read_only_store(store: Store, run_id: str) -> None:
     def before_round(number: int) -> None:
         if number == 3:
             os.chmod(store.path.parent, 0o500)
@@ -189,11 +191,11 @@ def test_a_store_that_may_not_be_written_is_waited_for(store: Store, run_id: str
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
-def test_a_signal_ends_the_waiting_at_once(store: Store, run_id: str) -> None:
-    said: list[str] = []
+def test_a_signal_ends_the_wait_at_once(store: Store, run_id: str) -> None:
+    reports: list[str] = []
 
     def report(text: str) -> None:
-        said.append(text)
+        reports.append(text)
         if "waits" in text:
             threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
 
@@ -206,4 +208,4 @@ def test_a_signal_ends_the_waiting_at_once(store: Store, run_id: str) -> None:
             play(store, ScriptedEngine(lock), run_id, Timing(600.0, 600.0), report=report)
         store_lock.execute("ROLLBACK")
     assert kept(store, run_id) == [1, 2]
-    assert said[-1].startswith("The run was stopped, and its rounds are kept, but that could not be written down")
+    assert reports[-1].startswith("The run was stopped, and its rounds are kept, but that could not be written down")
