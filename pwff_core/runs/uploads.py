@@ -33,12 +33,14 @@ def is_reference(source: str) -> bool:
     return _REFERENCE.fullmatch(source) is not None
 
 
-def keep(store_path: Path, name: str, content: bytes, used: Collection[str] = ()) -> str:
+def keep(
+    store_path: Path, name: str, content: bytes, used: Collection[str] = (), *, largest_total: int = LARGEST_TOTAL
+) -> str:
     """Writes an upload, whole or not at all; returns the data source that names it. The same bytes are kept once.
 
     `name` is what the person called it, of which only the ending counts; `used`: the data sources of runs, whose
-    uploads are never removed to make room. DataError for another type, too large or empty a file, and for a full
-    folder or disk.
+    uploads are never removed to make room; `largest_total`: bytes of all uploads together. DataError for another type,
+    too large or empty a file, and for a full folder or disk.
     """
     ending = PurePosixPath(name.replace("\\", "/")).suffix.lower().removeprefix(".")
     if ending not in TYPES:
@@ -58,7 +60,7 @@ def keep(store_path: Path, name: str, content: bytes, used: Collection[str] = ()
         if path.is_file():
             os.utime(path)  # in use again
         else:
-            _make_room(folder, len(content), used)
+            _make_room(folder, len(content), used, largest_total)
             _write(path, content)
     except OSError as error:
         raise DataError(
@@ -100,7 +102,7 @@ def source_name(source: str) -> str:
     return f"upload {name[:8]}….{name.rpartition('.')[2]}" if is_reference(source) or is_kept(source) else source
 
 
-def _make_room(folder: Path, wanted: int, used: Collection[str]) -> None:
+def _make_room(folder: Path, wanted: int, used: Collection[str], largest_total: int) -> None:
     """Removes uploads that no run names and that are a day old, the oldest first, until there is room.
 
     DataError if that is not enough.
@@ -108,14 +110,14 @@ def _make_room(folder: Path, wanted: int, used: Collection[str]) -> None:
     files = sorted((path for path in folder.iterdir() if _FILE.fullmatch(path.name)), key=_age, reverse=True)
     total = sum(path.stat().st_size for path in files)
     for path in files:
-        if total + wanted <= LARGEST_TOTAL:
+        if total + wanted <= largest_total:
             return
         if f"upload:{path.name}" not in used and _age(path) > UNUSED_AFTER_S:
             total -= path.stat().st_size
             path.unlink()
-    if total + wanted > LARGEST_TOTAL:
+    if total + wanted > largest_total:
         raise DataError(
-            f"There is no room for more uploads here: {total / 1e6:,.0f} of {LARGEST_TOTAL / 1e6:,.0f} MB are taken. "
+            f"There is no room for more uploads here: {total / 1e6:,.0f} of {largest_total / 1e6:,.0f} MB are taken. "
             "Delete runs that use some, or try again tomorrow."
         )
 

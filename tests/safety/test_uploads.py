@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -56,19 +57,19 @@ def test_an_empty_or_too_large_file_is_refused(store_path: Path) -> None:
     uploads.keep(store_path, "a.csv", b"a" * uploads.LARGEST_FILE)
 
 
-def test_a_full_folder_refuses_until_what_is_old_and_unused_can_go(
-    store_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(uploads, "LARGEST_TOTAL", 30)
-    old, used, new = (uploads.keep(store_path, "a.csv", letter * 10) for letter in (b"o", b"u", b"n"))
+def test_a_full_folder_takes_an_upload_only_if_an_old_unused_one_can_go(store_path: Path) -> None:
+    def keep(letter: bytes, used: Collection[str] = ()) -> str:
+        return uploads.keep(store_path, "a.csv", letter * 10, used, largest_total=30)
+
+    old, used, new = keep(b"o"), keep(b"u"), keep(b"n")
     long_ago = time.time() - uploads.UNUSED_AFTER_S - 60
     folder = RunFiles(store_path).uploads
     os.utime(folder / used.removeprefix("upload:"), (long_ago, long_ago))
     with pytest.raises(DataError, match=r"no room .* are taken\. Delete runs that use some, or try again tomorrow"):
-        uploads.keep(store_path, "a.csv", b"x" * 10, {used})
+        keep(b"x", {used})
     os.utime(folder / old.removeprefix("upload:"), (long_ago, long_ago))
-    again = uploads.keep(store_path, "a.csv", b"x" * 10, {used})
-    assert kept_in(store_path) == sorted(one.removeprefix("upload:") for one in (used, new, again))
+    newest = keep(b"x", {used})
+    assert kept_in(store_path) == sorted(source.removeprefix("upload:") for source in (used, new, newest))
 
 
 def test_a_folder_that_cannot_be_written_is_told(store_path: Path) -> None:
