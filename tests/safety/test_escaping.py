@@ -65,7 +65,7 @@ def acting(text: str) -> list[str]:
 def visited(page: str, ids: dict[str, str]) -> AppTest:
     name, _, run = page.partition("?")
     app = AppTest.from_file(PAGE, default_timeout=60)
-    chosen = [ids[one] for one in run.split("+")] if run else [ids["finished"]]
+    chosen = [ids[kind] for kind in run.split("+")] if run else [ids["finished"]]
     app.query_params["run"] = chosen[0]
     app.session_state["ask:history"] = [Exchange(ids["finished"], LONG, (answer(0), answer(1)))] * 2
     app.run()
@@ -121,8 +121,8 @@ def test_plain_text_comes_back_letter_for_letter(letters: str) -> None:
 
 @pytest.mark.parametrize("address", ["https://a.example/b", "HTTP://a.example", "www.a.example", "me@a.example"])
 def test_an_address_is_parted_so_that_it_is_no_link(address: str) -> None:
-    found = re.sub(r"\\(.)", r"\1", plain(f"see {address}."))
-    assert "\u2060" in found and not re.search(r"https?://|www\.|\w@", found, re.IGNORECASE)
+    text = re.sub(r"\\(.)", r"\1", plain(f"see {address}."))
+    assert "\u2060" in text and not re.search(r"https?://|www\.|\w@", text, re.IGNORECASE)
 
 
 def test_what_is_taken_home_is_letters_too(store: Store) -> None:

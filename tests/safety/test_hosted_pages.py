@@ -25,8 +25,7 @@ ME, OTHER = limits.owner_of("a" * 32), limits.owner_of("b" * 32)
 
 def button(page: AppTest, key: str) -> bool:
     """Whether a button is there and can be pressed."""
-    found = [one for one in page.button if one.key == key]
-    return bool(found) and not found[0].disabled
+    return any(button.key == key and not button.disabled for button in page.button)
 
 
 def knobs_of(page: AppTest) -> set[str]:
@@ -113,18 +112,18 @@ def test_a_resume_is_no_run_more_of_the_day_but_one_more_at_a_time(
     hosted: None, store: Store, launched: list[tuple[Path, str]]
 ) -> None:
     page = without_exception(opened().button(key="start").click().run())
-    (mine,) = store.runs()
+    (row,) = store.runs()
     for _ in range(19):
-        store.delete(store.create_run(RunConfig(), in_queue=True, owner=mine.owner))
-    store.claim(mine.id)
-    store.finish(mine.id, RunStatus.STOPPED)
+        store.delete(store.create_run(RunConfig(), in_queue=True, owner=row.owner))
+    store.claim(row.id)
+    store.finish(row.id, RunStatus.STOPPED)
     without_exception(without_exception(page.run()).button(key="start").click().run())
-    assert "this would be number 21" in texts(page) and store.runs() == [store.run(mine.id)]
+    assert "this would be number 21" in texts(page) and store.runs() == [store.run(row.id)]
     without_exception(page.button(key="go-on").click().run())
-    assert store.run(mine.id).status is RunStatus.QUEUED and launched == [(store.path, mine.id)] * 2
+    assert store.run(row.id).status is RunStatus.QUEUED and launched == [(store.path, row.id)] * 2
     with (
         pytest.raises(ConfigError, match="a visitor may have 3 runs"),
-        session.within_limits(store, mine.owner, *[RunConfig()] * 3, new=False),
+        session.within_limits(store, row.owner, *[RunConfig()] * 3, new=False),
     ):
         pass
 

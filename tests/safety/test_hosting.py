@@ -56,13 +56,13 @@ def test_at_home_nothing_is_limited() -> None:
 
 
 def test_every_limit_is_of_a_knob_that_there_is_and_narrower_than_its_own(hosted: None) -> None:
-    found, entries = limits.limits(), knobs()
-    assert found is not None
-    for path, most in found.most.items():
+    allowed, entries = limits.limits(), knobs()
+    assert allowed is not None
+    for path, most in allowed.most.items():
         assert (entries[path].low or 0) <= most < (entries[path].high or math.inf)
         assert limits.bounded(entries[path]).high == most
         assert entries[path].value <= most  # the demo itself is allowed
-    assert {path for path, entry in entries.items() if entry.kind == "text"} - {"data.topic_column"} <= {*found.only}
+    assert {path for path, entry in entries.items() if entry.kind == "text"} - {"data.topic_column"} <= {*allowed.only}
 
 
 def test_a_text_knob_is_hidden_and_only_the_demo_s_preset_is_left(hosted: None) -> None:

@@ -53,12 +53,12 @@ def test_a_bad_id_is_refused_where_it_would_become_a_path(into: str, run_id: str
 @example(run_id="abc123")
 def test_whatever_the_id_its_path_lies_where_it_should(into: str, run_id: str) -> None:
     try:
-        found = INTO_PATHS[into](run_id)
+        path = INTO_PATHS[into](run_id)
     except StoreError:
         return
-    assert isinstance(found, Path)
+    assert isinstance(path, Path)
     folder = {"models": "models", "talk": "logs", "log": "logs", "checkpoints": "checkpoints"}[into]
-    assert found.parent == STORE.parent / folder and found.name.startswith(run_id) and run_id
+    assert path.parent == STORE.parent / folder and path.name.startswith(run_id) and run_id
 
 
 @pytest.fixture(scope="module")

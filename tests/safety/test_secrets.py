@@ -31,15 +31,15 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def holders(folder: Path) -> list[str]:
     """The files in a folder, also those in zips, that hold the sentinel."""
-    found = []
+    holding = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = file.read_bytes()
         if file.suffix == ".zip":
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 content += b"".join(archive.read(name) for name in archive.namelist())
         if SENTINEL.encode() in content:
-            found.append(file.name)
-    return found
+            holding.append(file.name)
+    return holding
 
 
 def test_a_run_that_is_played_exported_and_failed(

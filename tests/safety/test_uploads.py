@@ -80,12 +80,12 @@ def test_a_folder_that_cannot_be_written_is_told(store_path: Path) -> None:
 
 def test_the_federation_gets_the_path_and_the_store_keeps_the_name(store_path: Path) -> None:
     config = with_changes(RunConfig(), {"data.source": uploads.keep(store_path, "a.csv", ROWS)})
-    found = uploads.with_path(config, store_path)
-    assert Path(found.data.source).read_bytes() == ROWS and Path(found.data.source).is_absolute()
-    assert uploads.is_kept(found.data.source) and uploads.is_reference(config.data.source)
-    assert with_changes(found, {"data.source": "demo"}) == with_changes(config, {"data.source": "demo"})
-    shown = uploads.source_name(found.data.source)
-    assert shown == uploads.source_name(config.data.source) == f"upload {HASH[:8]}….csv"
+    resolved = uploads.with_path(config, store_path)
+    assert Path(resolved.data.source).read_bytes() == ROWS and Path(resolved.data.source).is_absolute()
+    assert uploads.is_kept(resolved.data.source) and uploads.is_reference(config.data.source)
+    assert with_changes(resolved, {"data.source": "demo"}) == with_changes(config, {"data.source": "demo"})
+    name = uploads.source_name(resolved.data.source)
+    assert name == uploads.source_name(config.data.source) == f"upload {HASH[:8]}….csv"
     assert uploads.with_path(RunConfig(), store_path) == RunConfig()
 
 
