@@ -13,7 +13,7 @@ from pwff_core.runs import scheduler
 from pwff_core.runs.checkpoints import STATE, folder_of, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
-from tests.support.checkpoints import marked
+from tests.support.checkpoints import write_checkpoint
 from tests.support.launched import Launched
 from tests.support.scripted import profile, record
 
@@ -37,7 +37,7 @@ def interrupted(store: Store, rounds: int, status: RunStatus = RunStatus.STOPPED
     store.describe(run_id, (profile(0), profile(1)), (), 4)
     for number in range(1, rounds + 1):
         store.append(run_id, record(number, run_id))
-        marked(store.path, run_id, number, CONFIG)
+        write_checkpoint(store.path, run_id, number, CONFIG)
     store.finish(run_id, status)
     return run_id
 

@@ -10,7 +10,7 @@ from pwff_core import cli
 from pwff_core.config import AlignmentConfig, InstructionConfig, RewardConfig, RunConfig
 from pwff_core.runs.store import RunStatus, Store
 from tests.support import scripted
-from tests.support.checkpoints import marked
+from tests.support.checkpoints import write_checkpoint
 from tests.support.scripted import ScriptedEngine
 
 SHORT = ("--clients", "2", "--instruction.rounds", "3", "--reward.rounds", "0", "--alignment.rounds", "0")
@@ -47,5 +47,5 @@ def forkable(path: Path) -> str:
         store.append(run_id, scripted.record(number, run_id))
     store.finish(run_id, RunStatus.STOPPED)
     for position in (1, 3):
-        marked(path, run_id, position, FIVE_ROUNDS, b"x" * 1000 * position)
+        write_checkpoint(path, run_id, position, FIVE_ROUNDS, b"x" * 1000 * position)
     return run_id

@@ -91,6 +91,6 @@ def test_a_worker_that_is_terminated_while_it_loads_ends_at_once(store: Store, s
     assert row.status is RunStatus.STOPPED
     assert row.message == f"Stopped after {row.rounds_done} of {row.rounds_total} rounds."
     assert not RunFiles(store.path).models(run_id).exists()
-    print(f"told to end {seconds} s after its claim, it ended after {ended_s:.2f} s")
+    print(f"terminated {seconds} s after its claim, the worker ended after {ended_s:.2f} s")
     store.requeue(run_id, in_queue=False)
     assert store.run(run_id).status is RunStatus.QUEUED

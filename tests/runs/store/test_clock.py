@@ -153,8 +153,8 @@ def test_a_stall_on_a_full_disk_names_the_disk(
     full = shutil.disk_usage(store.path.parent)._replace(free=3_200_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: {store.path.parent: full}[folder])
     folder = store.path.parent
-    said = f"The disk of {folder} is full (3.2 MB left); make room, and the run goes on."
-    assert store.run(run_id).message == said
+    message = f"The disk of {folder} is full (3.2 MB left); make room, and the run goes on."
+    assert store.run(run_id).message == message
 
 
 @pytest.fixture

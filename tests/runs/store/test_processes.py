@@ -116,12 +116,12 @@ def test_a_launched_run_that_no_worker_claims_fails_after_a_minute(path: Path) -
     assert engine.run(run_id).status is RunStatus.QUEUED
     sql(path, "UPDATE runs SET launched_uptime_s = launched_uptime_s - 10")
     row = engine.run(run_id)
-    said = "The engine did not start within 60 s."
-    assert (row.status, row.message) == (RunStatus.FAILED, f"{said} The run can be resumed.")
+    reason = "The engine did not start within 60 s."
+    assert (row.status, row.message) == (RunStatus.FAILED, f"{reason} The run can be resumed.")
     RunFiles(path).log(run_id).parent.mkdir()
     RunFiles(path).log(run_id).write_text("Traceback\nModuleNotFoundError: No module named 'torch'\n")
     words = "Its last words: ModuleNotFoundError: No module named 'torch'."
-    assert engine.run(run_id).message == f"{said} {words} The run can be resumed."
+    assert engine.run(run_id).message == f"{reason} {words} The run can be resumed."
     engine.claim(run_id)  # a worker that was only slow may still take it
     assert engine.run(run_id).status is RunStatus.RUNNING
 

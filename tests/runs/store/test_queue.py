@@ -50,7 +50,7 @@ def test_the_next_run_is_handed_out_once_the_one_before_has_ended(store: Store) 
     assert store.queue() == []
 
 
-def test_parallel_runs_are_handed_out_together(store: Store) -> None:
+def test_parallel_runs_are_handed_out_barrier(store: Store) -> None:
     ids = [store.create_run(CONFIG, in_queue=True) for _ in range(3)]
     assert [store.next_in_queue(parallel=2) for _ in range(3)] == [*ids[:2], None]
 
@@ -91,10 +91,10 @@ def test_many_threads_get_a_run_once(store: Store) -> None:
     run_id = store.create_run(CONFIG, in_queue=True)
     store.create_run(CONFIG, in_queue=True)
     handed: list[str | None] = []
-    together = threading.Barrier(8)
+    barrier = threading.Barrier(8)
 
     def ask() -> None:
-        together.wait()
+        barrier.wait()
         handed.append(store.next_in_queue())
 
     threads = [threading.Thread(target=ask) for _ in range(8)]

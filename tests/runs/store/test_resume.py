@@ -210,7 +210,7 @@ def test_one_of_several_processes_claims_a_requeued_run_and_loses_it_when_it_die
         )
         for _ in range(3)
     ]  # fmt: skip
-    said = []
+    outputs = []
     for process in started:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
     for process in started:
@@ -219,9 +219,9 @@ def test_one_of_several_processes_claims_a_requeued_run_and_loses_it_when_it_die
         process.stdin.flush()
     for process in started:
         assert process.stdout is not None
-        said.append(process.stdout.readline().strip())
-    (winner,) = [process for process, line in zip(started, said, strict=True) if line == "mine"]
-    assert sum(f"is running already (process {winner.pid})" in line for line in said) == 2
+        outputs.append(process.stdout.readline().strip())
+    (winner,) = [process for process, line in zip(started, outputs, strict=True) if line == "mine"]
+    assert sum(f"is running already (process {winner.pid})" in line for line in outputs) == 2
     with pytest.raises(TakenOverError, match=rf"\(process {winner.pid}\)"):
         store.append(run_id, whole_run(run_id)[2])
     with pytest.raises(StoreError, match="is running already; there is nothing to resume"):

@@ -161,13 +161,13 @@ def test_an_ended_run_cannot_be_claimed(path: Path, status: RunStatus) -> None:
 def test_only_one_of_many_claims_succeeds(path: Path) -> None:
     engine = Store(path)
     run_id = engine.create_run(CONFIG)
-    won, together = [], threading.Barrier(8)
+    claims, barrier = [], threading.Barrier(8)
 
     def claim() -> None:
-        together.wait()
+        barrier.wait()
         try:
             engine.claim(run_id)
-            won.append(1)
+            claims.append(1)
         except StoreError:
             pass
 
@@ -176,7 +176,7 @@ def test_only_one_of_many_claims_succeeds(path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert won == [1]
+    assert claims == [1]
 
 
 def test_a_deleted_run_leaves_the_list_and_keeps_its_rounds(path: Path) -> None:

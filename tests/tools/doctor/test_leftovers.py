@@ -10,7 +10,7 @@ import pytest
 from pwff_core.runs.checkpoints import HEAD, STATE, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
-from tests.support.checkpoints import marked
+from tests.support.checkpoints import write_checkpoint
 from tests.support.doctor_output import CONFIG, doctor, files
 from tests.support.scripted import played
 from tests.support.store_tables import sql
@@ -21,7 +21,7 @@ GONE = "abcdefgh"  # looks like a run's id, and is none
 def write_files(path: Path, run_id: str) -> set[str]:
     """Writes every kind of file that a run has beside a store; returns their names."""
     before = files(path.parent)
-    marked(path, run_id, 2, CONFIG)
+    write_checkpoint(path, run_id, 2, CONFIG)
     models = RunFiles(path).models(run_id)
     models.mkdir(parents=True)
     (models / "saved.json").write_text("{}")
@@ -138,8 +138,8 @@ def test_a_damaged_checkpoint_is_removed_and_a_whole_one_stays(
     path: Path, capsys: pytest.CaptureFixture[str], harm: str
 ) -> None:
     run_id = played(Store(path), CONFIG)
-    marked(path, run_id, 1, CONFIG, b"first")
-    place = marked(path, run_id, 2, CONFIG, b"second")
+    write_checkpoint(path, run_id, 1, CONFIG, b"first")
+    place = write_checkpoint(path, run_id, 2, CONFIG, b"second")
     match harm:
         case "shorter":
             (place / STATE).write_bytes(b"sec")
@@ -159,7 +159,7 @@ def test_a_damaged_checkpoint_is_removed_and_a_whole_one_stays(
 
 
 def test_a_checkpoint_of_a_newer_version_stays(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place = marked(path, played(Store(path), CONFIG), 1, CONFIG)
+    place = write_checkpoint(path, played(Store(path), CONFIG), 1, CONFIG)
     (place / HEAD).write_text((place / HEAD).read_text().replace('"format":1', '"format":2'))
     assert doctor(capsys, "--mend").mended == []
     assert (place / STATE).is_file()
