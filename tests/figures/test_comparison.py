@@ -1,12 +1,10 @@
-"""Charts of several methods: the numbers behind them, and what they draw."""
+"""The numbers of a comparison: its frame, the means over seeds, and each chart's words and table."""
 
 from __future__ import annotations
 
-import json
 import math
 from typing import get_args
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -20,39 +18,8 @@ from pwff_core.figures.comparison import (
     over_seeds,
     runs_frame,
 )
-from pwff_core.figures.comparison_figure import chart_figure
-from pwff_core.figures.panel_figure import figure_json
-from pwff_core.figures.theme import METHOD_STYLES
-from pwff_core.methods import MethodId
-from pwff_core.records import RoundRecord
 from tests.support.rounds import PLANNED
 from tests.support.scripted import whole_run
-
-
-def shifted_run(accuracy: float, energy: float = 0.0) -> list[RoundRecord]:
-    """The scripted run with this much more accuracy and energy in each round."""
-    return [
-        record.model_copy(
-            update={
-                "accuracy": None if record.accuracy is None else record.accuracy + accuracy,
-                "energy_j": record.energy_j + energy,
-            }
-        )
-        for record in whole_run()
-    ]
-
-
-@pytest.fixture
-def frame() -> pd.DataFrame:
-    """PFL on seed 1, PWFF on seeds 1 and 2; the second is 0.02 better and 2 J dearer a round."""
-    return runs_frame(
-        [
-            PlayedRun("pfl", 1, shifted_run(-0.1)),
-            PlayedRun("pwff", 1, shifted_run(0.0)),
-            PlayedRun("pwff", 2, shifted_run(0.02, 2.0)),
-        ],
-        PLANNED,
-    )
 
 
 def test_the_frame_has_a_row_a_run_and_round(frame: pd.DataFrame) -> None:
@@ -96,77 +63,11 @@ def test_a_comparison_without_alignment_has_no_charts_of_rewards() -> None:
     assert charts_of(PLANNED) == list(get_args(ChartId)) == list(CHARTS)
 
 
-def test_every_method_has_a_style_of_its_own() -> None:
-    assert set(METHOD_STYLES) == set(get_args(MethodId))
-    assert len({style.marker for style in METHOD_STYLES.values()}) == len(METHOD_STYLES)
-    assert len({(style.colour, style.dash) for style in METHOD_STYLES.values()}) == len(METHOD_STYLES)
-    assert len({(style.colour, style.pattern) for style in METHOD_STYLES.values()}) == len(METHOD_STYLES)
-    for methods in (("pwff", "vanilla_fl", "fedada", "fedlora"), ("pwff", "sfl", "pfl", "shepherd")):
-        for part in ("colour", "dash", "marker", "pattern"):
-            assert len({getattr(METHOD_STYLES[method], part) for method in methods}) == 4
-
-
-def test_lines_have_bands_over_seeds_and_gaps(
-    frame: pd.DataFrame,
-) -> None:
-    band, pwff, pfl = chart_figure("accuracy", over_seeds("accuracy", frame), PLANNED).data
-    assert (pwff.name, pfl.name) == ("PWFF", "PFL")
-    assert pwff.x.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    assert np.isnan(pwff.y).tolist() == [False] * 3 + [True] * 2 + [False] * 4
-    assert band.fill == "toself" and not band.showlegend
-    outline = [point for point in zip(band.x, band.y, strict=True) if point[0] == 1]
-    assert [y for _, y in outline] == pytest.approx([pwff.y[0] + math.sqrt(2), pwff.y[0] - math.sqrt(2)])
-    assert [x for x in band.x if x is not None] == [1, 2, 3, 3, 2, 1, 6, 7, 8, 9, 9, 8, 7, 6]
-    assert pwff.customdata[0].endswith("± 1.4 % (2 seeds)")
-    assert pfl.customdata[0].endswith("% (1 seed)")
-
-
-def test_several_stages_are_marked(frame: pd.DataFrame) -> None:
-    layout = chart_figure("accuracy", over_seeds("accuracy", frame), PLANNED).layout
-    assert [shape.x0 for shape in layout.shapes] == [3.5, 5.5]
-    assert [label.text for label in layout.annotations] == ["Instruction", "Rewards", "Alignment"]
-    single = chart_figure("accuracy", over_seeds("accuracy", frame), {"instruction": 3}).layout
-    assert not single.shapes and not single.annotations
-
-
-def test_bars_have_patterns_numbers_and_error_bars_from_zero(frame: pd.DataFrame) -> None:
-    figure = chart_figure("energy", over_seeds("energy", frame), PLANNED)
-    pwff, pfl = figure.data
-    assert (pwff.x[0], pwff.y[0]) == ("PWFF<br>7.00 J", pytest.approx(7.0))
-    assert (pwff.marker.pattern.shape, pfl.marker.pattern.shape) == ("", "+")
-    assert pwff.error_y.array[0] == pytest.approx(math.sqrt(2)) and pwff.error_y.visible
-    assert not pfl.error_y.visible
-    assert figure.layout.yaxis.rangemode == "tozero"
-
-
-def test_accuracy_against_energy_ends_in_a_point_with_the_spread_of_both(frame: pd.DataFrame) -> None:
-    path, now = chart_figure("accuracy_energy", over_seeds("accuracy_energy", frame), PLANNED).data[:2]
-    assert path.x.tolist() == pytest.approx([7.0 * number for number in (1, 2, 3, 6, 7, 8, 9)])
-    assert (now.x[0], now.y[0]) == (path.x[-1], path.y[-1])
-    assert now.error_x.array[0] == pytest.approx(9 * math.sqrt(2))
-    assert now.error_y.array[0] == pytest.approx(math.sqrt(2))
-
-
 @pytest.mark.parametrize("chart_id", get_args(ChartId))
-def test_an_empty_chart_says_so(chart_id: ChartId) -> None:
-    empty = runs_frame([PlayedRun("pwff", 1, [])], PLANNED)
-    figure = chart_figure(chart_id, over_seeds(chart_id, empty), PLANNED)
-    assert not figure.data
-    assert figure.layout.annotations[-1].text == "No round has measured it yet."
-    assert figure.layout.yaxis.showticklabels is False
-    assert chart_words(chart_id, over_seeds(chart_id, empty)) == f"{CHARTS[chart_id].title}: no number yet."
-    assert chart_table(chart_id, over_seeds(chart_id, empty)).empty
-
-
-@pytest.mark.parametrize("chart_id", get_args(ChartId))
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_figures_are_strict_json(chart_id: ChartId, theme: str, frame: pd.DataFrame) -> None:
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is not JSON")
-
-    figure = chart_figure(chart_id, over_seeds(chart_id, frame), PLANNED, theme=theme)
-    tree = json.loads(figure_json(figure), parse_constant=refuse)
-    assert "template" not in tree["layout"] and tree["data"]
+def test_words_and_table_of_an_empty_chart(chart_id: ChartId) -> None:
+    means = over_seeds(chart_id, runs_frame([PlayedRun("pwff", 1, [])], PLANNED))
+    assert chart_words(chart_id, means) == f"{CHARTS[chart_id].title}: no number yet."
+    assert chart_table(chart_id, means).empty
 
 
 def test_words_have_the_last_value_of_each_method(frame: pd.DataFrame) -> None:
