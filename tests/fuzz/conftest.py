@@ -1,4 +1,4 @@
-"""Tells how many cases were tried."""
+"""Reports how many cases were tried."""
 
 from __future__ import annotations
 

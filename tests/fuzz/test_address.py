@@ -1,4 +1,4 @@
-"""Any query in the page's address: settings that are allowed, and a few short notices."""
+"""Any query in a page's address gives allowed settings and a few short notices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ queries = st.dictionaries(
 @pytest.mark.parametrize("hosted", ["0", "1"])
 @given(query=queries)
 @fuzzed(0.08)
-def test_an_address(hosted: str, query: dict[str, list[str]]) -> None:
+def test_an_address_gives_allowed_settings_and_short_notices(hosted: str, query: dict[str, list[str]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(HOSTED_VARIABLE, hosted)
         config, notices = address.config_of(query)

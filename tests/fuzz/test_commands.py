@@ -1,4 +1,4 @@
-"""Whatever is asked of a run while it plays: it is taken or refused in a sentence, and no round is lost."""
+"""Any command to a run that plays is carried out or refused in a sentence, and no round is lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ changes = st.dictionaries(
     max_size=3,
 )
 viewers = st.one_of(st.sampled_from(["", "me", "you"]), texts)
-asked = st.one_of(
+commands = st.one_of(
     st.tuples(st.just("steer"), viewers, changes),
     st.tuples(st.sampled_from(["pause", "resume", "request_stop", "take_over", "rename", "cancel", "delete"]), viewers),
 )
@@ -39,26 +39,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(Path(tmp_path_factory.mktemp("commands")) / "runs.sqlite")
 
 
-def ask(store: Store, run_id: str, wish: tuple[Any, ...]) -> None:
-    kind, viewer, *rest = wish
-    act = getattr(store, kind)
+def send(store: Store, run_id: str, command: tuple[Any, ...]) -> None:
+    kind, viewer, *rest = command
+    method = getattr(store, kind)
     try:
-        act(run_id, *([] if kind in ("cancel", "delete") else [viewer]), *rest)
+        method(run_id, *([] if kind in ("cancel", "delete") else [viewer]), *rest)
     except PwffError as error:
         assert is_a_sentence(str(error), 40_000)
 
 
-@given(wishes=st.lists(asked, max_size=6))
+@given(sent=st.lists(commands, max_size=6))
 @fuzzed(0.015, few=4)
-def test_what_is_asked_of_a_run(store: Store, wishes: list[tuple[Any, ...]]) -> None:
+def test_commands_lose_no_round(store: Store, sent: list[tuple[Any, ...]]) -> None:
     run_id = store.create_run(CONFIG)
 
     def before_round(number: int) -> None:
-        for wish in wishes[number - 1 :: 3]:
-            ask(store, run_id, wish)
-        Commands(store.commands_path, 5.0).post(
-            run_id, "resume", ""
-        )  # past the lease, as nobody is there to end a pause
+        for command in sent[number - 1 :: 3]:
+            send(store, run_id, command)
+        # past the lease, as nobody is there to end a pause
+        Commands(store.commands_path, 5.0).post(run_id, "resume", "")
 
     engine = scripted.ScriptedEngine(before_round)
     yielded = [record.round for record in play_run(store, run_id, engine=engine)]
@@ -67,7 +66,7 @@ def test_what_is_asked_of_a_run(store: Store, wishes: list[tuple[Any, ...]]) -> 
     kept = [record.round for _, record in store.rounds(run_id)]
     assert kept == yielded == list(range(1, len(kept) + 1)) and row.rounds_done == len(kept)
     assert len(kept) == 3 or row.status is RunStatus.STOPPED
-    held = steered(row.config, *(steering.changes for steering in store.steerings(run_id)))  # all of them are allowed
-    assert held.clients == 2
+    config = steered(row.config, *(steering.changes for steering in store.steerings(run_id)))  # all are allowed
+    assert config.clients == 2
     assert run_id in [row.id for row in store.runs()]
-    store.delete(run_id)  # the next case's list is as short
+    store.delete(run_id)  # so that the next case's list is as short

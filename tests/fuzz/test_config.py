@@ -1,4 +1,4 @@
-"""Settings of any kind, from a tree or a file: a config or a sentence, never anything else."""
+"""Settings of any kind, from a tree or a file, give a config or a sentence and nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def trees(draw: st.DrawFn) -> dict[Any, Any]:
 
 @given(trees())
 @fuzzed(0.22)
-def test_a_tree(tree: dict[Any, Any]) -> None:
+def test_any_tree_is_a_config_or_a_sentence(tree: dict[Any, Any]) -> None:
     try:
         config = parse_config(tree)
     except ConfigError as error:
@@ -47,19 +47,19 @@ def test_a_tree(tree: dict[Any, Any]) -> None:
 
 @given(changes)
 @fuzzed(0.15)
-def test_changes(wanted: dict[str, Any]) -> None:
+def test_any_changes_are_made_or_refused(changed: dict[str, Any]) -> None:
     for change in (with_changes, steered):
         try:
-            config = change(RunConfig(), wanted)
+            config = change(RunConfig(), changed)
         except ConfigError as error:
             assert is_a_sentence(str(error), 40_000)
         else:
-            assert isinstance(config, RunConfig) and (change is with_changes or set(wanted) <= set(STEERABLE))
+            assert isinstance(config, RunConfig) and (change is with_changes or set(changed) <= set(STEERABLE))
 
 
 @given(st.one_of(st.binary(max_size=200), damaged(config_toml(RunConfig()).encode())))
 @fuzzed(0.15)
-def test_a_file(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_file_is_a_config_or_a_sentence(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = Path(tmp_path_factory.getbasetemp()) / "fuzzed.toml"
     path.write_bytes(content)
     try:

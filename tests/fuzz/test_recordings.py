@@ -1,4 +1,4 @@
-"""A recording's text that was changed by somebody: a recording, or a sentence."""
+"""A recording's text with any change gives a recording or a sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tests.support.fuzz_material import damaged, is_a_sentence, values
 
 DEMO = recorded_demo()
 TEXT = to_json(DEMO._replace(records=DEMO.records[:2]))
-TREE = json.loads(TEXT)
 
 
 @st.composite
@@ -34,16 +33,16 @@ def trees(draw: st.DrawFn) -> Any:
 
 def check(text: str) -> None:
     try:
-        found = from_json(text)
+        recording = from_json(text)
     except StoreError as error:
         assert is_a_sentence(str(error), 40_000)
     else:
-        assert from_json(to_json(found)) == found
+        assert from_json(to_json(recording)) == recording
 
 
 @given(trees())
 @fuzzed(0.06)
-def test_a_value_of_another_kind(tree: Any) -> None:
+def test_any_value_at_any_place(tree: Any) -> None:
     check(json.dumps(tree))
 
 

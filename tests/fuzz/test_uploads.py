@@ -1,4 +1,4 @@
-"""Uploaded files whose bytes were changed: read by the readers as they are, or a sentence."""
+"""Uploaded files with any bytes are read as they are, or refused in a sentence."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ files = st.sampled_from(sorted(WHOLE)).flatmap(
 )
 
 
-def kept(folder: Path, kind: str, content: bytes) -> RunConfig:
+def uploaded_config(folder: Path, kind: str, content: bytes) -> RunConfig:
     store_path = folder / "runs.sqlite"
     source = uploads.keep(store_path, f"rows.{kind}", content)
     return uploads.with_path(with_changes(RunConfig(), {**SETTINGS, "data.source": source}), store_path)
@@ -59,19 +59,23 @@ def kept(folder: Path, kind: str, content: bytes) -> RunConfig:
 
 @given(files)
 @fuzzed(0.2)
-def test_bytes_are_looked_through(tmp_path_factory: pytest.TempPathFactory, file: tuple[str, bytes]) -> None:
+def test_any_bytes_pass_the_check_or_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, file: tuple[str, bytes]
+) -> None:
     try:
-        check_upload(Path(kept(tmp_path_factory.getbasetemp(), *file).data.source))
+        check_upload(Path(uploaded_config(tmp_path_factory.getbasetemp(), *file).data.source))
     except DataError as error:
         assert is_a_sentence(str(error), 1_000)
 
 
 @given(files)
 @fuzzed(0.04, few=8)
-def test_bytes_become_examples(tmp_path_factory: pytest.TempPathFactory, file: tuple[str, bytes]) -> None:
+def test_any_bytes_become_examples_or_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, file: tuple[str, bytes]
+) -> None:
     folder = tmp_path_factory.getbasetemp()
     try:
-        clients, notes = load_clients(kept(folder, *file))
+        clients, notes = load_clients(uploaded_config(folder, *file))
     except PwffError as error:
         assert is_a_sentence(str(error), 4_000) and str(folder) not in str(error)
     else:
