@@ -1,4 +1,4 @@
-"""A hosted app, or one that is not, whatever the environment of the tests says; and a store of each test's own."""
+"""An app at home or a hosted one, whatever the tests' environment says; and a store for each test."""
 
 from __future__ import annotations
 

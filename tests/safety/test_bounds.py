@@ -1,4 +1,4 @@
-"""Where the app can be reached from, and how much a browser can send it."""
+"""The addresses at which the app listens, and how much a browser can send it."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ def test_a_browser_cannot_send_more_than_an_upload(tmp_path: Path) -> None:
     assert flag(argv, "--server.maxUploadSize") == f"{uploads.LARGEST_FILE // 1_000_000}"
 
 
-def test_what_keeps_other_sites_out_is_left_on() -> None:
+def test_the_protection_from_other_sites_stays_on() -> None:
     assert "enableXsrfProtection" not in CONFIG["server"] and "enableCORS" not in CONFIG["server"]
     assert CONFIG["client"]["showErrorDetails"] == "none"  # no paths and no code on a page

@@ -1,4 +1,4 @@
-"""Hostile texts in every place where people or models write: on the pages they are letters, and nothing else."""
+"""Hostile texts, wherever people or models can write them, are only letters on the pages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.live_page import PAGE
 from tests.support.pages import without_exception
 from tests.support.planted import FORMULA, IMAGE, LONG, NASTY, plant
 
-# what Streamlit shows as it is: it reads no Markdown in them
+# fields that Streamlit shows without reading Markdown
 PLAIN = {
     "Code.code_text", "Selectbox.options", "Selectbox.raw_value", "MultiSelect.options", "TextInput.default",
     "TextInput.value", "Arrow.data", "Dataframe.arrow_data.data", "ArrowData.data",
@@ -47,22 +47,22 @@ def strings(message: Message, path: str = "") -> Iterator[tuple[str, str]]:
                 yield name, entry if isinstance(entry, str) else entry.decode("utf-8", "replace")
 
 
-def told(node: Any) -> Iterator[tuple[str, str]]:
+def page_texts(node: Any) -> Iterator[tuple[str, str]]:
     """Every text on a page."""
     proto = getattr(node, "proto", None)
     if isinstance(proto, Message):
         yield from ((f"{proto.DESCRIPTOR.name}{path}", text) for path, text in strings(proto))
     for child in getattr(node, "children", {}).values():
-        yield from told(child)
+        yield from page_texts(child)
 
 
-def acting(text: str) -> list[str]:
-    """What of a hostile text Markdown would still read as more than letters."""
+def active_pieces(text: str) -> list[str]:
+    """The pieces of a hostile text that Markdown would still read as more than letters."""
     unescaped = re.sub(r"\\.", "", text)
     return [piece for piece in WOULD_ACT if piece in unescaped]
 
 
-def visited(page: str, ids: dict[str, str]) -> AppTest:
+def open_page(page: str, ids: dict[str, str]) -> AppTest:
     name, _, run = page.partition("?")
     app = AppTest.from_file(PAGE, default_timeout=60)
     chosen = [ids[kind] for kind in run.split("+")] if run else [ids["finished"]]
@@ -94,24 +94,24 @@ def answer(client: int) -> Answer:
 )  # fmt: skip
 def test_a_page_shows_hostile_texts_as_letters(store: Store, launched: list[object], page: str, least: int) -> None:
     ids = plant(store)
-    app = visited(page, ids)
+    app = open_page(page, ids)
     hostile = 0
-    for path, text in told(app._tree):
+    for path, text in page_texts(app._tree):
         if path.endswith("js_content") or not re.search(r"cmd|foreign\\?\.example|alert", text):
             continue
         hostile += 1
         if path not in PLAIN:
-            assert acting(text) == [] or path.startswith("BidiComponent"), (path, text)
+            assert active_pieces(text) == [] or path.startswith("BidiComponent"), (path, text)
         if path == "BidiComponent.json":  # a chart: plotly reads tags in its figure, and knows no Markdown
             figure = json.loads(text)["figure"]
             assert "<img" not in figure and "<script" not in figure, figure
     assert hostile >= least  # so that the test sees them
 
 
-def test_what_is_not_escaped_would_be_found() -> None:
+def test_unescaped_text_would_be_found() -> None:
     for piece in (NASTY, LONG):
-        assert set(acting(piece)) >= {"<img", "](https", "$x"}
-        assert acting(plain(piece)) == []
+        assert set(active_pieces(piece)) >= {"<img", "](https", "$x"}
+        assert active_pieces(plain(piece)) == []
 
 
 @pytest.mark.parametrize("letters", [NASTY, LONG, "".join(map(chr, range(32, 127)))])
@@ -125,7 +125,7 @@ def test_an_address_is_parted_so_that_it_is_no_link(address: str) -> None:
     assert "\u2060" in text and not re.search(r"https?://|www\.|\w@", text, re.IGNORECASE)
 
 
-def test_what_is_taken_home_is_letters_too(store: Store) -> None:
+def test_in_exported_files_hostile_texts_are_letters(store: Store) -> None:
     bundle = run_bundle(recording_of(store, plant(store)["finished"]), parse_options("all"))
     page = file_bytes(bundle, "figures.html").decode()
     body = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
@@ -133,17 +133,17 @@ def test_what_is_taken_home_is_letters_too(store: Store) -> None:
     assert tomllib.loads(bundle.texts["config.toml"])["data"]["topic_column"] == LONG
 
 
-def test_no_spreadsheet_computes_what_somebody_wrote(store: Store, launched: list[object]) -> None:
-    told_to = pd.DataFrame({"name": [FORMULA, "+1", "-1", "@x", " =x", "plain", None], "number": [-1.5] * 7})
-    lines = table_bytes(told_to, "csv").decode().splitlines()[1:]
+def test_no_spreadsheet_computes_a_text(store: Store, launched: list[object]) -> None:
+    table = pd.DataFrame({"name": [FORMULA, "+1", "-1", "@x", " =x", "plain", None], "number": [-1.5] * 7})
+    lines = table_bytes(table, "csv").decode().splitlines()[1:]
     assert lines == ["'=cmd(),-1.5", "'+1,-1.5", "'-1,-1.5", "'@x,-1.5", "' =x,-1.5", "plain,-1.5", ",-1.5"]
     ids = plant(store)
-    tables = [frame.value for page in ("runs?finished", "live?finished") for frame in visited(page, ids).dataframe]
+    tables = [frame.value for page in ("runs?finished", "live?finished") for frame in open_page(page, ids).dataframe]
     cells = [str(cell) for table in tables for cell in table.select_dtypes("str").to_numpy().ravel()]
     assert any(FORMULA in cell for cell in cells) and not any(cell.startswith(FORMULA) for cell in cells)
 
 
 def test_a_file_is_offered_under_a_plain_name(store: Store, launched: list[object]) -> None:
-    app = visited("runs?finished", plant(store))
-    names = [text for path, text in told(app._tree) if path.endswith("DownloadButton.url")]
+    app = open_page("runs?finished", plant(store))
+    names = [text for path, text in page_texts(app._tree) if path.endswith("DownloadButton.url")]
     assert all(IMAGE not in Path(name).name for name in names)

@@ -1,4 +1,4 @@
-"""What a visitor of a hosted app meets: knobs within limits, hands off others' runs; and what is checked anyway."""
+"""A hosted app's visitor has knobs within limits and cannot change others' runs; the worker checks again."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.support.pages import texts, without_exception
 ME, OTHER = limits.owner_of("a" * 32), limits.owner_of("b" * 32)
 
 
-def button(page: AppTest, key: str) -> bool:
-    """Whether a button is there and can be pressed."""
+def can_press(page: AppTest, key: str) -> bool:
+    """Whether a button is there and enabled."""
     return any(button.key == key and not button.disabled for button in page.button)
 
 
@@ -32,7 +32,7 @@ def knobs_of(page: AppTest) -> set[str]:
     return {str(box.key).removeprefix("knob:") for box in page.text_input if str(box.key).startswith("knob:")}
 
 
-def test_the_panel_has_what_a_visitor_may_choose(hosted: None, store: Store, launched: list[object]) -> None:
+def test_the_panel_has_only_the_knobs_of_a_visitor(hosted: None, store: Store, launched: list[object]) -> None:
     page = opened()
     for toggle in page.toggle:
         if str(toggle.key).startswith("all:"):
@@ -44,7 +44,7 @@ def test_the_panel_has_what_a_visitor_may_choose(hosted: None, store: Store, lau
     assert page.select_slider(key="slider:clients").options[-1] == "20"
     typed(page, "clients", "21")
     assert "21 is more than this hosted app allows; give a whole number from 2 to 20" in texts(page)
-    assert not button(page, "start")
+    assert not can_press(page, "start")
     typed(page, "clients", "20")
     typed(page, "instruction.rounds", "55")
     assert "The stages have 66 rounds together; this hosted app allows 60" in texts(page)
@@ -54,7 +54,7 @@ def test_at_home_every_knob_is_there(store: Store, launched: list[object]) -> No
     page = opened()
     assert {"backbone", "data.source"} <= knobs_of(page)
     typed(page, "clients", "21")
-    assert button(page, "start")
+    assert can_press(page, "start")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_link_does_not_lead_past_the_limits(
         page.query_params[name] = value
     without_exception(page.run())
     assert notice in texts(page)
-    assert button(page, "start")  # with the preset's value
+    assert can_press(page, "start")  # with the preset's value
 
 
 def test_a_run_from_the_command_line_is_adopted_within_the_limits(
@@ -108,7 +108,7 @@ def test_a_day_s_runs_are_counted_with_those_that_were_deleted(
         pass
 
 
-def test_a_resume_is_no_run_more_of_the_day_but_one_more_at_a_time(
+def test_a_resume_counts_for_the_runs_at_a_time_but_not_of_the_day(
     hosted: None, store: Store, launched: list[tuple[Path, str]]
 ) -> None:
     page = without_exception(opened().button(key="start").click().run())
@@ -136,10 +136,10 @@ def test_the_queue_is_full_for_everybody(hosted: None, store: Store) -> None:
         pass
 
 
-def test_what_a_browser_sends_past_the_knobs_is_refused_before_a_run_is_there(hosted: None, store: Store) -> None:
-    wanted = with_changes(RunConfig(), {"backbone": "/etc"})
-    with pytest.raises(ConfigError, match="not offered"), session.within_limits(store, ME, wanted):
-        store.create_run(wanted, owner=ME)
+def test_a_config_past_the_knobs_is_refused_before_a_run_exists(hosted: None, store: Store) -> None:
+    config = with_changes(RunConfig(), {"backbone": "/etc"})
+    with pytest.raises(ConfigError, match="not offered"), session.within_limits(store, ME, config):
+        store.create_run(config, owner=ME)
     assert store.runs() == []
 
 
@@ -153,7 +153,7 @@ def test_the_worker_of_a_hosted_app_checks_again(hosted: None, store: Store) -> 
     assert row.message == "backbone: 'gpt2' is not offered on this hosted app; give demo."
 
 
-def test_only_one_s_own_runs_can_be_changed(hosted: None, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_visitors_can_change_only_their_own_runs(hosted: None, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     row = store.run(store.create_run(RunConfig(), owner=ME))
     assert session.may_change(row, ME) and not session.may_change(row, OTHER)
     session.require_may_change(row, ME)
@@ -166,30 +166,28 @@ def test_only_one_s_own_runs_can_be_changed(hosted: None, store: Store, monkeypa
 # ---- another visitor's run, on the pages ------------------------------------------------------------------------
 
 
-def test_another_visitor_s_run_is_watched_only(hosted: None, store: Store, launched: list[object]) -> None:
+def test_another_visitor_s_run_can_only_be_watched(hosted: None, store: Store, launched: list[object]) -> None:
     run_id = store.create_run(with_changes(RunConfig(), {"clients": 2}), owner=OTHER)
     store.claim(run_id)
     store.describe(run_id, (scripted.profile(0), scripted.profile(1)), (), 3)
     store.append(run_id, scripted.record(1, run_id))
     page = opened(run_id)
-    assert not any(button(page, key) for key in ("pause", "stop", "take-over"))
+    assert not any(can_press(page, key) for key in ("pause", "stop", "take-over"))
     store.finish(run_id, RunStatus.STOPPED)
     page = opened(run_id)
-    assert not any(button(page, key) for key in ("go-on", "fork", "pause", "stop"))
+    assert not any(can_press(page, key) for key in ("go-on", "fork", "pause", "stop"))
 
 
-def test_another_visitor_s_place_in_the_queue_is_not_to_be_taken(
-    hosted: None, store: Store, launched: list[object]
-) -> None:
+def test_another_visitor_s_queued_run_cannot_be_cancelled(hosted: None, store: Store, launched: list[object]) -> None:
     waiting = [store.create_run(RunConfig(), in_queue=True, owner=OTHER) for _ in range(2)]
     page = opened(waiting[0])
-    assert not any(button(page, f"cancel:{run_id}") for run_id in waiting)
+    assert not any(can_press(page, f"cancel:{run_id}") for run_id in waiting)
 
 
 # ---- uploads ----------------------------------------------------------------------------------------------------
 
 
-class Sent:
+class SentFile:
     """A file as the browser sends it."""
 
     def __init__(self, name: str, content: bytes) -> None:
@@ -204,11 +202,11 @@ def upload(name: str, content: bytes) -> None:
     import streamlit as st
 
     from pages.settings import panel, uploads
-    from tests.safety.test_hosted_pages import Sent
+    from tests.safety.test_hosted_pages import SentFile
 
     if not panel.ready():
         panel.adopt(panel.preset_config("demo"))
-        st.session_state["uploads:file:x"], st.session_state["uploads:drawn"] = Sent(name, content), 0
+        st.session_state["uploads:file:x"], st.session_state["uploads:drawn"] = SentFile(name, content), 0
         uploads.keep_file("uploads:file:x")
     uploads.draw()
     st.code(st.session_state["knob:data.source"])
@@ -221,14 +219,14 @@ def test_an_upload_becomes_the_data_source(hosted: None, store: Store, name: str
     source = page.code[0].value
     assert uploads.is_reference(source)
     assert [path.name for path in RunFiles(store.path).uploads.iterdir()] == [source.removeprefix("upload:")]
-    said = page.caption[0].value
-    assert said.startswith("The next run learns from") and said.replace("\\<img", "").count("<img") == 0
+    caption = page.caption[0].value
+    assert caption.startswith("The next run learns from") and caption.replace("\\<img", "").count("<img") == 0
     limits.check(with_changes(RunConfig(), {"data.source": source}))
     page.button(key="uploads:back").click().run()
     assert page.code[0].value == "demo"
 
 
-def test_a_bad_upload_is_told_and_changes_nothing(store: Store) -> None:
+def test_a_bad_upload_shows_an_error_and_changes_nothing(store: Store) -> None:
     page = AppTest.from_function(upload, args=("rows.exe", b"MZ")).run()
     assert page.error[0].value.replace("\\", "") == (
         "A file to upload ends in .json, .jsonl, .csv, .parquet; this one does not. Rename it, or write it as one of "

@@ -1,4 +1,4 @@
-"""What a hosted app allows, and that nothing is limited at home."""
+"""The limits of a hosted app; nothing is limited at home."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UPLOAD = f"upload:{'0' * 64}.csv"
     "changes",
     [{}, {"clients": 20}, {"data.source": UPLOAD}, {"instruction.rounds": 49}, {"channel.snr_db": -30.0}],
 )
-def test_what_a_class_does_is_allowed(hosted: None, changes: dict[str, Any]) -> None:
+def test_a_classroom_s_settings_are_allowed(hosted: None, changes: dict[str, Any]) -> None:
     limits.check(with_changes(RunConfig(), changes))
 
 
@@ -41,7 +41,7 @@ def test_what_a_class_does_is_allowed(hosted: None, changes: dict[str, Any]) -> 
         ({"clients": 20, "instruction.batch_size": 16}, "This run would take about 5.2 times the demo's computing"),
     ],
 )
-def test_what_is_refused_says_the_limit(hosted: None, changes: dict[str, Any], sentence: str) -> None:
+def test_a_refusal_names_the_limit(hosted: None, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=r"\.$") as refused:
         limits.check(with_changes(RunConfig(), changes))
     assert sentence in str(refused.value)
@@ -84,8 +84,8 @@ def test_work_is_counted_in_tokens() -> None:
 
 @pytest.mark.parametrize("preset", ["paper", "paper-as-printed"])
 def test_a_config_is_brought_within_the_limits(hosted: None, preset: Any) -> None:
-    wanted = with_changes(preset_config(preset), {"clients": 30, "preferences.helpfulness_weights": (0.5,) * 30})
-    clamped = limits.clamp(wanted)
+    config = with_changes(preset_config(preset), {"clients": 30, "preferences.helpfulness_weights": (0.5,) * 30})
+    clamped = limits.clamp(config)
     assert set(limits.problems(clamped)) <= {""}  # the rounds, of which a person has to choose
     assert (clamped.clients, clamped.backbone, clamped.preset) == (20, "demo", "demo")
     assert limits.clamp(clamped) == clamped
@@ -100,8 +100,8 @@ def test_a_config_is_brought_within_the_limits(hosted: None, preset: Any) -> Non
     ],
 )  # fmt: skip
 def test_a_visitor_s_share(hosted: None, going: int, today: int | None, waiting: int, more: int, word: str) -> None:
-    said = limits.refusal(going=going, today=today, waiting=waiting, more=more)
-    assert word in said and bool(said) == bool(word)
+    sentence = limits.refusal(going=going, today=today, waiting=waiting, more=more)
+    assert word in sentence and bool(sentence) == bool(word)
 
 
 @given(st.text(alphabet="0123456789abcdef", min_size=32, max_size=32))
@@ -122,15 +122,15 @@ HARMLESS = {
 }  # fmt: skip
 
 
-def test_secrets_are_told_by_their_names_and_by_logins_in_addresses() -> None:
+def test_secrets_are_recognised_by_names_and_by_logins_in_addresses() -> None:
     assert processes.without_secrets({**SECRETS, **HARMLESS}) == HARMLESS
 
 
 def test_the_children_of_a_hosted_app_have_no_secrets(hosted: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    given_to_children = processes.environment()
-    assert not SECRETS.keys() & given_to_children.keys()
-    assert given_to_children["HF_HUB_OFFLINE"] == "1" and given_to_children["PATH"]
+    child_environment = processes.environment()
+    assert not SECRETS.keys() & child_environment.keys()
+    assert child_environment["HF_HUB_OFFLINE"] == "1" and child_environment["PATH"]
     monkeypatch.delenv(processes.HOSTED_VARIABLE)
     assert SECRETS.items() <= processes.environment().items()  # at home `pwff rank` and gated models need theirs

@@ -1,4 +1,4 @@
-"""An id that becomes part of a path is checked there, whoever gives it."""
+"""Every id is checked where it becomes part of a path."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.support.live_page import GPT2_PRICE
 STORE = Path("/somewhere/runs.sqlite")
 INTO_PATHS: dict[str, Callable[[str], object]] = {
     "models": lambda run_id: RunFiles(STORE).models(run_id),
-    "talk": lambda run_id: RunFiles(STORE).chat_log(run_id),
+    "chat log": lambda run_id: RunFiles(STORE).chat_log(run_id),
     "log": lambda run_id: RunFiles(STORE).log(run_id),
     "checkpoints": lambda run_id: RunFiles(STORE).checkpoints(run_id),
-    "marks": lambda run_id: checkpoints.list_checkpoints(STORE, run_id),
-    "kept": lambda run_id: chat.kept_models(STORE, run_id),
-    "delete": lambda run_id: chat.delete_models(STORE, run_id),
-    "forget checkpoints": lambda run_id: checkpoints.delete_checkpoints(STORE, run_id),
+    "list checkpoints": lambda run_id: checkpoints.list_checkpoints(STORE, run_id),
+    "kept models": lambda run_id: chat.kept_models(STORE, run_id),
+    "delete models": lambda run_id: chat.delete_models(STORE, run_id),
+    "delete checkpoints": lambda run_id: checkpoints.delete_checkpoints(STORE, run_id),
 }
 BAD = [
     "", ".", "..", "../x", "a/b", "a\\b", "/etc", "C:\\x", "a\0b", "abc\n", "ABC", "ä", "a b", "x" * 33, "x" * 10_000,
@@ -48,16 +48,16 @@ def test_a_bad_id_is_refused_where_it_would_become_a_path(into: str, run_id: str
         INTO_PATHS[into](run_id)
 
 
-@pytest.mark.parametrize("into", ["models", "talk", "log", "checkpoints"])
+@pytest.mark.parametrize("into", ["models", "chat log", "log", "checkpoints"])
 @given(run_id=TEXTS)
 @example(run_id="abc123")
-def test_whatever_the_id_its_path_lies_where_it_should(into: str, run_id: str) -> None:
+def test_the_path_of_any_id_lies_in_its_folder(into: str, run_id: str) -> None:
     try:
         path = INTO_PATHS[into](run_id)
     except StoreError:
         return
     assert isinstance(path, Path)
-    folder = {"models": "models", "talk": "logs", "log": "logs", "checkpoints": "checkpoints"}[into]
+    folder = {"models": "models", "chat log": "logs", "log": "logs", "checkpoints": "checkpoints"}[into]
     assert path.parent == STORE.parent / folder and path.name.startswith(run_id) and run_id
 
 
@@ -68,17 +68,17 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @given(run_id=TEXTS)
 @settings(max_examples=40)
-def test_a_store_takes_any_text_for_the_id_of_no_run(empty: Store, run_id: str) -> None:
-    for ask in (empty.run, empty.delete, empty.cancel, empty.steerings, empty.pending_commands, empty.request_stop):
+def test_a_store_takes_any_text_as_an_unknown_id(empty: Store, run_id: str) -> None:
+    for method in (empty.run, empty.delete, empty.cancel, empty.steerings, empty.pending_commands, empty.request_stop):
         try:
-            answer = ask(run_id)
+            answer = method(run_id)
         except PwffError as error:
             assert len(str(error)) < 300
         else:
             assert answer == []
 
 
-def test_files_that_are_taken_home_are_called_by_checked_ids_alone(tmp_path: Path) -> None:
+def test_exported_files_are_named_by_checked_ids_alone(tmp_path: Path) -> None:
     store = Store(tmp_path / "runs.sqlite")
     run_id = scripted.played(store, GPT2_PRICE)
     store.rename(run_id, "../../etc/passwd <b>")

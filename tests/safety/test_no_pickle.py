@@ -1,4 +1,4 @@
-"""Nothing that is read can run code: no pickle, no eval, no loader that unpickles, anywhere in the package."""
+"""No data can run code: the package has no pickle, no eval and no loader that unpickles."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ METHODS = frozenset({"read_pickle", "to_pickle", "unsafe_load", "full_load"})  #
 SWITCHES = {"allow_pickle": True, "weights_only": False, "trust_remote_code": True, "shell": True}
 
 
-def found_in(source: str) -> Iterator[str]:
-    """A line for each thing in a source that can run what it reads."""
+def dangers_in(source: str) -> Iterator[str]:
+    """A line for each call or import in a source that can run what it reads."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=names):
@@ -56,10 +56,10 @@ def found_in(source: str) -> Iterator[str]:
 
 def test_no_source_can_run_what_it_reads() -> None:
     assert len(SOURCES) > 100
-    accused = [
-        f"{path.relative_to(ROOT)}: {what}" for path in SOURCES for what in found_in(path.read_text(encoding="utf-8"))
+    dangers = [
+        f"{path.relative_to(ROOT)}: {line}" for path in SOURCES for line in dangers_in(path.read_text(encoding="utf-8"))
     ]
-    assert accused == []
+    assert dangers == []
 
 
 @pytest.mark.parametrize(
@@ -85,20 +85,20 @@ def test_no_source_can_run_what_it_reads() -> None:
         "subprocess.run(text, shell=True)",
     ],
 )
-def test_a_planted_one_is_found(planted: str) -> None:
-    assert len(list(found_in(planted))) == 1
+def test_a_planted_danger_is_found(planted: str) -> None:
+    assert len(list(dangers_in(planted))) == 1
 
 
 @pytest.mark.parametrize(
     "harmless",
     ["import json", "yaml.safe_load(text)", "model.eval()", "re.compile(text)", "np.load(path, allow_pickle=False)"],
 )
-def test_what_is_harmless_is_not_accused(harmless: str) -> None:
-    assert list(found_in(harmless)) == []
+def test_harmless_code_is_not_reported(harmless: str) -> None:
+    assert list(dangers_in(harmless)) == []
 
 
 class Bomb:
-    """What a pickle can do as it is read."""
+    """A pickle that touches a file when it is read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -107,8 +107,8 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-def test_a_pickle_in_the_place_of_weights_or_of_data_does_nothing(tmp_path: Path) -> None:
-    """For folders of pickled backbones and encoders see tests/models."""
+def test_a_pickle_instead_of_weights_or_data_does_nothing(tmp_path: Path) -> None:
+    """For folders of pickled backbones and encoders see tests/engine/models."""
     went_off = tmp_path / "went-off"
     bomb = pickle.dumps(Bomb(went_off))
     models = RunFiles(tmp_path / "runs.sqlite").models("abc")
@@ -130,4 +130,4 @@ def test_a_pickle_in_the_place_of_weights_or_of_data_does_nothing(tmp_path: Path
         load_clients(uploads.with_path(config, tmp_path / "runs.sqlite"))
     assert not went_off.exists()
     pickle.loads(bomb)
-    assert went_off.exists()  # it would have
+    assert went_off.exists()  # the bomb works

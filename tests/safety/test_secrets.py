@@ -1,4 +1,4 @@
-"""Keys in the environment come into nothing that is written: store, logs, exports, models, checkpoints, uploads."""
+"""Keys of the environment are in no file that is written: store, logs, exports, models, checkpoints, uploads."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def holders(folder: Path) -> list[str]:
     return holding
 
 
-def test_a_run_that_is_played_exported_and_failed(
+def test_runs_and_exports_hold_no_key(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = ("--clients", "2", "--instruction.rounds", "3", "--reward.rounds", "0", "--alignment.rounds", "0")
@@ -57,18 +57,18 @@ def test_a_run_that_is_played_exported_and_failed(
     scripted.use_engine(monkeypatch, scripted.ScriptedEngine(fail))
     assert cli.main(["run", *short]) == 1
     assert cli.main(["runs", "--json"]) == 0
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert (
         store.runs()[0].status is RunStatus.FAILED
         and list(tmp_path.glob("logs/*.log"))
         and list(tmp_path.glob("*.zip"))
     )
-    assert SENTINEL not in said.out + said.err
+    assert SENTINEL not in output.out + output.err
     assert holders(tmp_path) == []
 
 
 @pytest.mark.slow
-def test_a_worker_that_nobody_could_start_well(store: Store, tmp_path: Path) -> None:
+def test_the_log_of_a_failed_worker_holds_no_key(store: Store, tmp_path: Path) -> None:
     run_id = store.create_run(GPT2_PRICE.model_copy(update={"backbone": str(tmp_path / "nothing here")}))
     worker = scheduler.launch(store.path, run_id)
     assert worker.wait(120) == 1
@@ -84,17 +84,17 @@ def test_the_sentinel_would_be_found(tmp_path: Path) -> None:
     assert holders(tmp_path) == ["a.log", "b.zip"]
 
 
-def test_a_hosted_app_s_child_does_not_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hosted_app_s_child_process_has_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     from pwff_core.runs import processes
 
-    def seen() -> str:
+    def child_keys() -> str:
         code = f"import os; print([os.environ.get(name, '') for name in {KEYS!r}])"
-        done = subprocess.run(
+        child = subprocess.run(
             [sys.executable, "-c", code], env=processes.environment(), capture_output=True, text=True, check=True
         )
-        return done.stdout
+        return child.stdout
 
-    assert seen().count(SENTINEL) == len(KEYS)
+    assert child_keys().count(SENTINEL) == len(KEYS)
     monkeypatch.setenv(HOSTED_VARIABLE, "1")
-    assert SENTINEL not in seen()
-    assert all(os.environ[name] == SENTINEL for name in KEYS)  # the app's own are left to whoever started it
+    assert SENTINEL not in child_keys()
+    assert all(os.environ[name] == SENTINEL for name in KEYS)  # the app's own environment keeps them

@@ -1,4 +1,4 @@
-"""Files of strangers are bounded before they are read, and what is wrong with one is a sentence."""
+"""Files of strangers are bounded before they are read, and a bad one is refused in a sentence."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ GOOD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_type_is_read_as_the_same_file_would_be_from_its_path(tmp_path: Path, name: str) -> None:
+def test_every_type_is_read_like_the_same_file_by_its_path(tmp_path: Path, name: str) -> None:
     config = uploaded_config(tmp_path, name, GOOD[name])
     own = tmp_path / name
     own.write_bytes(GOOD[name])
     clients, notes = load_clients(config)
     assert clients == load_clients(with_changes(config, {"data.source": str(own)}))[0]
     assert "usable rows of upload " in notes[0]
-    assert str(tmp_path) not in " ".join(notes)  # where things lie on this computer is nobody's business
+    assert str(tmp_path) not in " ".join(notes)  # messages show no path of this computer
 
 
 DEEP = 100_000
@@ -96,7 +96,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_file_is_a_sentence(tmp_path: Path, name: str) -> None:
+def test_a_bad_file_is_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
     content, cause = BAD[name]
     assert len(content) < 3_000_000
     config = uploaded_config(tmp_path, name, content)
@@ -105,9 +105,9 @@ def test_a_bad_file_is_a_sentence(tmp_path: Path, name: str) -> None:
         load_clients(config)
     peak = tracemalloc.get_traced_memory()[1] + pa.default_memory_pool().bytes_allocated()
     tracemalloc.stop()
-    said = str(refused.value)
-    assert cause in said and "\n" not in said and said.endswith(".")
-    assert str(tmp_path) not in said
+    message = str(refused.value)
+    assert cause in message and "\n" not in message and message.endswith(".")
+    assert str(tmp_path) not in message
     assert peak < 300_000_000
 
 

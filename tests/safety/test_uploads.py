@@ -1,4 +1,4 @@
-"""Uploads are kept under the hash of what they hold; what a person called them is never a path."""
+"""Uploads are kept under the hash of their content; a person's name for them is never a path."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_full_folder_takes_an_upload_only_if_an_old_unused_one_can_go(store_pa
     assert kept_in(store_path) == sorted(source.removeprefix("upload:") for source in (used, new, newest))
 
 
-def test_a_folder_that_cannot_be_written_is_told(store_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(store_path: Path) -> None:
     RunFiles(store_path).uploads.write_text("a file in its place")
     with pytest.raises(DataError, match="cannot be kept in"):
         uploads.keep(store_path, "a.csv", ROWS)
@@ -89,7 +89,7 @@ def test_the_federation_gets_the_path_and_the_store_keeps_the_name(store_path: P
     assert uploads.with_path(RunConfig(), store_path) == RunConfig()
 
 
-def test_an_upload_that_is_gone_is_told(store_path: Path) -> None:
+def test_an_upload_that_is_gone_is_an_error(store_path: Path) -> None:
     config = with_changes(RunConfig(), {"data.source": f"upload:{HASH}.csv"})
     with pytest.raises(DataError, match="is not kept here; upload it again"):
         uploads.with_path(config, store_path)
@@ -114,7 +114,7 @@ NAMES = st.builds("{}{}".format, st.text(max_size=40), st.sampled_from(["", ".cs
 
 
 @given(NAMES, st.binary(max_size=40))
-def test_whatever_is_uploaded_lies_in_the_folder_under_a_hash(
+def test_any_upload_lies_in_the_folder_under_a_hash(
     tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes
 ) -> None:
     store_path = tmp_path_factory.mktemp("uploads") / "runs.sqlite"
