@@ -41,9 +41,9 @@ def test_ranks_are_marked_on_both_curves() -> None:
 def test_mean_delays_and_lost_uploads() -> None:
     settled = settling(BITS, PAPER.channel, 0)
     figure = mean_delay_figure(settled)
-    one = [trace for trace in figure.data if trace.name == "one draw an upload"]
-    assert [trace.showlegend for trace in one] == [True, False, False]
-    assert one[0].y[-1] == settled.one_draw[0][-1]
+    one_draw = [trace for trace in figure.data if trace.name == "one draw an upload"]
+    assert [trace.showlegend for trace in one_draw] == [True, False, False]
+    assert one_draw[0].y[-1] == settled.one_draw[0][-1]
     assert max(trace_of(figure, "10 blocks").x) == 1000
     table = mean_delay_table(settled)
     assert table["Uploads"].tolist() == [1, 10, 100, 1000, 10_000, 100_000]

@@ -1,4 +1,4 @@
-"""What axe-core finds on a page as it stands."""
+"""The accessibility faults that axe-core finds on a page."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from playwright.sync_api import Page
 
 from tests.support.browser import settle
 
-PASSING_S = 10.0  # what a later scan no longer finds was only fading in or out
+PASSING_S = 10.0  # a fault that a later scan does not find was only a fade
 SERIOUS = ("serious", "critical")  # axe-core's words for what keeps people out
 
 
 class Exempt(NamedTuple):
-    """Something that Streamlit draws, so that we cannot mend it."""
+    """A fault of something that Streamlit draws, so that it cannot be mended here."""
 
     rule: str  # axe-core's id
     selector: str
@@ -32,7 +32,7 @@ EXEMPT = (
 
 
 def findings(page: Page) -> list[str]:
-    """What is serious, not exempt and lasting, a line each, once the page is drawn.
+    """A line for each serious fault that is not exempt and lasts, once the page is drawn.
 
     A scan may meet a passing state, for example a half-faded text, so a scan that finds something is repeated. Only
     findings of a scan that began at least PASSING_S after the first one are returned.
@@ -47,7 +47,7 @@ def findings(page: Page) -> list[str]:
 
 
 def _scan(page: Page) -> list[str]:
-    """What is serious and not exempt now."""
+    """A line for each serious fault of this moment that is not exempt."""
     settle(page)
     rules: list[dict[str, Any]] = Axe().run(page).response["violations"]
     return [

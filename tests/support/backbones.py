@@ -7,7 +7,7 @@ from typing import Any
 
 WORDS = ["Instruction: say hello\nResponse: Sure! Hello there. That is all."] * 3
 CONTEXT = 64
-SIZES = {  # what the descendants of Llama call alike: 4 heads share 2 keys and values
+SIZES = {  # in the names that all relatives of Llama use: 4 heads share 2 keys and values
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
@@ -57,7 +57,7 @@ def family_folder(
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype))
     with torch.no_grad():
-        for name, tensor in model.named_parameters():  # from small first weights: so that every token tells
+        for name, tensor in model.named_parameters():  # larger than usual first weights, so that every token matters
             if name.endswith("proj.bias"):
                 tensor.normal_(std=0.1)
             tensor.mul_(5.0 if tensor.dim() > 1 else 1.0)

@@ -1,4 +1,4 @@
-"""The app as a person meets it: its own server on a store, and Chromium on its pages.
+"""The app in a browser: its own server on a store, and Chromium on its pages.
 
 For the browser suite (tests/e2e), the documents' pictures (tests/screenshots.py) and benchmarks/page.py.
 """
@@ -22,8 +22,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator
 from pwff_core.runs.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 120.0  # for any wait: a slow, busy machine is no failure
-ENGINE_MS = 5 * 1000 * PATIENCE_S  # for what an engine does: it loads models, and yields to every other program
+PATIENCE_S = 120.0  # for any wait: a slow machine is no failure
+ENGINE_MS = 5 * 1000 * PATIENCE_S  # for an engine, which loads models and yields to every other program
 Scheme = Literal["light", "dark"]
 
 # a page is settled when Streamlit runs no script for it and every chart is drawn
@@ -49,7 +49,7 @@ class Site(NamedTuple):
 
 
 def find_chromium() -> Path | None:
-    """$PWFF_CHROMIUM, $BROWSER_PATH, or what a Chromium is called on PATH; None where there is none."""
+    """$PWFF_CHROMIUM, $BROWSER_PATH, or a Chromium on PATH; None where there is none."""
     named = [os.environ.get(variable, "") for variable in ("PWFF_CHROMIUM", "BROWSER_PATH")]
     on_path = [shutil.which(name) or "" for name in ("chromium", "chromium-browser", "google-chrome")]
     return next((Path(path) for path in [*named, *on_path] if path and Path(path).is_file()), None)

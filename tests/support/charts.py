@@ -1,4 +1,4 @@
-"""What a person sees on a chart and does to it, by the key of the panel: "accuracy", "delay", …"""
+"""A chart in the browser, read and zoomed, by the key of its panel: "accuracy", "delay", …"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page
 from tests.support.browser import ENGINE_MS
 from tests.support.repeating import act_until
 
-# what plotly drew, also where the figure came as typed arrays
+# plotly's own copy of the figure, also where that came as typed arrays
 _READ = """(plot) => ({
   traces: plot._fullData.map((trace) => ({
     name: trace.name, dash: trace.line?.dash, x: [...trace.x ?? []], y: [...trace.y ?? []],

@@ -1,4 +1,4 @@
-"""The output of `pwff doctor`, read."""
+"""The output of `pwff doctor`, parsed."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def doctor(capsys: pytest.CaptureFixture[str], *words: str) -> Report:
 
 
 def files(folder: Path) -> set[str]:
-    """All files below a folder but the store's own, and those that SQLite keeps beside stores."""
+    """All files below a folder except the store's own and those that SQLite keeps beside it."""
     names = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     return {name for name in names if not name.startswith("runs.") and not name.endswith(("-wal", "-shm"))}

@@ -1,4 +1,4 @@
-"""A chat process without models: it answers by formula, or misbehaves as it is asked to.
+"""A chat process without models: it answers by formula, or misbehaves on request.
 
     python -m tests.support.fake_chat_server RUN_ID --store PATH
 

@@ -1,7 +1,7 @@
 """How many cases the fuzz tests try, and how many they have tried.
 
-The ordinary suite tries a few, the same ones each time. `PWFF_FUZZ_CASES=10000 pytest tests/fuzz` tries at least so
-many together, others each time; hypothesis prints how to repeat one that fails.
+The ordinary suite tries a few, the same each time. `PWFF_FUZZ_CASES=10000 pytest tests/fuzz` tries at least so many in
+total, others each time; hypothesis prints how to repeat a failure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ P = ParamSpec("P")
 
 
 def fuzzed(share: float, few: int = 20) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """For a test under @given: it gets this share of all cases, in the ordinary suite `few`; each is counted."""
+    """Decorates a test under @given, which gets this share of all cases, ordinarily `few`; each is counted."""
 
     def wrap(test: Callable[P, None]) -> Callable[P, None]:
         @wraps(test)

@@ -1,4 +1,4 @@
-"""What the fuzz tests are made of: texts that break things elsewhere, values of every kind, and small damage."""
+"""Material of the fuzz tests: texts that often break programs, values of every kind, and small damage."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ values = st.recursive(
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """These bytes with a few of them changed, left out, repeated, or put in anew."""
-    found = bytearray(whole)
+    """The bytes with a few of them changed, left out, repeated or added."""
+    content = bytearray(whole)
     for _ in range(draw(st.integers(0, 6))):
-        place = draw(st.integers(0, len(found)))
-        length = draw(st.one_of(st.integers(0, 4), st.integers(0, max(1, len(found)))))
+        place = draw(st.integers(0, len(content)))
+        length = draw(st.one_of(st.integers(0, 4), st.integers(0, max(1, len(content)))))
         match draw(st.sampled_from(("flip", "cut", "repeat", "insert", "swap"))):
-            case "flip" if place < len(found):
-                found[place] ^= 1 << draw(st.integers(0, 7))
+            case "flip" if place < len(content):
+                content[place] ^= 1 << draw(st.integers(0, 7))
             case "cut":
-                del found[place : place + length]
-            case "repeat" if len(found) < 4 * len(whole) + 100:
-                found[place:place] = found[place : place + length] * draw(st.integers(1, 3))
+                del content[place : place + length]
+            case "repeat" if len(content) < 4 * len(whole) + 100:
+                content[place:place] = content[place : place + length] * draw(st.integers(1, 3))
             case "swap":
-                found[place : place + 4] = draw(st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"9999"]))
+                content[place : place + 4] = draw(
+                    st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"9999"])
+                )
             case _:
-                found[place:place] = draw(st.binary(max_size=8))
-    return bytes(found)
+                content[place:place] = draw(st.binary(max_size=8))
+    return bytes(content)
 
 
 def is_a_sentence(text: str, most: int = 4_000) -> bool:
-    """Whether a message is for a person: some words, an end, nothing of Python's inside."""
+    """Whether a message is for people: not too short or long, with an end, and no traceback."""
     return 10 < len(text) < most and text.rstrip()[-1] in ".?)" and "Traceback" not in text

@@ -43,7 +43,7 @@ def tiles(page: AppTest) -> dict[str, str]:
 
 
 def prices(page: AppTest) -> dict[str, str]:
-    """The tiles of what a round will cost; beside them may be those of a run."""
+    """The tiles with the price of a round; those of a run may follow them."""
     return dict(list(tiles(page).items())[:5])
 
 
@@ -94,7 +94,7 @@ def in_stages(store: Store, rounds: int) -> str:
 
 
 def charts(page: AppTest) -> list[str]:
-    """What the page calls its charts."""
+    """The names of the page's charts."""
     return [box.label.removesuffix(" in numbers") for box in page.expander if box.label.endswith(" in numbers")]
 
 
@@ -104,15 +104,15 @@ def clients_of(page: AppTest) -> pd.DataFrame:
 
 
 def marked(store: Store, run_id: str, *positions: int) -> None:
-    """Checkpoints of a run after these rounds: their heads, which is all that pages read of them."""
+    """Writes a run's checkpoints after these rounds; their heads are all that pages read."""
     row, records = store.run(run_id), [record for _, record in store.rounds(run_id)]
     for position in positions:
         last = records[position - 1]
-        mark = CheckpointInfo(
+        checkpoint = CheckpointInfo(
             position=position, stage=last.stage, round=last.round, stage_end=last.stage_end, config=row.config,
             size=12_400_000, digest="", snapshot_s=0.01, write_s=0.1, written_at=1_800_000_000.0, made_with={},
         )  # fmt: skip
         folder = folder_of(RunFiles(store.path).checkpoints(run_id), position)
         folder.mkdir(parents=True)
-        (folder / HEAD).write_text(mark.model_dump_json(), encoding="utf-8")
+        (folder / HEAD).write_text(checkpoint.model_dump_json(), encoding="utf-8")
         (folder / STATE).write_bytes(b"tensors")

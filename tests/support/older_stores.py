@@ -1,4 +1,4 @@
-"""Stores as older versions of pwff wrote them: made by the steps that had been released by then, with runs in them."""
+"""Stores with runs, as older versions of pwff wrote them: made by the schema steps of that version."""
 
 from __future__ import annotations
 

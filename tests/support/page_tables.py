@@ -1,4 +1,4 @@
-"""What a person does to the table of runs."""
+"""Clicks on the table of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page without a browser: opened at an address, without an exception, and read in words."""
+"""A page without a browser: opened at an address, checked for exceptions, and read as text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def query_value(page: AppTest, name: str) -> str | None:
 
 
 def texts(page: AppTest) -> str:
-    """Everything that the page says in words, without Markdown's escapes."""
+    """All texts of the page, without Markdown's escapes."""
     parts = [*page.markdown, *page.caption, *page.error, *page.warning, *page.info, *page.success, *page.subheader]
     bars = [bar.proto.text for bar in page.get("progress")]
     html = [block.proto.body for block in page.get("html")]

@@ -44,7 +44,7 @@ def some_rows(seed: int) -> list[list[Encoded]]:
 
 
 class PlainAdapter(nn.Module):
-    """A module with one client's adapter behind it, which starts from the cohort's numbers."""
+    """A module with one client's adapter behind it, which starts from the cohort's weights."""
 
     def __init__(self, inner: nn.Module, cohort: Cohort, name: str, client: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A store in which every text that people or models can write is as hostile as it can be."""
+"""A store in which all texts of people and models are hostile."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ CONFIG = with_changes(
 )  # fmt: skip
 
 
-def hostile(client: int) -> ClientProfile:
+def hostile_profile(client: int) -> ClientProfile:
     return scripted.profile(client).model_copy(update={"topics": {LONG: 8}, "style": {LONG: LONG}})
 
 
 def plant(store: Store) -> dict[str, str]:
-    """Runs by how they stand: finished, failed, going, waiting."""
-    found = {}
+    """Adds four runs; returns their ids by state: finished, failed, going, waiting."""
+    ids = {}
     for kind in ("finished", "failed", "going"):
         name = NASTY if kind == "finished" else f"{kind} {NASTY}"[:80]
-        run_id = found[kind] = store.create_run(CONFIG, name, comparison="abc" if kind == "failed" else "")
+        run_id = ids[kind] = store.create_run(CONFIG, name, comparison="abc" if kind == "failed" else "")
         store.claim(run_id)
-        store.describe(run_id, (hostile(0), hostile(1)), (LONG,), 9)
+        store.describe(run_id, (hostile_profile(0), hostile_profile(1)), (LONG,), 9)
         for record in scripted.whole_run(run_id, weights=(0.25, 0.75)):
             late = record.stage == "alignment"
             if kind != "going" or not late:
                 store.append(run_id, record.model_copy(update={"stage_end": LONG if record.stage_end else ""}))
         if kind != "going":
             store.finish(run_id, RunStatus(kind), LONG)
-    found["waiting"] = store.create_run(CONFIG, NASTY, in_queue=True, comparison="abc")
-    folder = RunFiles(store.path).models(found["finished"])
+    ids["waiting"] = store.create_run(CONFIG, NASTY, in_queue=True, comparison="abc")
+    folder = RunFiles(store.path).models(ids["finished"])
     folder.mkdir(parents=True)
     prompts = {"delicate": [LONG], "ordinary": [LONG]}
     (folder / "saved.json").write_text(
         json.dumps({"moments": ["before", "after"], "prompts": prompts}), encoding="utf-8"
     )
-    return found
+    return ids

@@ -114,7 +114,7 @@ class Loopback:
         completion = {"id": "1", "object": "chat.completion", "created": 0, "model": "small", "choices": [choice]}
         return json.dumps(completion | ({"usage": usage} if self.usage else {})).encode()
 
-    def listed(self) -> Fault:
+    def model_list(self) -> Fault:
         """The answer to /v1/models."""
         if isinstance(self.models, Fault):
             return self.models
@@ -138,7 +138,7 @@ def _handler(loopback: Loopback) -> type[BaseHTTPRequestHandler]:
                 self._send(failure(404, "no such path"))
 
         def do_GET(self) -> None:
-            self._send(loopback.listed() if self.path == "/v1/models" else failure(404, "no such path"))
+            self._send(loopback.model_list() if self.path == "/v1/models" else failure(404, "no such path"))
 
         def _send(self, answer: Fault) -> None:
             with suppress(OSError):  # the client may have gone

@@ -1,4 +1,4 @@
-"""Clicks that a redraw may swallow: each is repeated only while the page shows that it had no effect."""
+"""Clicks that a redraw may swallow: each is repeated only while the page shows no effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine that plays a script in milliseconds, in the place of the one that trains."""
+"""An engine that plays a script in milliseconds, instead of the engine that trains."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONVERGED = "Loss has not improved for 2 rounds."
 
 @dataclass
 class Script:
-    """A prepared run, with what the worker asks of one."""
+    """A prepared run, with all that the worker needs of a federation."""
 
     config: RunConfig
     run_id: str
@@ -36,7 +36,7 @@ class Script:
     played: int = 0
 
     def saved_models(self) -> SavedModels:
-        """One number a model: how many rounds it has been through."""
+        """One number a model: the rounds that it was trained."""
         import torch
 
         from pwff_core.engine.models.saved_models import SavedModels
@@ -157,7 +157,7 @@ class Checkpointer:
 
 
 def slow_engine(seconds: float) -> ScriptedEngine:
-    """Its rounds each take so long."""
+    """An engine whose rounds each take so long."""
     return ScriptedEngine(lambda number: time.sleep(seconds))
 
 
@@ -211,14 +211,17 @@ def _client(client: int, weight: float, stage: Stage, number: int, count: int) -
 
 def _round(run_id: str, stage: Stage, number: int, clients: tuple[ClientRecord, ...], end: str) -> RoundRecord:
     """Means over clients; delay the slowest client's; energy and bits summed."""
-    means = {
+    values_of = {
         name: [getattr(client, name) for client in clients] for name in METRICS if name in ClientRecord.model_fields
     }
-    known: dict[str, Any] = {name: sum(of) / len(of) for name, of in means.items() if None not in of}
-    known |= {
-        "delay_s": max(means["delay_s"]), "energy_j": sum(means["energy_j"]), "uplink_bits": sum(means["uplink_bits"]),
+    totals: dict[str, Any] = {
+        name: sum(values) / len(values) for name, values in values_of.items() if None not in values
+    }
+    totals |= {
+        "delay_s": max(values_of["delay_s"]), "energy_j": sum(values_of["energy_j"]),
+        "uplink_bits": sum(values_of["uplink_bits"]),
         "wall_s": {"instruction": 1.5, "reward": 0.5, "alignment": 4.0}[stage],
     }  # fmt: skip
     return RoundRecord(
-        run=run_id, method="pwff", stage=stage, round=number, stage_end=end, clients=clients, **known
+        run=run_id, method="pwff", stage=stage, round=number, stage_end=end, clients=clients, **totals
     )  # fmt: skip

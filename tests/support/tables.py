@@ -1,4 +1,4 @@
-"""Tables as files, in every format that data may come in."""
+"""Tables as files, in every format that data may have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether two ways of training have learned the same."""
+"""Compares the weights that two ways of training have learned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.plain import PlainClient, plain_weights
 from benchmarks.work import CohortLoop
 from pwff_core.methods import Group
 
-ALIKE = 0.01  # Adam divides by the gradient's own size, so where it is almost 0, rounding decides which way to go
+ALIKE = 0.01  # Adam divides by the gradient's own size: where that is almost 0, rounding decides the direction
 
 Start = list[dict[Group, dict[str, torch.Tensor]]]
 

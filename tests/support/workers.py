@@ -1,4 +1,4 @@
-"""How tests play a run: in this process, or in a worker of its own, with a script in the engine's place."""
+"""Plays a run by a scripted engine: in this process, or in a worker of its own."""
 
 from __future__ import annotations
 
