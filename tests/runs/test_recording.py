@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,11 +24,6 @@ STEERING = Steering(
     position=4, stage="reward", round=1, before={"channel.snr_db": 5.0, "preferences.helpfulness_weights": None},
     changes={"channel.snr_db": -3.0, "preferences.helpfulness_weights": (0.0, 0.25, 0.5, 0.75, 1.0)}, at=12.5,
 )  # fmt: skip
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "runs.sqlite")
 
 
 @pytest.fixture

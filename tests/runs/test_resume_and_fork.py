@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pwff_core.config import RunConfig
@@ -18,16 +16,6 @@ from tests.support.launched import Launched
 from tests.support.scripted import profile, record
 
 CONFIG = with_changes(RunConfig(), {"clients": 2, "instruction.rounds": 4, "reward.rounds": 0, "alignment.rounds": 0})
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "runs.sqlite")
-
-
-@pytest.fixture
-def launched() -> Launched:
-    return Launched()
 
 
 def interrupted(store: Store, rounds: int, status: RunStatus = RunStatus.STOPPED) -> str:

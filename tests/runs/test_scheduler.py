@@ -21,16 +21,6 @@ from tests.support.store_tables import sql
 CONFIG = RunConfig(clients=2, instruction=InstructionConfig(rounds=2))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "runs.sqlite")
-
-
-@pytest.fixture
-def launched() -> Launched:
-    return Launched()
-
-
 def queued(store: Store, count: int) -> list[str]:
     return [store.create_run(CONFIG, in_queue=True) for _ in range(count)]
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -22,11 +21,6 @@ from tests.support.store_tables import sql
 
 CONFIG = RunConfig(clients=2)
 JUMPS = [-1e8, -3600.0, 3600.0, 1e8]
-
-
-@pytest.fixture
-def store(path: Path) -> Store:
-    return Store(path)
 
 
 @pytest.fixture

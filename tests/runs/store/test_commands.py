@@ -19,11 +19,6 @@ CONFIG = RunConfig(clients=2)
 
 
 @pytest.fixture
-def store(path: Path) -> Store:
-    return Store(path)
-
-
-@pytest.fixture
 def run_id(store: Store) -> str:
     """A run that this process plays."""
     run_id = store.create_run(CONFIG)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pwff_core.config import InstructionConfig, PreferencesConfig
@@ -14,11 +12,6 @@ from tests.support.scripted import whole_run
 from tests.support.store_tables import sql
 
 WEIGHTS = "preferences.helpfulness_weights"
-
-
-@pytest.fixture
-def store(path: Path) -> Store:
-    return Store(path)
 
 
 def test_a_fork_begins_as_its_parent(store: Store) -> None:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +16,6 @@ from pwff_core.runs.store import RunStatus, Store
 from tests.support.store_tables import sql
 
 CONFIG = RunConfig(clients=2)
-
-
-@pytest.fixture
-def store(path: Path) -> Store:
-    return Store(path)
 
 
 def dead_process() -> Process:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +16,6 @@ from tests.support.scripted import whole_run
 from tests.support.store_tables import sql
 
 GONE = "pid = 4194305, process_birth = ''"  # above the highest id of a Linux process
-
-
-@pytest.fixture
-def store(path: Path) -> Store:
-    return Store(path)
 
 
 # queued again
