@@ -49,7 +49,7 @@ def test_a_run_outlives_its_engine_and_is_forked(visit: Visitor, site: Site) -> 
     expect(button(other, "Resume")).to_be_enabled()
     button(page, "Resume").click()
     expect(button(page, "Pause")).to_be_enabled()
-    expect(current(other).get_by_text("Another browser steers this run.")).to_be_visible()
+    expect(current(other).get_by_text("Another browser steers this run. Here you watch")).to_be_visible()
     other.close()
     assert run_in(page) == run_id
     wait_for_round(page, len(before) + 2)
