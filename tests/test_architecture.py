@@ -1,6 +1,6 @@
 """The law of import, checked on the syntax trees of all sources; planted violations show that the check can fail.
 
-1. vocabulary ← wireless ← runs | figures | comparison (these two know no runs.store) ← data | export ← engine ← tools ← cli
+1. vocabulary ← wireless ← runs | figures | comparison ← data | export ← engine ← tools ← cli; figures, comparison: no runs.store
 2. pages import anything but data, engine, tools, cli; engine's models, stages, setup and federation never import runs.store
 3. torch and its kind in engine and tools alone; streamlit in app and pages; plotly in figures and export; sqlite3 in runs.store
 4. a new module is lawful by where it stands: folders alone are named here

@@ -36,8 +36,8 @@ from pwff_core.knobs import knobs
 from pwff_core.paths import sync
 from pwff_core.records import RoundRecord
 from pwff_core.runs.checkpoints import (
-    HEAD,
-    STATE,
+    INFO_FILE,
+    TENSORS_FILE,
     CheckpointInfo,
     complete_folders,
     folder_of,
@@ -154,16 +154,16 @@ class Checkpointer:
             size, free = sum(tensor.nbytes for tensor in tensors.values()), shutil.disk_usage(fresh).free
             if size + RESERVE > free:
                 raise OSError(f"it takes {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB left")
-            self._save_tensors(dict(tensors), fresh / STATE)
-            sync(fresh / STATE)
+            self._save_tensors(dict(tensors), fresh / TENSORS_FILE)
+            sync(fresh / TENSORS_FILE)
             written = {
-                "size": (fresh / STATE).stat().st_size,
-                "digest": _digest(fresh / STATE),
+                "size": (fresh / TENSORS_FILE).stat().st_size,
+                "digest": _digest(fresh / TENSORS_FILE),
                 "write_s": self._clock() - begun,
                 "written_at": time.time(),
             }
-            (fresh / HEAD).write_text(info.model_copy(update=written).model_dump_json(indent=1), encoding="utf-8")
-            sync(fresh / HEAD)
+            (fresh / INFO_FILE).write_text(info.model_copy(update=written).model_dump_json(indent=1), encoding="utf-8")
+            sync(fresh / INFO_FILE)
             sync(fresh)
             if self._given_up.is_set():
                 raise OSError("the run has ended")
@@ -275,9 +275,9 @@ def _load_state(federation: Federation, state: State, records: Sequence[RoundRec
 def _read(folder: Path, info: CheckpointInfo) -> State:
     """A checkpoint's tensors. ModelError if they differ from those that were written, or cannot be read."""
     try:
-        if _digest(folder / STATE) != info.digest:
+        if _digest(folder / TENSORS_FILE) != info.digest:
             raise ModelError(f"The checkpoint after round {info.position} is damaged; an earlier one is used.")
-        return load_file(folder / STATE)
+        return load_file(folder / TENSORS_FILE)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ModelError(

@@ -22,7 +22,7 @@ from pwff_core.records import Stage
 from pwff_core.runs.run_files import RunFiles
 
 FORMAT: Literal[1] = 1
-STATE, HEAD = "state.safetensors", "mark.json"
+TENSORS_FILE, INFO_FILE = "state.safetensors", "mark.json"
 _COMPLETE = re.compile(r"[0-9]{5,}")
 
 
@@ -60,7 +60,7 @@ def list_checkpoints_in(checkpoints: Path) -> list[CheckpointInfo]:
     infos = []
     for folder in complete_folders(checkpoints):
         try:
-            info = CheckpointInfo.model_validate_json((folder / HEAD).read_bytes())
+            info = CheckpointInfo.model_validate_json((folder / INFO_FILE).read_bytes())
         except (OSError, ValidationError):  # damaged, of another version, or removed at this moment
             continue
         if folder_of(checkpoints, info.position) == folder:
@@ -86,7 +86,7 @@ def hand_over(store_path: Path, parent: str, position: int, child: str) -> None:
     fresh = target.with_name(f"{target.name}.new")
     try:
         fresh.mkdir(parents=True)
-        for name in (STATE, HEAD):
+        for name in (TENSORS_FILE, INFO_FILE):
             _link(source / name, fresh / name)
         fresh.rename(target)
     except OSError as error:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pwff_core.runs.checkpoints import HEAD, STATE, folder_of, list_checkpoints
+from pwff_core.runs.checkpoints import INFO_FILE, TENSORS_FILE, folder_of, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from tests.chaos.scene import Row, Scene
 
@@ -15,28 +15,28 @@ _PLAYED = 5  # rounds before the worker is killed: within reward learning
 
 
 def flip_a_bit(folder: Path) -> None:
-    state = folder / STATE
+    state = folder / TENSORS_FILE
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 1
     state.write_bytes(content)
 
 
 def truncate(folder: Path) -> None:
-    state = folder / STATE
+    state = folder / TENSORS_FILE
     state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
 
 
 def change_version(folder: Path) -> None:
-    head = json.loads((folder / HEAD).read_text(encoding="utf-8"))
-    (folder / HEAD).write_text(json.dumps(head | {"format": 99}), encoding="utf-8")
+    head = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+    (folder / INFO_FILE).write_text(json.dumps(head | {"format": 99}), encoding="utf-8")
 
 
 def empty_head(folder: Path) -> None:
-    (folder / HEAD).write_bytes(b"")
+    (folder / INFO_FILE).write_bytes(b"")
 
 
 def remove_state(folder: Path) -> None:
-    (folder / STATE).unlink()
+    (folder / TENSORS_FILE).unlink()
 
 
 HARMS: dict[str, Callable[[Path], None]] = {

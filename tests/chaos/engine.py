@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pwff_core.config import next_round
 from pwff_core.records import Stage
 from pwff_core.runs import processes
-from pwff_core.runs.checkpoints import STATE, folder_of, list_checkpoints
+from pwff_core.runs.checkpoints import TENSORS_FILE, folder_of, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 
@@ -166,7 +166,7 @@ def false_checkpoints(store_path: Path, run_id: str) -> list[str]:
     """A line for each checkpoint that is listed as complete and differs from what was written."""
     folder, lines = RunFiles(store_path).checkpoints(run_id), []
     for checkpoint in list_checkpoints(store_path, run_id):
-        state = folder_of(folder, checkpoint.position) / STATE
+        state = folder_of(folder, checkpoint.position) / TENSORS_FILE
         if not state.is_file() or hashlib.blake2b(state.read_bytes()).hexdigest() != checkpoint.digest:
             lines.append(f"checkpoint {checkpoint.position} is listed and not whole")
     return lines

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pwff_core.config import RunConfig
-from pwff_core.runs.checkpoints import HEAD, STATE, CheckpointInfo, folder_of
+from pwff_core.runs.checkpoints import INFO_FILE, TENSORS_FILE, CheckpointInfo, folder_of
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 from tests.chaos import aims, kills, tiny
@@ -101,15 +101,15 @@ def test_a_torn_store_is_noticed(store: Store) -> None:
 def test_a_checkpoint_that_is_listed_and_not_whole_is_noticed(tmp_path: Path) -> None:
     folder = folder_of(RunFiles(tmp_path / "runs.sqlite").checkpoints("abc"), 1)
     folder.mkdir(parents=True)
-    (folder / STATE).write_bytes(b"tensors")
+    (folder / TENSORS_FILE).write_bytes(b"tensors")
     digest = "a65a85a9b8b4a5a0"
     checkpoint = CheckpointInfo(
         position=1, stage="instruction", round=1, stage_end="", config=RunConfig(), size=7, digest=digest,
         snapshot_s=0.0, write_s=0.0, written_at=0.0, made_with={},
     )  # fmt: skip
-    (folder / HEAD).write_text(checkpoint.model_dump_json())
+    (folder / INFO_FILE).write_text(checkpoint.model_dump_json())
     assert false_checkpoints(tmp_path / "runs.sqlite", "abc") == ["checkpoint 1 is listed and not whole"]
-    (folder / STATE).unlink()
+    (folder / TENSORS_FILE).unlink()
     assert false_checkpoints(tmp_path / "runs.sqlite", "abc") == ["checkpoint 1 is listed and not whole"]
 
 

@@ -8,7 +8,7 @@ from pwff_core.config import RunConfig
 from pwff_core.errors import ConfigError, StoreError
 from pwff_core.knobs import with_changes
 from pwff_core.runs import scheduler
-from pwff_core.runs.checkpoints import STATE, folder_of, list_checkpoints
+from pwff_core.runs.checkpoints import TENSORS_FILE, folder_of, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import RunStatus, Store
 from tests.support.checkpoints import write_checkpoint
@@ -87,7 +87,7 @@ def test_a_fork_needs_a_checkpoint_before_the_last_round(store: Store, launched:
 
 def test_a_fork_is_removed_if_its_checkpoint_cannot_be_copied(store: Store, launched: Launched) -> None:
     parent = interrupted(store, 2)
-    (folder_of(RunFiles(store.path).checkpoints(parent), 2) / STATE).unlink()
+    (folder_of(RunFiles(store.path).checkpoints(parent), 2) / TENSORS_FILE).unlink()
     with pytest.raises(StoreError, match="cannot be taken over"):
         scheduler.fork(store, parent, 2, {}, start=launched)
     assert [row.id for row in store.runs()] == [parent]

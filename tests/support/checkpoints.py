@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from pwff_core.config import RunConfig
-from pwff_core.runs.checkpoints import HEAD, STATE, CheckpointInfo, folder_of
+from pwff_core.runs.checkpoints import INFO_FILE, TENSORS_FILE, CheckpointInfo, folder_of
 from pwff_core.runs.run_files import RunFiles
 
 
@@ -16,11 +16,11 @@ def write_checkpoint(
     """Writes the checkpoint after a run's instruction round `position`; returns its folder."""
     folder = folder_of(RunFiles(store_path).checkpoints(run_id), position)
     folder.mkdir(parents=True)
-    (folder / STATE).write_bytes(state)
+    (folder / TENSORS_FILE).write_bytes(state)
     digest = hashlib.blake2b(state).hexdigest()
     info = CheckpointInfo(
         position=position, stage="instruction", round=position, stage_end="", config=config, size=len(state),
         digest=digest, snapshot_s=0.01, write_s=0.1, written_at=1.7e9, made_with={"threads": "1"},
     )  # fmt: skip
-    (folder / HEAD).write_text(info.model_dump_json(), encoding="utf-8")
+    (folder / INFO_FILE).write_text(info.model_dump_json(), encoding="utf-8")
     return folder

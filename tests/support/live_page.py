@@ -9,7 +9,7 @@ from streamlit.testing.v1.element_tree import Slider
 from pwff_core.config import RunConfig
 from pwff_core.knobs import with_changes
 from pwff_core.records import ClientProfile, ClientRecord, RoundRecord, Stage
-from pwff_core.runs.checkpoints import HEAD, STATE, CheckpointInfo, folder_of
+from pwff_core.runs.checkpoints import INFO_FILE, TENSORS_FILE, CheckpointInfo, folder_of
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 from tests.support import scripted
@@ -114,5 +114,5 @@ def marked(store: Store, run_id: str, *positions: int) -> None:
         )  # fmt: skip
         folder = folder_of(RunFiles(store.path).checkpoints(run_id), position)
         folder.mkdir(parents=True)
-        (folder / HEAD).write_text(checkpoint.model_dump_json(), encoding="utf-8")
-        (folder / STATE).write_bytes(b"tensors")
+        (folder / INFO_FILE).write_text(checkpoint.model_dump_json(), encoding="utf-8")
+        (folder / TENSORS_FILE).write_bytes(b"tensors")

@@ -20,7 +20,7 @@ from pwff_core.engine.models.critics import Critics
 from pwff_core.engine.models.encoder import PADDING, EncodedTexts, Encoder, Text, pooled
 from pwff_core.engine.models.stacked import (
     ENCODER,
-    HEAD,
+    HEAD_TENSORS,
     ROWS_AT_ONCE,
     Named,
     encoder_states,
@@ -127,7 +127,7 @@ class RewardModels:
     def from_state(cls, encoder: Encoder, state: Mapping[str, Tensor]) -> RewardModels:
         """The models that `state` was taken from, over the same encoder."""
         # in the order in which they were made, not that of the file: sums of squares depend on the order
-        names = (*HEAD, *(ENCODER + name for name, _ in encoder.model.named_parameters()))
+        names = (*HEAD_TENSORS, *(ENCODER + name for name, _ in encoder.model.named_parameters()))
         axes = [axis for axis in AXES if f"{axis}/mean" in state]
         models = cls(
             encoder,

@@ -29,7 +29,7 @@ from pwff_core.methods import GROUPS, METHODS, Group
 from pwff_core.records import When
 
 FORMAT = 1
-HEAD = "saved.json"
+INFO_FILE = "saved.json"
 PromptKind = Literal["delicate", "ordinary"]
 Stacks = Mapping[Group, Mapping[str, Tensor]]  # (K, …) by group and name, as in Cohort.tensors
 
@@ -63,7 +63,7 @@ def save(folder: Path, saved: SavedModels) -> None:
         for name, tensors in files.items():
             if tensors:
                 save_file({key: _storable(tensor) for key, tensor in tensors.items()}, fresh / f"{name}.safetensors")
-        (fresh / HEAD).write_text(json.dumps(head, ensure_ascii=False, indent=1), encoding="utf-8")
+        (fresh / INFO_FILE).write_text(json.dumps(head, ensure_ascii=False, indent=1), encoding="utf-8")
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
@@ -77,10 +77,10 @@ def save(folder: Path, saved: SavedModels) -> None:
 
 def load(folder: Path) -> SavedModels:
     """Read what `save` wrote, onto the CPU. ModelError if it is missing, damaged or of another version."""
-    if not (folder / HEAD).is_file():
+    if not (folder / INFO_FILE).is_file():
         raise ModelError(f"There are no models in {folder}; a run's models are kept once it has finished or stopped.")
     try:
-        head = json.loads((folder / HEAD).read_text(encoding="utf-8"))
+        head = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
         if head["format"] != FORMAT:
             raise ModelError(f"The models in {folder} were kept by another version of pwff; use that, or run again.")
         saved = SavedModels(

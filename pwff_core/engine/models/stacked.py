@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pwff_core.engine.models.encoder import FEATURES, Encoder
 
 ENCODER = "encoder."
-HEAD = ("head.inner.weight", "head.inner.bias", "head.outer.weight", "head.outer.bias")
+HEAD_TENSORS = ("head.inner.weight", "head.inner.bias", "head.outer.weight", "head.outer.bias")
 ROWS_AT_ONCE = 8  # texts of a client that its own encoder reads at once
 OUTPUT_SCALE = 0.1  # of the output layer at the start: first scores are so close that no pair starts far wrong
 
@@ -41,7 +41,7 @@ def new_head(width: int, hidden: int, generator: torch.Generator) -> dict[str, T
         uniform(hidden, 1, hidden) * OUTPUT_SCALE,
         uniform(hidden, 1) * OUTPUT_SCALE,
     )
-    return dict(zip(HEAD, drawn, strict=True))
+    return dict(zip(HEAD_TENSORS, drawn, strict=True))
 
 
 def stack(tensors: Mapping[str, Tensor], clients: int, device: torch.device) -> Named:

@@ -11,7 +11,7 @@ says that the worker is there; `signals` interrupt the computing; `failures` is 
 
 from __future__ import annotations
 
-from pwff_core.engine.worker.engine import Engine
+from pwff_core.engine.worker.engine_protocol import Engine
 from pwff_core.engine.worker.run_loop import play_run
 from pwff_core.engine.worker.timing import Timing
 

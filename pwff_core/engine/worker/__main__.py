@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from pwff_core.engine.worker.engine import Engine
+from pwff_core.engine.worker.engine_protocol import Engine
 from pwff_core.engine.worker.retry import Retry, report
 from pwff_core.engine.worker.run_loop import play_run
 from pwff_core.engine.worker.signals import Signals

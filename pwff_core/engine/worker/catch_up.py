@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pwff_core.engine.worker.engine import Engine
+from pwff_core.engine.worker.engine_protocol import Engine
 from pwff_core.engine.worker.signals import Signals
 from pwff_core.records import RoundRecord, Stage, Steering
 from pwff_core.runs.checkpoints import list_checkpoints

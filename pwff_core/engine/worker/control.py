@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pwff_core.config import STEERABLE, RunConfig, next_round
-from pwff_core.engine.worker.engine import Engine
+from pwff_core.engine.worker.engine_protocol import Engine
 from pwff_core.engine.worker.retry import Retry
 from pwff_core.engine.worker.signals import Signals
 from pwff_core.errors import ConfigError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pwff_core.engine.worker.catch_up import RESUMING, catch_up, difference_note, progress, restore_threads
 from pwff_core.engine.worker.control import Control
-from pwff_core.engine.worker.engine import Engine, TorchEngine
+from pwff_core.engine.worker.engine_protocol import Engine, TorchEngine
 from pwff_core.engine.worker.failures import NO_ROOM, as_failure, save_rounds
 from pwff_core.engine.worker.heartbeat import Heartbeat
 from pwff_core.engine.worker.retry import Retry, report

@@ -10,7 +10,14 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pwff_core.runs.checkpoints import HEAD, STATE, CheckpointInfo, complete_folders, folder_of, list_checkpoints_in
+from pwff_core.runs.checkpoints import (
+    INFO_FILE,
+    TENSORS_FILE,
+    CheckpointInfo,
+    complete_folders,
+    folder_of,
+    list_checkpoints_in,
+)
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.tools.doctor.findings import Finding, Level, counted
 from pwff_core.tools.doctor.snapshot import StoreSnapshot
@@ -105,7 +112,7 @@ def _damaged(path: Path, run_ids: Sequence[str]) -> Iterator[Leftover]:
         for place in sorted(complete_folders(folder), reverse=True):
             mark = by_folder.get(place)
             hashed = mark is not None and mark.size < _LARGEST_HASHED and time.monotonic() < give_up_at
-            if not (_whole(place / STATE, mark, hashed=hashed) if mark else _is_json(place / HEAD)):
+            if not (_whole(place / TENSORS_FILE, mark, hashed=hashed) if mark else _is_json(place / INFO_FILE)):
                 yield Leftover(place, "damaged", size_of(place))
 
 
@@ -135,7 +142,7 @@ def _of_gone_runs(path: Path, run_ids: Collection[str]) -> Iterator[Leftover]:
     """
     parent = path.parent
     candidates = [head.parent.name for head in sorted((parent / "models").glob(f"*/{_MODELS_HEAD}"))]
-    candidates += [head.parent.parent.name for head in sorted((parent / "checkpoints").glob(f"*/[0-9]*/{HEAD}"))]
+    candidates += [head.parent.parent.name for head in sorted((parent / "checkpoints").glob(f"*/[0-9]*/{INFO_FILE}"))]
     for run_id in dict.fromkeys(candidates):
         if _ID.fullmatch(run_id) and run_id not in run_ids:
             for file in files_of_run(path, run_id):

@@ -20,7 +20,14 @@ from pwff_core.engine.setup import Federation, prepare
 from pwff_core.knobs import with_changes
 from pwff_core.methods import METHODS
 from pwff_core.records import RoundRecord
-from pwff_core.runs.checkpoints import HEAD, STATE, delete_checkpoints, folder_of, hand_over, list_checkpoints
+from pwff_core.runs.checkpoints import (
+    INFO_FILE,
+    TENSORS_FILE,
+    delete_checkpoints,
+    folder_of,
+    hand_over,
+    list_checkpoints,
+)
 from pwff_core.runs.run_files import RunFiles
 from tests.support.encoders import family_folder
 
@@ -168,11 +175,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(saved_run: Saved) -> N
     config, store, records = saved_run
     damages = {4: lambda path: path.write_bytes(path.read_bytes()[:-9]), 3: _flip_a_bit, 2: lambda path: path.unlink()}
     for position, damage in damages.items():
-        damage(folder_of(RunFiles(store).checkpoints(RUN), position) / STATE)
+        damage(folder_of(RunFiles(store).checkpoints(RUN), position) / TENSORS_FILE)
         again = prepare(config, RUN)
         assert restore(again, store, RUN, records) == position - 1
         assert f"after round {position}" in again.notes[-1]
-    (folder_of(RunFiles(store).checkpoints(RUN), 1) / HEAD).write_text("{}", encoding="utf-8")
+    (folder_of(RunFiles(store).checkpoints(RUN), 1) / INFO_FILE).write_text("{}", encoding="utf-8")
     assert restore(prepare(config, RUN), store, RUN, records) == 0  # so from the start
     assert list_checkpoints(store, RUN) == []  # damaged ones are removed, so that nobody forks from them
 
@@ -220,7 +227,9 @@ def test_the_last_two_and_the_stages_ends_stay(whole: RunConfig, tmp_path: Path)
         positions.append([info.position for info in list_checkpoints(store, RUN)])
     assert positions == [[1], [1, 2], [2, 3], [3, 4], [3, 4, 5], [3, 5, 6], [3, 6, 7], [3, 6, 7, 8], [3, 6, 8, 9]]
     sizes = {info.position: info.size for info in list_checkpoints(store, RUN)}
-    assert all((folder_of(RunFiles(store).checkpoints(RUN), at) / STATE).stat().st_size == sizes[at] for at in sizes)
+    assert all(
+        (folder_of(RunFiles(store).checkpoints(RUN), at) / TENSORS_FILE).stat().st_size == sizes[at] for at in sizes
+    )
     assert sizes[3] < sizes[8] / 2  # no moments
     checkpointer.finish(finished=True)
     assert [info.position for info in list_checkpoints(store, RUN)] == [3, 6]

@@ -14,7 +14,7 @@ import torch
 from pwff_core.config import RunConfig
 from pwff_core.engine.worker.catch_up import restore_threads
 from pwff_core.runs import processes, scheduler
-from pwff_core.runs.checkpoints import HEAD, CheckpointInfo, folder_of
+from pwff_core.runs.checkpoints import INFO_FILE, CheckpointInfo, folder_of
 from pwff_core.runs.run_files import RunFiles
 
 
@@ -75,7 +75,7 @@ def test_a_resumed_run_has_as_many_threads_as_before_if_the_cores_suffice(
     )  # fmt: skip
     folder = folder_of(RunFiles(path).checkpoints("abc"), 4)
     folder.mkdir(parents=True)
-    (folder / HEAD).write_text(checkpoint.model_dump_json(), encoding="utf-8")
+    (folder / INFO_FILE).write_text(checkpoint.model_dump_json(), encoding="utf-8")
     torch.set_num_threads(1)
     restore_threads(path, "abc", available=cores)
     assert torch.get_num_threads() == expected

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pwff_core.runs.checkpoints import HEAD, STATE, list_checkpoints
+from pwff_core.runs.checkpoints import INFO_FILE, TENSORS_FILE, list_checkpoints
 from pwff_core.runs.run_files import RunFiles
 from pwff_core.runs.store import Store
 from tests.support.checkpoints import write_checkpoint
@@ -142,15 +142,15 @@ def test_a_damaged_checkpoint_is_removed_and_a_whole_one_stays(
     place = write_checkpoint(path, run_id, 2, CONFIG, b"second")
     match harm:
         case "shorter":
-            (place / STATE).write_bytes(b"sec")
+            (place / TENSORS_FILE).write_bytes(b"sec")
         case "another byte":
-            (place / STATE).write_bytes(b"Second")
+            (place / TENSORS_FILE).write_bytes(b"Second")
         case "no tensors":
-            (place / STATE).unlink()
+            (place / TENSORS_FILE).unlink()
         case "no mark":
-            (place / HEAD).unlink()
+            (place / INFO_FILE).unlink()
         case "half a mark":
-            (place / HEAD).write_text('{"format": 1, "posi')
+            (place / INFO_FILE).write_text('{"format": 1, "posi')
     report = doctor(capsys)
     assert report.code == 1 and report.problems()[0].endswith(": damaged.")
     report = doctor(capsys, "--mend")
@@ -160,9 +160,9 @@ def test_a_damaged_checkpoint_is_removed_and_a_whole_one_stays(
 
 def test_a_checkpoint_of_a_newer_version_stays(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = write_checkpoint(path, played(Store(path), CONFIG), 1, CONFIG)
-    (place / HEAD).write_text((place / HEAD).read_text().replace('"format":1', '"format":2'))
+    (place / INFO_FILE).write_text((place / INFO_FILE).read_text().replace('"format":1', '"format":2'))
     assert doctor(capsys, "--mend").mended == []
-    assert (place / STATE).is_file()
+    assert (place / TENSORS_FILE).is_file()
 
 
 def test_a_purge_removes_what_was_deleted_long_ago(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
