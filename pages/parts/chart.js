@@ -62,7 +62,13 @@ function draw(chart) {
     toImageButtonOptions: { format: "svg", filename: data.filename, width: 800, height: 500 },
   };
   plot.style.minHeight = `${layout.height}px`; // when the window changes, plotly takes the element's height
-  Plotly.react(plot, figure.data, layout, config).then(() => makeReachable(plot));
+  follow(chart, Plotly.react(plot, figure.data, layout, config)).then(() => makeReachable(plot));
+}
+
+// Plotly draws in steps: `chart.drawn` is settled once none is left. What fails is still reported by the promise returned.
+function follow(chart, steps) {
+  chart.drawn = Promise.allSettled([chart.drawn, steps]);
+  return steps.then();
 }
 
 // Plotly's buttons are links without an address: give each a place in the tab order, a name and the keys of a button.
@@ -87,7 +93,7 @@ function mount(plot) {
   chart.sizes = new ResizeObserver(() => {
     if (!chart.state) return;
     redraw(); // where it has become narrow, or is so no more
-    chart.Plotly.Plots.resize(plot);
+    follow(chart, chart.Plotly.Plots.resize(plot));
   });
   chart.sizes.observe(plot);
   chart.themes = new MutationObserver(() => requestAnimationFrame(redraw));
@@ -114,7 +120,8 @@ export default function ({ data, parentElement }) {
   return () => {
     chart.sizes.disconnect();
     chart.themes.disconnect();
-    chart.Plotly?.purge(plot);
     plot.pwffChart = undefined;
+    // the steps that are left would fail on a chart that is purged; a new mount keeps the drawing
+    Promise.resolve(chart.drawn).then(() => plot.pwffChart || chart.Plotly?.purge(plot));
   };
 }
